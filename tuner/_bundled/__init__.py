@@ -1,0 +1,1 @@
+"""Targets and search spaces as they lie inside the installed package."""

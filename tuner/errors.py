@@ -1,0 +1,74 @@
+"""The exception tree; the command line turns each into one line and its exit code.
+
+TuneError                 1  something failed while running
+├── InputError            2  what the user gave cannot be used
+│   ├── UnknownNameError  2  no such target, space, run, candidate, ...
+│   ├── DataError         2  images or arrays that cannot be used
+│   ├── SpecError         2  a file (target, template, candidate) with a wrong field
+│   └── LockedError       2  another process holds this run
+├── NothingFitsError      3  finished, but no candidate fits the limits
+└── InterruptedRunError 130  stopped by the user; the run can be resumed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TuneError(Exception):
+    """Base of every error that a user may see; the message is complete by itself."""
+
+    exit_code = 1
+
+
+class InputError(TuneError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class UnknownNameError(InputError):
+    """A name that nothing answers to.
+
+    Args:
+        kind: what was looked for, for example ``target``.
+        name: what was received.
+        known: the names that exist.
+        add: how to add one, as the end of a sentence; may be empty.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], add: str = "") -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        parts = [f"Unknown {kind} '{name}'."]
+        if close:
+            parts.append("Did you mean " + " or ".join(f"'{match}'" for match in close) + "?")
+        parts.append("Known: " + (", ".join(names) if names else "none yet") + ".")
+        if add:
+            parts.append(add)
+        super().__init__(" ".join(parts))
+
+
+class DataError(InputError):
+    """Images, labels or arrays that cannot be used."""
+
+
+class SpecError(InputError):
+    """A spec (target, template, candidate, run) with a missing, unknown or wrong field."""
+
+
+class LockedError(InputError):
+    """Another process holds the lock of this run."""
+
+
+class NothingFitsError(TuneError):
+    """The search ended and no candidate fits the limits."""
+
+    exit_code = 3
+
+
+class InterruptedRunError(TuneError):
+    """The user stopped the run; it can be resumed."""
+
+    exit_code = 130

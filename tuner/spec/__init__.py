@@ -1,0 +1,73 @@
+"""The nouns, as frozen data that round-trips through JSON; standard library only."""
+
+from tuner.spec.architecture import Architecture, Node, Shape
+from tuner.spec.candidate import (
+    Augmentation,
+    Candidate,
+    Colour,
+    Preprocessing,
+    TrainingSettings,
+    seed_of,
+)
+from tuner.spec.codec import from_plain, to_plain
+from tuner.spec.cost import Cost, Excess, Quantity
+from tuner.spec.dataset import SPLITS, DatasetSpec, Split
+from tuner.spec.operators import (
+    OPERATORS,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAveragePool2D,
+    Input,
+    MaxPool2D,
+    Operator,
+)
+from tuner.spec.result import Accuracy, Build, Precision, Result, Status
+from tuner.spec.run import RankBy, RunSpec, Throughput
+from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint
+from tuner.spec.target import Limits, RamRegion, Target
+
+__all__ = [
+    "OPERATORS",
+    "SPLITS",
+    "Accuracy",
+    "Architecture",
+    "Augmentation",
+    "Build",
+    "Candidate",
+    "Choices",
+    "Colour",
+    "Context",
+    "Conv2D",
+    "Cost",
+    "DatasetSpec",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Excess",
+    "GlobalAveragePool2D",
+    "Input",
+    "Limits",
+    "MaxPool2D",
+    "Node",
+    "Operator",
+    "Precision",
+    "Preprocessing",
+    "Quantity",
+    "RamRegion",
+    "RankBy",
+    "Result",
+    "RunSpec",
+    "SearchSpace",
+    "Shape",
+    "Split",
+    "StartingPoint",
+    "Status",
+    "Target",
+    "Throughput",
+    "TrainingSettings",
+    "from_plain",
+    "seed_of",
+    "to_plain",
+]

@@ -1,0 +1,39 @@
+"""What a run knows of its data: source, fingerprint, classes, sizes and split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tuner.spec.candidate import Colour
+
+Split = Literal["training", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("training", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSpec:
+    """Labelled images, as data.
+
+    Args:
+        source: absolute path of a folder or `.npz`, or `sample:NAME`.
+        fingerprint: hash of all images, labels and of the split.
+        classes: names in label order.
+        counts: images by split.
+        image_height: median height, pixels.
+        image_width: median width, pixels.
+        colour: `rgb` unless every image is grey.
+        split_seed: seed of the stratified split, where the source does not give one.
+        left_out: files that could not be read, each with its reason.
+    """
+
+    source: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
+    image_height: int
+    image_width: int
+    colour: Colour
+    split_seed: int
+    left_out: tuple[str, ...] = ()

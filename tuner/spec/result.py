@@ -1,0 +1,102 @@
+"""What became of a candidate: its Result, Builds and accuracies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tuner.spec.candidate import Candidate
+from tuner.spec.cost import Cost
+
+Status = Literal["ok", "stopped", "over_limit", "failed", "timed_out"]
+Precision = Literal["int8", "float32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Top-1 accuracy on one split.
+
+    Args:
+        confusion: confusion[true][predicted] counts images.
+    """
+
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def total(self) -> int:
+        """Images counted."""
+        return sum(map(sum, self.confusion))
+
+    @property
+    def correct(self) -> int:
+        """Images classified correctly."""
+        return sum(row[index] for index, row in enumerate(self.confusion))
+
+    @property
+    def value(self) -> float:
+        """The share of correct images, 0 to 1."""
+        return self.correct / self.total
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of `value`, by the binomial distribution."""
+        return math.sqrt(self.value * (1 - self.value) / self.total)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """A trained candidate compiled for one runtime.
+
+    Args:
+        runtime: what ran the artifact for the accuracies.
+        kernels: the kernels it was run with.
+        precision: of weights and activations.
+        recipe: choices made after training, in words.
+        artifact: path relative to the folder of the run or model version.
+        size_bytes: of the artifact.
+        accuracy: by split; the test split is filled in once, after the search.
+    """
+
+    runtime: str
+    kernels: str
+    precision: Precision
+    recipe: str
+    artifact: str
+    size_bytes: int
+    accuracy: Mapping[str, Accuracy]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The fold of a candidate's events.
+
+    Args:
+        index: place in the order of proposals, from 0.
+        candidate: what was trained.
+        origin: where it came from: a starting point, a random draw or the sampler.
+        status: what became of it; None while it waits or runs.
+        reason: why it is not `ok`.
+        costs: by target.
+        builds: by precision.
+        epochs: epochs trained.
+        train_seconds: seconds of training.
+        curve: validation accuracy (float32) after each epoch.
+    """
+
+    index: int
+    candidate: Candidate
+    origin: str
+    status: Status | None = None
+    reason: str = ""
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    builds: Mapping[str, Build] = field(default_factory=dict)
+    epochs: int = 0
+    train_seconds: float = 0.0
+    curve: tuple[float, ...] = ()
+
+    def accuracy(self, precision: Precision, split: str = "validation") -> Accuracy | None:
+        """The accuracy of one build on one split, if there is one."""
+        build = self.builds.get(precision)
+        return build.accuracy.get(split) if build else None

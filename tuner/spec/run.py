@@ -1,0 +1,72 @@
+"""A Run: everything that a search needs to start, resume or be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tuner.errors import SpecError
+from tuner.spec.dataset import DatasetSpec
+from tuner.spec.target import Target
+
+RankBy = Literal["target", "int8", "float32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """How fast one slot of this machine trains, measured at the start of the run.
+
+    Seconds of one training image = image_seconds + MACs / macs_per_second
+    + depthwise MACs / depthwise_macs_per_second + output elements * element_seconds.
+    """
+
+    image_seconds: float
+    macs_per_second: float
+    depthwise_macs_per_second: float
+    element_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One search.
+
+    Args:
+        name: the run's folder below `runs/`.
+        dataset: what is learned from.
+        targets: the devices; the first decides when nothing else is said.
+        task: a file of `tuner/tasks`.
+        spaces: files of `search_spaces/`.
+        seed: decides splits, proposals, weights and the order of images.
+        window: proposal i is made when the results 0 to i - window are known.
+        workers: slots that train at the same time.
+        budget_seconds: wall-clock time of the search; None when `max_candidates` ends it.
+        max_candidates: candidates to train; None when time ends the search.
+        rank_by: the accuracy that orders the board.
+        throughput: of this machine; None when no clock limits the search.
+        versions: of the packages that decide results.
+        created: when the run began, ISO 8601, UTC.
+    """
+
+    name: str
+    dataset: DatasetSpec
+    targets: tuple[Target, ...]
+    task: str
+    spaces: tuple[str, ...]
+    seed: int
+    window: int = 4
+    workers: int
+    budget_seconds: float | None
+    max_candidates: int | None
+    rank_by: RankBy = "target"
+    throughput: Throughput | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    def __post_init__(self) -> None:
+        if self.budget_seconds is None and self.max_candidates is None:
+            raise SpecError("a search needs a budget of time or a number of candidates.")
+        if not self.targets:
+            raise SpecError("a search needs at least one target.")
+        if self.workers < 1:
+            raise SpecError(f"expected workers of 1 or more. Received: workers={self.workers}.")

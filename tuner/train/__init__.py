@@ -1,0 +1,1 @@
+"""Building, training and converting nets; TensorFlow and Keras live in this room."""

@@ -1,0 +1,94 @@
+"""Architecture -> Keras model. One builder serves every space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tuner.spec import (
+    Architecture,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAveragePool2D,
+    Input,
+    MaxPool2D,
+    Node,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build_keras(architecture: Architecture, *, dropout_seed: int = 0) -> keras.Model:
+    """Build the Keras model, float32, its outputs logits.
+
+    Layers get short fixed names, because automatic names change the size of converted files.
+
+    Args:
+        architecture: the net.
+        dropout_seed: seed of the dropout layers.
+    """
+    import keras
+
+    tensors: dict[str, Any] = {}
+    for index, node in enumerate(architecture.nodes):
+        if isinstance(node.op, Input):
+            shape = (node.op.height, node.op.width, node.op.channels)
+            tensors[node.name] = keras.Input(shape, name="input")
+        else:
+            inputs = [tensors[name] for name in node.inputs]
+            tensors[node.name] = _apply(node, inputs, f"n{index}", dropout_seed + index)
+    outputs = [tensors[name] for name in architecture.outputs]
+    return keras.Model(
+        tensors[architecture.nodes[0].name], outputs[0] if len(outputs) == 1 else outputs, name="m"
+    )
+
+
+def _apply(node: Node, inputs: list[Any], name: str, seed: int) -> Any:
+    from keras import layers
+
+    operator, tensor = node.op, inputs[0]
+    if isinstance(operator, Conv2D):
+        tensor = layers.Conv2D(
+            operator.filters,
+            operator.kernel,
+            strides=operator.stride,
+            padding="same",
+            use_bias=not operator.batch_norm,
+            kernel_initializer="he_normal",
+            name=name,
+        )(tensor)
+        return _normalize_and_activate(operator, tensor, name)
+    if isinstance(operator, DepthwiseConv2D):
+        tensor = layers.DepthwiseConv2D(
+            operator.kernel,
+            strides=operator.stride,
+            padding="same",
+            use_bias=not operator.batch_norm,
+            depthwise_initializer="he_normal",
+            name=name,
+        )(tensor)
+        return _normalize_and_activate(operator, tensor, name)
+    if isinstance(operator, MaxPool2D):
+        return layers.MaxPooling2D(operator.size, name=name)(tensor)
+    if isinstance(operator, GlobalAveragePool2D):
+        return layers.GlobalAveragePooling2D(name=name)(tensor)
+    if isinstance(operator, Dropout):
+        return layers.Dropout(operator.rate, seed=seed, name=name)(tensor)
+    if isinstance(operator, Dense):
+        activation = None if operator.activation == "linear" else operator.activation
+        return layers.Dense(operator.units, activation=activation, name=name)(tensor)
+    raise TypeError(f"no builder for {operator.kind}")
+
+
+def _normalize_and_activate(operator: Conv2D | DepthwiseConv2D, tensor: Any, name: str) -> Any:
+    from keras import layers
+
+    if operator.batch_norm:
+        tensor = layers.BatchNormalization(momentum=0.9, name=f"{name}b")(tensor)
+    if operator.activation == "relu6":
+        return layers.ReLU(6.0, name=f"{name}a")(tensor)
+    if operator.activation == "relu":
+        return layers.ReLU(name=f"{name}a")(tensor)
+    return tensor
