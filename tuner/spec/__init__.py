@@ -12,6 +12,7 @@ from tuner.spec.candidate import (
 from tuner.spec.codec import from_plain, to_plain
 from tuner.spec.cost import Cost, Excess, Quantity
 from tuner.spec.dataset import SPLITS, DatasetSpec, Split
+from tuner.spec.model import ModelVersion
 from tuner.spec.operators import (
     OPERATORS,
     Conv2D,
@@ -27,6 +28,7 @@ from tuner.spec.result import Accuracy, Build, Precision, Result, Status
 from tuner.spec.run import RankBy, RunSpec, Throughput
 from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint
 from tuner.spec.target import Limits, RamRegion, Target
+from tuner.spec.template import Template
 
 __all__ = [
     "OPERATORS",
@@ -50,6 +52,7 @@ __all__ = [
     "Input",
     "Limits",
     "MaxPool2D",
+    "ModelVersion",
     "Node",
     "Operator",
     "Precision",
@@ -65,6 +68,7 @@ __all__ = [
     "StartingPoint",
     "Status",
     "Target",
+    "Template",
     "Throughput",
     "TrainingSettings",
     "from_plain",

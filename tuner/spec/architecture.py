@@ -84,9 +84,7 @@ class Architecture:
                     )
             seen.add(node.name)
         if not self.outputs or any(name not in seen for name in self.outputs):
-            raise SpecError(
-                f"outputs must name nodes of the net. Received: {list(self.outputs)}."
-            )
+            raise SpecError(f"outputs must name nodes of the net. Received: {list(self.outputs)}.")
         self.shapes()
 
     @property

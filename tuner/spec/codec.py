@@ -63,8 +63,7 @@ def _convert(expected: Any, data: Any, where: str) -> Any:
             raise SpecError(f"{where}: expected a list. Received: {data!r}.")
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(
-                _convert(arguments[0], item, f"{where}[{index}]")
-                for index, item in enumerate(data)
+                _convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(data)
             )
         if len(data) != len(arguments):
             raise SpecError(f"{where}: expected {len(arguments)} entries. Received: {data!r}.")

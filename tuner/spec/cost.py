@@ -37,9 +37,17 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excess:
-    """One limit that a candidate exceeds."""
+    """One limit that a candidate exceeds.
 
-    limit: Literal["ram_bytes", "flash_bytes", "latency_ms", "train_minutes"]
+    Args:
+        limit: a field of Limits; or `candidate_minutes`, the time that the run has for one
+            candidate on this machine.
+        needed: what the candidate needs.
+        allowed: the limit.
+        at: the node where the need is greatest, if one node decides.
+    """
+
+    limit: Literal["ram_bytes", "flash_bytes", "latency_ms", "train_minutes", "candidate_minutes"]
     needed: float
     allowed: float
     at: str = ""

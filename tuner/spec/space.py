@@ -40,8 +40,6 @@ class Context:
         image_width: median width of the images, pixels.
         colour: `rgb` unless every image is grey.
         outputs: logits of the task.
-        train_macs: MACs of one inference above which training would not end within the time
-            that the run has for a candidate; None for no limit.
     """
 
     limits: Limits
@@ -51,7 +49,6 @@ class Context:
     image_width: int
     colour: Colour
     outputs: int
-    train_macs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from tuner.errors import SpecError
+
+NEED_SOURCES = (
+    "clock_mhz",
+    "ram_regions",
+    "ram_reserved_bytes",
+    "flash_bytes",
+    "flash_reserved_bytes",
+)
+"""The numbers of a Target that are no use without knowing where they come from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +26,16 @@ class RamRegion:
         name: as the datasheet calls it.
         size_bytes: its size.
         arena_max_bytes: the largest arena that can lie in it; all of it when left out.
+        external: on a bus outside the chip (PSRAM, SDRAM): far larger and slower. An arena that
+            fits nowhere else lies there; the reserved bytes never do.
+        note: its speed, or what else lies there.
     """
 
     name: str
     size_bytes: int
     arena_max_bytes: int | None = None
+    external: bool = False
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.size_bytes < 1:
@@ -30,6 +45,11 @@ class RamRegion:
                 f"expected arena_max_bytes from 1 to size_bytes={self.size_bytes}. "
                 f"Received: arena_max_bytes={self.arena_max_bytes}."
             )
+
+    @property
+    def arena_bytes(self) -> int:
+        """The largest arena that can lie in this region when nothing else does."""
+        return self.size_bytes if self.arena_max_bytes is None else self.arena_max_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,43 +107,76 @@ class Target:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if not self.ram_regions:
-            raise SpecError("expected at least one table in ram_regions.")
-        if self.clock_mhz <= 0:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
+            raise SpecError(
+                "expected a name of lower-case letters, digits and hyphens. "
+                f"Received: name='{self.name}'."
+            )
+        if not self.clock_mhz > 0:
             raise SpecError(f"expected clock_mhz above 0. Received: clock_mhz={self.clock_mhz}.")
-        for name in ("clock_mhz", "ram_regions", "ram_reserved_bytes", "flash_bytes",
-                     "flash_reserved_bytes"):  # fmt: skip
-            if not self.sources.get(name):
+        if self.cores < 1:
+            raise SpecError(f"expected cores of 1 or more. Received: cores={self.cores}.")
+        self._check_sources()
+        self._check_memory()
+
+    def _check_sources(self) -> None:
+        known = [item.name for item in fields(self)]
+        for name in self.sources:
+            if name not in known:
+                raise SpecError(
+                    f"sources: '{name}' is not a field of a target. Known: {', '.join(known)}."
+                )
+        needed = [*NEED_SOURCES, *(["limits"] if self.limits != Limits() else [])]
+        for name in needed:
+            if not self.sources.get(name, "").strip():
                 raise SpecError(
                     f"expected a source for {name}: where the number comes from, "
                     f"as '{name} = \"...\"' under [sources]."
                 )
-        if self.flash_reserved_bytes >= self.flash_bytes:
+
+    def _check_memory(self) -> None:
+        if not self.ram_regions:
+            raise SpecError("expected at least one table in ram_regions.")
+        names = [region.name for region in self.ram_regions]
+        if len(set(names)) < len(names):
+            raise SpecError(f"names of ram_regions must differ. Received: {', '.join(names)}.")
+        if not 0 <= self.flash_reserved_bytes < self.flash_bytes:
             raise SpecError(
-                f"expected flash_reserved_bytes below flash_bytes={self.flash_bytes}. "
+                f"expected flash_reserved_bytes from 0 to below flash_bytes={self.flash_bytes}. "
                 f"Received: flash_reserved_bytes={self.flash_reserved_bytes}."
             )
-        if self.ram_reserved_bytes >= sum(region.size_bytes for region in self.ram_regions):
+        if not 0 <= self.ram_reserved_bytes < self._internal_ram_bytes:
             raise SpecError(
-                "expected ram_reserved_bytes below the size of all ram_regions. "
+                "expected ram_reserved_bytes from 0 to below the size of all ram_regions inside "
+                f"the chip, {self._internal_ram_bytes}. "
                 f"Received: ram_reserved_bytes={self.ram_reserved_bytes}."
             )
+
+    @property
+    def _internal_ram_bytes(self) -> int:
+        return sum(region.size_bytes for region in self.ram_regions if not region.external)
+
+    @property
+    def internal_arena_bytes(self) -> int:
+        """The largest arena inside the chip.
+
+        It lies in one region. The reserved bytes take the other regions first, and may be split
+        among them; what they then still need comes from the arena's own region.
+        """
+        left = self._internal_ram_bytes - self.ram_reserved_bytes
+        largest = max(region.arena_bytes for region in self.ram_regions if not region.external)
+        return min(left, largest)
 
     @property
     def model_limits(self) -> Limits:
         """What a model may use on this device: the tighter of its limits and its memory.
 
-        The arena lies in one region, the largest that is left when the reserved bytes are taken
-        from the others first.
+        The arena lies in one region, inside the chip or outside it.
         """
-        sizes = sorted(region.size_bytes for region in self.ram_regions)
-        reserved_in_largest = max(0, self.ram_reserved_bytes - sum(sizes[:-1]))
         ram = max(
-            min(
-                region.arena_max_bytes or region.size_bytes,
-                region.size_bytes - (reserved_in_largest if region.size_bytes == sizes[-1] else 0),
-            )
-            for region in self.ram_regions
+            self.internal_arena_bytes,
+            *(region.arena_bytes for region in self.ram_regions if region.external),
+            0,
         )
         flash = self.flash_bytes - self.flash_reserved_bytes
         return replace(

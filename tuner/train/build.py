@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.spec import (
@@ -18,6 +19,8 @@ from tuner.spec import (
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def build_keras(architecture: Architecture, *, dropout_seed: int = 0) -> keras.Model:
@@ -92,3 +95,17 @@ def _normalize_and_activate(operator: Conv2D | DepthwiseConv2D, tensor: Any, nam
     if operator.activation == "relu":
         return layers.ReLU(name=f"{name}a")(tensor)
     return tensor
+
+
+def load_keras(path: Path) -> keras.Model:
+    """Load a `.keras` file that `retrain` wrote, for inference."""
+    import keras
+
+    return keras.saving.load_model(path, compile=False)
+
+
+def run_keras(model: keras.Model, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits of scaled images, images x outputs."""
+    import numpy as np
+
+    return np.asarray(model.predict_on_batch(images), np.float32)

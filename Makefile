@@ -1,0 +1,49 @@
+# One verb a habit, the same here and in CI.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TUNE_TIME ?= 3m
+
+.PHONY: help tune test test-slow check fix bench docs clean
+help:
+	@echo "make tune       install and run a short real search for the K230 on generated images"
+	@echo "make test       install and run the tests"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make check      lint, format, types, import directions"
+	@echo "make fix        mend what can be mended by a tool"
+	@echo "make bench      side-by-side measurements, as JSON"
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; install python3."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || sh .ci/install-venv $(PYTHON) $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev,referee]'
+	@touch $@
+
+tune: $(READY)
+	$(BIN)/tune --target k230 --data sample:parts --time $(TUNE_TIME)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/train_loop.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,0 +1,1 @@
+"""The doors: one file a command; heavy packages load inside the functions."""

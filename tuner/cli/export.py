@@ -1,0 +1,39 @@
+"""`tune export MODEL --to FORMAT`: files for the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or latest.")],
+    to: Annotated[list[str], typer.Option("--to", help="tflite, tensorflow or keras; repeatable.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to write; must be new or empty.")
+    ] = None,
+) -> None:
+    """Export a model version; every file is run against the model before it is handed over."""
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+    from tuner.errors import TuneError
+    from tuner.models.export import export as export_model
+    from tuner.store.files import read_json
+    from tuner.store.models import find_model
+
+    folder = export_model(find_model(model), to, output)
+    report = read_json(folder / "export_report.json")
+    for row in report["artifacts"]:
+        print(
+            f"{'passed' if row['passed'] else 'FAILED'}  {folder / row['file']}  "
+            f"{row['size_bytes']} bytes, {row['correct']}/{row['images']} {row['split']} images "
+            f"correct, {row['agreement']:.1%} as the float32 model"
+        )
+    print(f"Beside them: labels.txt, preprocessing.json, export_report.json in {folder}")
+    if not report["passed"]:
+        raise TuneError(f"A check failed; see {folder / 'export_report.json'}. Do not deploy it.")

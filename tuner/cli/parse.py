@@ -1,0 +1,26 @@
+"""Read what users write: times and sizes."""
+
+from __future__ import annotations
+
+import re
+
+from tuner.errors import InputError
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_time(text: str) -> float:
+    """Seconds of a time such as `90s`, `20m`, `1h30m` or `1.5h`.
+
+    Raises:
+        InputError: it is not such a time, or it is 0.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        raise InputError(
+            f"Expected a time such as 90s, 20m or 1h30m for --time. Received: {text!r}."
+        )
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if seconds < 1:
+        raise InputError(f"Expected a time of at least 1s for --time. Received: {text!r}.")
+    return seconds

@@ -1,0 +1,60 @@
+"""`tune report RUN`: the ranked candidates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="Name of the run, or latest.")] = "latest",
+    format: Annotated[
+        Literal["table", "json", "csv"], typer.Option(help="How to write it.")
+    ] = "table",
+    rank_by: Annotated[
+        Literal["target", "int8", "float32"] | None,
+        typer.Option(help="Accuracy that orders the board; as the run was started by default."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write instead of stdout.")
+    ] = None,
+) -> None:
+    """Show the ranked candidates of a run, finished or not."""
+    import json
+
+    from tuner.dashboard.rows import csv_rows, report_rows
+    from tuner.errors import InputError
+    from tuner.rank.board import board
+    from tuner.store.files import write_atomic
+    from tuner.store.runs import find_run
+
+    folder = find_run(run)
+    if format == "table":
+        if output is not None:
+            raise InputError("Expected --format json or csv together with -o. Received: table.")
+        from tuner.cli.show import print_board
+
+        print_board(folder.spec(), board(folder, rank_by))
+        return
+    if format == "json":
+        text = json.dumps(report_rows(folder, rank_by), indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = _csv(csv_rows(folder, rank_by))
+    if output is None:
+        print(text, end="")
+    else:
+        write_atomic(output, text)
+
+
+def _csv(rows: list[dict[str, object]]) -> str:
+    import csv
+    import io
+
+    sink = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(sink, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return sink.getvalue()

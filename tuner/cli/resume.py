@@ -1,0 +1,17 @@
+"""`tune resume RUN`: go on with a search that was stopped."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="Name of the run, or latest.")] = "latest",
+) -> None:
+    """Go on with a search that was stopped; finished results are kept."""
+    from tuner.cli.run import run_and_show
+    from tuner.store.runs import find_run
+
+    run_and_show(find_run(run))

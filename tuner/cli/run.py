@@ -1,0 +1,54 @@
+"""Run or go on with a prepared search, and show how it ended."""
+
+from __future__ import annotations
+
+import sys
+
+from tuner.store.runs import RunFolder
+
+
+def run_and_show(folder: RunFolder) -> None:
+    """Search with live progress on stderr; the board and the next step on stdout.
+
+    Raises:
+        TuneError: the search could not go on, was stopped, or nothing fits.
+    """
+    from tuner import catalog
+    from tuner.cli.show import live_progress, print_board
+    from tuner.engine.search import run_search
+    from tuner.errors import TuneError
+    from tuner.rank.board import board
+
+    spec = folder.spec()
+    dataset, target = spec.dataset, spec.targets[0]
+    counts = dataset.counts
+    print(
+        f"{dataset.source}: {len(dataset.classes)} classes; {counts['training']} training, "
+        f"{counts['validation']} validation, {counts['test']} test images "
+        f"({dataset.image_width}x{dataset.image_height} {dataset.colour}).",
+        file=sys.stderr,
+    )
+    if dataset.left_out:
+        print(
+            f"Left out {len(dataset.left_out)} unreadable files, the first: {dataset.left_out[0]}",
+            file=sys.stderr,
+        )
+    notice = getattr(catalog.load_module("runtimes", target.runtime), "NOTICE", "")
+    if notice:
+        print(notice, file=sys.stderr)
+    print(f"Run {folder.name} in {folder.path}", file=sys.stderr)
+    with live_progress(spec) as progress:
+        run_search(folder, progress)
+    rows = board(folder)
+    print_board(folder.spec(), rows)
+    if not any(row.result.status == "ok" for row in rows):
+        raise TuneError(
+            f"No candidate of {folder.name} was trained to its end; see 'tune report "
+            f"{folder.name}' for the reasons, and give more --time."
+        )
+    best = rows[0].result.candidate.id
+    print(
+        f"\nNext: tune select {folder.name} 1 -o template.toml"
+        f"\n      tune retrain template.toml"
+        f"\n(rank 1 is {best}; 'tune report {folder.name} --format json' tells all)"
+    )

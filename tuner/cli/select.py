@@ -1,0 +1,23 @@
+"""`tune select RUN CANDIDATE`: a candidate as a template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def select(
+    run: Annotated[str, typer.Argument(help="Name of the run, or latest.")],
+    candidate: Annotated[str, typer.Argument(help="Rank, id, or the beginning of an id.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The template to write, .toml.")
+    ] = None,
+) -> None:
+    """Write a candidate as a template: a TOML file to edit, share and retrain."""
+    from tuner.models.select import select as write_selected
+    from tuner.store.runs import find_run
+
+    path = write_selected(find_run(run), candidate, output)
+    print(f"Wrote {path}\nNext: tune retrain {path}")

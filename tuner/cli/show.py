@@ -1,0 +1,201 @@
+"""Progress on stderr and tables on stdout, drawn with Rich."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tuner.cost.fit import format_bytes
+from tuner.engine.supervisor import Progress
+from tuner.rank.order import Ranked, best_accuracy
+from tuner.spec import Accuracy, RankBy, Result, RunSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+REFRESH_SECONDS = 0.5
+
+
+def percent(accuracy: Accuracy | None, *, error: bool = False) -> str:
+    """An accuracy in percent, with its standard error if wanted."""
+    if accuracy is None:
+        return "-"
+    text = f"{accuracy.value:.1%}".rstrip("%")
+    return f"{text} ±{100 * accuracy.standard_error:.1f}" if error else text
+
+
+def milliseconds(value: float) -> str:
+    """A latency with two significant digits."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def input_text(result: Result) -> str:
+    """The input of a candidate, for example `48x48 rgb`."""
+    pixels = result.candidate.preprocessing
+    return f"{pixels.width}x{pixels.height} {pixels.colour}"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class LiveProgress:
+    """Shows a search on stderr: one bar, the best so far, and what runs.
+
+    Without a terminal it writes one line for each candidate that ends.
+    """
+
+    def __init__(self, spec: RunSpec, live: Any) -> None:
+        self._spec = spec
+        self._live = live
+        self._drawn = 0.0
+        self._reported: set[int] = set()
+        self._phase = ""
+
+    def note(self, text: str) -> None:
+        """One line worth keeping."""
+        if self._live is not None:
+            self._live.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr)
+
+    def update(self, progress: Progress) -> None:
+        """Draw what has changed."""
+        for result in progress.finished:
+            if result.index not in self._reported:
+                self._reported.add(result.index)
+                if self._live is None:
+                    print(_ended_line(result, progress), file=sys.stderr)
+        if self._live is None:
+            if progress.phase != self._phase:
+                self._phase = progress.phase
+                print(f"{progress.phase} ...", file=sys.stderr)
+            return
+        now = time.monotonic()
+        if now - self._drawn >= REFRESH_SECONDS:
+            self._drawn = now
+            self._live.update(_live_text(progress, self._spec.rank_by))
+
+
+def _ended_line(result: Result, progress: Progress) -> str:
+    accuracy = percent(result.accuracy("int8"), error=True)
+    return (
+        f"[{clock(progress.elapsed_seconds)}] {result.candidate.id} {input_text(result)}: "
+        f"{result.status}, int8 {accuracy} %, {result.epochs} epochs, "
+        f"{result.train_seconds:.0f} s ({result.origin})"
+    )
+
+
+def _live_text(progress: Progress, rank_by: RankBy) -> RenderableType:
+    from rich.text import Text
+
+    done, running = len(progress.finished), len(progress.running)
+    waiting = max(0, progress.planned - done - running)
+    width = 30
+    total = max(1, done + running + waiting)
+    full = round(width * done / total)
+    busy = min(width - full, max(running and 1, round(width * running / total)))
+    left = ""
+    if progress.budget_seconds is not None:
+        left = f", {clock(max(0.0, progress.budget_seconds - progress.elapsed_seconds))} left"
+    text = Text()
+    text.append("█" * full, style="green")
+    text.append("▒" * busy, style="yellow")
+    text.append("░" * (width - full - busy), style="dim")
+    text.append(f" {done} finished, {running} running, ~{waiting} to go{left}\n")
+    best = best_accuracy(progress.finished, rank_by)
+    text.append(f"{progress.phase}; best so far: {percent(best, error=True)}")
+    text.append(" %\n" if best else "\n")
+    for result, epoch in progress.running:
+        state = _epoch_text(epoch) if epoch else "starting"
+        text.append(f"  {result.candidate.id} {input_text(result):<12} {state}\n", style="dim")
+    return text
+
+
+def _epoch_text(epoch: Mapping[str, Any]) -> str:
+    return (
+        f"epoch {epoch['number']}/{epoch['planned']}, "
+        f"validation {100 * epoch['validation_accuracy']:.1f} %"
+    )
+
+
+@contextmanager
+def live_progress(spec: RunSpec) -> Iterator[LiveProgress]:
+    """A LiveProgress that redraws itself where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield LiveProgress(spec, None)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), transient=True, auto_refresh=True) as live:
+        yield LiveProgress(spec, live)
+
+
+def print_board(spec: RunSpec, rows: Sequence[Ranked]) -> None:
+    """Print the ranked table, made to fit 80 columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    target = spec.targets[0]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("#", justify="right")
+    table.add_column("candidate", no_wrap=True)
+    table.add_column("input", no_wrap=True)
+    for name in ("int8 %", "float32", "test"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("RAM", "flash", "ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        result = row.result
+        cost = result.costs[target.name]
+        if result.status != "ok":
+            table.add_row(
+                "", result.candidate.id, input_text(result), str(result.status), "", "",
+                format_bytes(cost.ram_bytes.value), format_bytes(cost.flash_bytes.value), "",
+                style="dim",
+            )  # fmt: skip
+            continue
+        table.add_row(
+            f"{row.rank}{'=' if row.tied else ''}",
+            result.candidate.id,
+            input_text(result),
+            percent(result.accuracy("int8"), error=True),
+            percent(result.accuracy("float32")),
+            percent(result.accuracy("int8", "test")),
+            format_bytes(cost.ram_bytes.value),
+            format_bytes(cost.flash_bytes.value),
+            milliseconds(cost.latency_ms.value),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(_legend(spec, rows), style="dim")
+
+
+def _legend(spec: RunSpec, rows: Sequence[Ranked]) -> str:
+    target = spec.targets[0]
+    build = next((row.result.builds["int8"] for row in rows if "int8" in row.result.builds), None)
+    lines = []
+    if build is not None:
+        total = build.accuracy["validation"].total
+        lines.append(
+            f"Accuracy in %: int8 (± standard error) and float32 on {total} validation images, "
+            f"test = int8 on {spec.dataset.counts['test']} test images, never used to choose; "
+            f"int8 run with {build.runtime} {build.kernels} kernels."
+        )
+    if any(row.tied for row in rows):
+        lines.append("= ties in correct images, broken by latency, flash, id.")
+    if rows:
+        cost = rows[0].result.costs[target.name]
+        lines.append(
+            f"RAM, flash, ms: estimated for {target.name}; "
+            f"ms of rank 1: {milliseconds(cost.latency_ms.low)} to "
+            f"{milliseconds(cost.latency_ms.high)} ({cost.latency_ms.basis})."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""Gather the numbers of a run as plain rows; drawing them is somebody else's work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tuner.rank.board import board
+from tuner.rank.order import Ranked
+from tuner.spec import Cost, RankBy, Result, to_plain
+from tuner.store.runs import RunFolder
+
+SPLITS_SHOWN = ("validation", "test")
+
+
+def report_rows(folder: RunFolder, rank_by: RankBy | None = None) -> list[dict[str, Any]]:
+    """The board in rank order, one plain dict a candidate.
+
+    Accuracies are shares, 0 to 1; `target` is the int8 accuracy with the kernels that the build
+    names. Paths are relative to the run's folder.
+    """
+    return [_row(ranked) for ranked in board(folder, rank_by)]
+
+
+def _row(ranked: Ranked) -> dict[str, Any]:
+    result = ranked.result
+    identifier = result.candidate.id
+    return {
+        "id": identifier,
+        "rank": ranked.rank,
+        "tied": ranked.tied,
+        "status": result.status,
+        "reason": result.reason,
+        "origin": result.origin,
+        "candidate": to_plain(result.candidate),
+        "accuracy": {split: _accuracies(result, split) for split in SPLITS_SHOWN},
+        "standard_error": {
+            split: {
+                precision: build.accuracy[split].standard_error
+                for precision, build in result.builds.items()
+                if split in build.accuracy
+            }
+            for split in SPLITS_SHOWN
+        },
+        "costs": {target: cost_row(cost) for target, cost in result.costs.items()},
+        "builds": to_plain(result.builds),
+        "epochs": result.epochs,
+        "train_seconds": result.train_seconds,
+        "curve": list(result.curve),
+        "artifacts": {
+            f"{precision}_tflite": f"candidates/{identifier}/{build.artifact}"
+            for precision, build in result.builds.items()
+        },
+    }
+
+
+def _accuracies(result: Result, split: str) -> dict[str, float]:
+    found = {
+        precision: build.accuracy[split].value
+        for precision, build in result.builds.items()
+        if split in build.accuracy
+    }
+    return {**found, "target": found["int8"]} if "int8" in found else dict(found)
+
+
+def cost_row(cost: Cost) -> dict[str, Any]:
+    """A Cost as the flat fields that reports and profiles share."""
+    row: dict[str, Any] = {
+        "ram_bytes": cost.ram_bytes.value,
+        "ram_low_bytes": cost.ram_bytes.low,
+        "ram_high_bytes": cost.ram_bytes.high,
+        "ram_kind": cost.ram_bytes.kind,
+        "ram_basis": cost.ram_bytes.basis,
+        "ram_parts": dict(cost.ram_parts),
+        "ram_peak_at": cost.ram_peak_at,
+        "flash_bytes": cost.flash_bytes.value,
+        "flash_low_bytes": cost.flash_bytes.low,
+        "flash_high_bytes": cost.flash_bytes.high,
+        "flash_kind": cost.flash_bytes.kind,
+        "flash_basis": cost.flash_bytes.basis,
+        "flash_parts": dict(cost.flash_parts),
+        "macs": cost.macs,
+        "latency_ms": cost.latency_ms.value,
+        "latency_low_ms": cost.latency_ms.low,
+        "latency_high_ms": cost.latency_ms.high,
+        "latency_kind": cost.latency_ms.kind,
+        "latency_basis": cost.latency_ms.basis,
+        "fits": cost.fits,
+        "over": to_plain(cost.over),
+    }
+    if cost.train_minutes is not None:
+        row["train_minutes"] = cost.train_minutes.value
+        row["train_low_minutes"] = cost.train_minutes.low
+        row["train_high_minutes"] = cost.train_minutes.high
+    return row
+
+
+def csv_rows(folder: RunFolder, rank_by: RankBy | None = None) -> list[dict[str, Any]]:
+    """The board flattened for spreadsheets; one line a candidate, costs of the first target."""
+    target = folder.spec().targets[0].name
+    lines = []
+    for row in report_rows(folder, rank_by):
+        pixels = row["candidate"]["preprocessing"]
+        line = {
+            "rank": row["rank"],
+            "id": row["id"],
+            "status": row["status"],
+            "reason": row["reason"],
+            "origin": row["origin"],
+            "height": pixels["height"],
+            "width": pixels["width"],
+            "colour": pixels["colour"],
+        }
+        for split in SPLITS_SHOWN:
+            for precision in ("int8", "float32"):
+                value = row["accuracy"][split].get(precision)
+                line[f"accuracy_{split}_{precision}"] = value
+        cost = row["costs"].get(target, {})
+        for name in ("ram_bytes", "flash_bytes", "macs", "latency_ms", "latency_low_ms",
+                     "latency_high_ms", "fits", "train_minutes"):  # fmt: skip
+            line[name] = cost.get(name)
+        line["epochs"] = row["epochs"]
+        line["train_seconds"] = row["train_seconds"]
+        lines.append(line)
+    return lines

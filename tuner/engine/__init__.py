@@ -1,0 +1,1 @@
+"""Slots, the supervisor and what a slot does with one candidate."""

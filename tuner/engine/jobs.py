@@ -1,0 +1,254 @@
+"""What a slot does: train one candidate, score it on the test set, measure the machine.
+
+Only plain data crosses the process boundary; a job resolves names itself and writes only into
+its candidate's folder, by atomic rename.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import catalog
+from tuner.errors import DataError
+from tuner.spec import (
+    Build,
+    Candidate,
+    Precision,
+    RunSpec,
+    Split,
+    from_plain,
+    seed_of,
+    to_plain,
+)
+from tuner.store.files import cache_folder, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from tuner.data import Dataset
+    from tuner.train.loop import Epoch, LabelledImages
+
+CALIBRATION_IMAGES = 200
+CHUNK_IMAGES = 1000
+PATIENCE_SHARE = 0.35
+MIN_PATIENCE_EPOCHS = 8
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+
+
+def warm_up() -> None:
+    """Import TensorFlow, once a slot."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.disable_interactive_logging()
+    tf.get_logger().setLevel("ERROR")
+
+
+def measure_machine() -> dict[str, float]:
+    """Measure how fast this slot trains; plain Throughput."""
+    from tuner.train.throughput import measure_throughput
+
+    warm_up()
+    return dict(to_plain(measure_throughput()))
+
+
+@functools.lru_cache(maxsize=2)
+def open_data(source: str, split_seed: int, fingerprint: str) -> Dataset:
+    """Open a dataset once a process.
+
+    Raises:
+        DataError: the data changed since the run began.
+    """
+    from tuner.data import open_dataset
+
+    dataset = open_dataset(source, split_seed=split_seed, cache=cache_folder())
+    if dataset.spec.fingerprint != fingerprint:
+        raise DataError(
+            f"The data at {source} changed since this run began: expected the fingerprint "
+            f"{fingerprint}. Received: {dataset.spec.fingerprint}. Start a new run for it."
+        )
+    return dataset
+
+
+def train_candidate(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    epochs: int,
+    seconds: float | None,
+) -> dict[str, Any]:
+    """Train, convert and score one candidate; the fields of its `finished` event.
+
+    Args:
+        run: plain RunSpec.
+        folder: the candidate's folder; builds and progress are written here.
+        candidate_plain: plain Candidate.
+        epochs: planned passes over the training data.
+        seconds: training time that the plan allows; None for no clock.
+    """
+    spec = from_plain(RunSpec, run, "run.json")
+    write_json(folder / "candidate.json", candidate_plain)
+    candidate = from_plain(Candidate, candidate_plain, "candidate")
+    _, fields = _train(spec, folder, candidate, epochs, seconds, ("validation",))
+    return {"status": "ok", **fields}
+
+
+def retrain_candidate(
+    run: Mapping[str, Any], folder: Path, candidate_plain: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Train one candidate in full; builds are scored on validation and test.
+
+    Writes `model.keras` beside the builds.
+    """
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "template")
+    splits: tuple[Split, ...] = (
+        ("validation", "test") if spec.dataset.counts["test"] else ("validation",)
+    )
+    model, fields = _train(spec, folder, candidate, candidate.training.epochs, None, splits)
+    model.save(folder / "model.keras")
+    return fields
+
+
+def _train(
+    spec: RunSpec,
+    folder: Path,
+    candidate: Candidate,
+    epochs: int,
+    seconds: float | None,
+    splits: Sequence[Split],
+) -> tuple[Any, dict[str, Any]]:
+    """Train, build and score; the Keras model and the fields of what came of it."""
+    warm_up()
+    import keras
+
+    from tuner.train.build import build_keras
+    from tuner.train.loop import train
+
+    dataset = open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
+    task = catalog.load_module("tasks", spec.task)
+    seed = seed_of(spec.seed, candidate.id)
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    training = labelled(dataset, candidate, "training")
+    validation = labelled(dataset, candidate, "validation")
+
+    def note(epoch: Epoch) -> None:
+        write_json(folder / "progress.json", to_plain(epoch))
+
+    model = build_keras(candidate.architecture, dropout_seed=seed)
+    trained = train(
+        model,
+        candidate,
+        training,
+        validation,
+        epochs=epochs,
+        seed=seed,
+        loss=task.loss(),
+        seconds=seconds,
+        patience=max(MIN_PATIENCE_EPOCHS, round(PATIENCE_SHARE * epochs)),
+        on_epoch=note,
+    )
+    builds = make_builds(model, candidate, training, spec.targets[0].runtime, folder)
+    return model, {
+        "builds": {
+            precision: to_plain(with_accuracy(build, spec, candidate, dataset, folder, splits))
+            for precision, build in builds.items()
+        },
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "train_seconds": round(trained.seconds, 3),
+        "curve": [round(accuracy, 5) for accuracy in trained.curve],
+    }
+
+
+def score_on_test(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    builds: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Score the builds of an `ok` candidate on the test set, once; plain accuracies."""
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "candidate")
+    dataset = open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
+    accuracies = {}
+    for precision, plain in builds.items():
+        build = with_accuracy(
+            from_plain(Build, plain, "build"), spec, candidate, dataset, folder, ("test",)
+        )
+        accuracies[precision] = to_plain(build.accuracy["test"])
+    return accuracies
+
+
+def labelled(dataset: Dataset, candidate: Candidate, split: Split) -> LabelledImages:
+    """One split, resized for a candidate."""
+    from tuner.train.loop import LabelledImages
+
+    images, labels = dataset.arrays(candidate.preprocessing, split, cache_folder())
+    return LabelledImages(images=images, labels=labels)
+
+
+def make_builds(
+    model: Any, candidate: Candidate, training: LabelledImages, runtime: str, folder: Path
+) -> dict[Precision, Build]:
+    """Convert a trained model to float32 and int8 TFLite files in `folder`."""
+    import numpy as np
+
+    from tuner.data.preprocess import scale
+    from tuner.train.convert import convert_tflite
+
+    kernels = catalog.load_module("runtimes", runtime).RUN_WITH
+    count = len(training.labels)
+    rows = np.linspace(0, count - 1, min(CALIBRATION_IMAGES, count)).astype(np.int64)
+    calibration = scale(training.images[rows], candidate.preprocessing.scaling)
+    builds: dict[Precision, Build] = {}
+    for precision in PRECISIONS:
+        content = convert_tflite(model, precision, calibration)
+        name = f"{precision}.tflite"
+        write_atomic(folder / name, content)
+        builds[precision] = Build(
+            runtime=kernels[0],
+            kernels=kernels[1],
+            precision=precision,
+            recipe=f"min-max over {len(rows)} training images" if precision == "int8" else "",
+            artifact=name,
+            size_bytes=len(content),
+            accuracy={},
+        )
+    return builds
+
+
+def with_accuracy(
+    build: Build,
+    spec: RunSpec,
+    candidate: Candidate,
+    dataset: Dataset,
+    folder: Path,
+    splits: Sequence[Split],
+) -> Build:
+    """Run a build on some splits with the runtime of the run's first target."""
+    import numpy as np
+
+    from tuner.data.preprocess import scale
+
+    runtime = catalog.load_module("runtimes", spec.targets[0].runtime)
+    task = catalog.load_module("tasks", spec.task)
+    content = (folder / build.artifact).read_bytes()
+    accuracy = dict(build.accuracy)
+    for split in splits:
+        data = labelled(dataset, candidate, split)
+        logits = [
+            runtime.predict(
+                content,
+                build.precision,
+                scale(data.images[start : start + CHUNK_IMAGES], candidate.preprocessing.scaling),
+            )
+            for start in range(0, len(data.labels), CHUNK_IMAGES)
+        ]
+        accuracy[split] = task.score(
+            np.concatenate(logits), data.labels, task.outputs(spec.dataset)
+        )
+    return replace(build, accuracy=accuracy)

@@ -1,0 +1,101 @@
+"""How a search divides its time: seconds and epochs a candidate, and what cannot be trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tuner.cost.training import train_seconds_per_image
+from tuner.spec import Candidate, Cost, Excess, Quantity, RunSpec
+
+MIN_EPOCHS = 12
+"""A candidate that cannot be trained for this many epochs in its time is not proposed."""
+
+OVERHEAD_SECONDS = 6.0
+"""Tracing, converting and scoring a candidate, beside its training."""
+
+STARTED_LATE_SHARE = 0.6
+"""A candidate is started as long as this share of its time is left."""
+
+RETRAIN_BAND = (0.6, 1.7)
+"""Predicted full retraining time, low and high, relative to the prediction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one candidate gets: planned epochs, and seconds when a clock limits the search."""
+
+    epochs: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The time plan of one run."""
+
+    spec: RunSpec
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that the budget is divided among: it grows with the root of the time."""
+        if self.spec.max_candidates is not None:
+            return self.spec.max_candidates
+        minutes = (self.spec.budget_seconds or 0.0) / 60.0
+        slots = math.sqrt(self.spec.workers / 2.0)
+        return max(2 * self.spec.workers, round(5.0 * slots * math.sqrt(minutes)))
+
+    @property
+    def candidate_seconds(self) -> float | None:
+        """Wall-clock seconds that a candidate may take in its slot; None without a clock."""
+        if self.spec.budget_seconds is None:
+            return None
+        waves = math.ceil(self.candidates / self.spec.workers)
+        return self.spec.budget_seconds / waves
+
+    def share(self, candidate: Candidate, remaining_seconds: float | None) -> Share | None:
+        """Epochs and seconds for a candidate that starts now; None if too little time is left."""
+        if self.candidate_seconds is None or remaining_seconds is None:
+            return Share(candidate.training.epochs, None)
+        if remaining_seconds < STARTED_LATE_SHARE * self.candidate_seconds:
+            return None
+        seconds = min(self.candidate_seconds, remaining_seconds) - OVERHEAD_SECONDS
+        affordable = int(seconds / self.epoch_seconds(candidate))
+        return Share(max(1, min(candidate.training.epochs, affordable)), seconds)
+
+    def epoch_seconds(self, candidate: Candidate) -> float:
+        """Predicted seconds of one epoch in one slot, validation included."""
+        if self.spec.throughput is None:
+            raise ValueError("the machine's throughput was not measured")
+        counts = self.spec.dataset.counts
+        # Validation is a forward pass: about a third of the work of a training image.
+        images = counts["training"] + counts["validation"] / 3.0
+        return images * train_seconds_per_image(candidate.architecture, self.spec.throughput)
+
+    def with_training(self, candidate: Candidate, costs: Mapping[str, Cost]) -> dict[str, Cost]:
+        """Add predicted training time to costs, and what of it exceeds a limit."""
+        if self.spec.throughput is None:
+            return dict(costs)
+        # One slot's pace, times the slots that retraining would have; scaling is not perfect.
+        epoch = self.epoch_seconds(candidate)
+        minutes = epoch * candidate.training.epochs / 60.0
+        retrain = Quantity(
+            value=minutes,
+            low=minutes * RETRAIN_BAND[0] / self.spec.workers,
+            high=minutes * RETRAIN_BAND[1],
+            kind="estimated",
+            basis="throughput measured at the start of the run, one slot",
+        )
+        needed = (MIN_EPOCHS * epoch + OVERHEAD_SECONDS) / 60.0
+        allowed = math.inf if self.candidate_seconds is None else self.candidate_seconds / 60.0
+        limits = {target.name: target.limits.train_minutes for target in self.spec.targets}
+        timed = {}
+        for name, cost in costs.items():
+            over = list(cost.over)
+            limit = limits.get(name)
+            if limit is not None and minutes > limit:
+                over.append(Excess(limit="train_minutes", needed=minutes, allowed=limit))
+            if needed > allowed:
+                over.append(Excess(limit="candidate_minutes", needed=needed, allowed=allowed))
+            timed[name] = replace(cost, train_minutes=retrain, over=tuple(over))
+        return timed

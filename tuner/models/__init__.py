@@ -1,0 +1,1 @@
+"""Select, retrain and read models."""

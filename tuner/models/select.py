@@ -1,0 +1,70 @@
+"""Turn a ranked candidate into a template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuner.errors import InputError
+from tuner.rank.board import find_candidate
+from tuner.rank.order import Ranked
+from tuner.spec import Result, RunSpec, Template
+from tuner.store.runs import RunFolder
+from tuner.store.templates import write_template
+
+
+def make_template(spec: RunSpec, result: Result, name: str) -> Template:
+    """The template of a result."""
+    return Template(
+        name=name,
+        run=spec.name,
+        candidate=result.candidate.id,
+        task=spec.task,
+        data=spec.dataset.source,
+        fingerprint=spec.dataset.fingerprint,
+        split_seed=spec.dataset.split_seed,
+        seed=spec.seed,
+        preprocessing=result.candidate.preprocessing,
+        training=result.candidate.training,
+        architecture=result.candidate.architecture,
+        target=spec.targets[0],
+    )
+
+
+def select(folder: RunFolder, wanted: str, output: Path | None) -> Path:
+    """Write the template of a candidate and return its path.
+
+    Args:
+        folder: of the run.
+        wanted: rank, id or unique prefix of an id.
+        output: the file to write; None writes `RUN-ID.toml` in the current folder.
+
+    Raises:
+        InputError: no such candidate, or the file exists.
+    """
+    row = find_candidate(folder, wanted)
+    spec, result = folder.spec(), row.result
+    if output is None:
+        output = Path(f"{folder.name}-{result.candidate.id}.toml")
+    if output.suffix != ".toml":
+        raise InputError(f"Expected a file that ends in .toml. Received: {output}.")
+    if output.exists():
+        raise InputError(f"{output} exists; choose another name with -o, or remove it first.")
+    write_template(output, make_template(spec, result, output.stem), _card(spec, row))
+    return output
+
+
+def _card(spec: RunSpec, row: Ranked) -> str:
+    result = row.result
+    lines = [
+        f"Candidate {result.candidate.id}, rank {row.rank} of the run {spec.name}",
+        f"for {spec.targets[0].title}. Retrain it with: tune retrain THIS-FILE",
+        "Edit what you like; unknown layers and settings are refused with a reason.",
+    ]
+    for precision in ("float32", "int8"):
+        accuracy = result.accuracy(precision)
+        if accuracy:
+            lines.append(
+                f"{precision} accuracy in the search: {accuracy.value:.1%} on "
+                f"{accuracy.total} validation images after {result.epochs} epochs"
+            )
+    return "\n".join(lines)

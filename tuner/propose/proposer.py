@@ -1,0 +1,156 @@
+"""Gate, then propose: starting points, seeded random draws, then the sampler.
+
+Proposal i depends on the run's seed, on i and on the results of the proposals 0 to i - window,
+in that order, and on nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tuner.propose.choices import RandomChoices, TableChoices
+from tuner.propose.sampler import Draw, Told, ask
+from tuner.spec import Candidate, Context, Cost, Excess, SearchSpace
+
+RANDOM_PROPOSALS = 10
+"""Proposals before the sampler takes over: Optuna's own default of startup trials."""
+
+SAMPLER_ATTEMPTS = 16
+RANDOM_ATTEMPTS = 2000
+
+Gate = Callable[[Candidate], Mapping[str, Cost]]
+"""Costs of a candidate by target, each with the limits it exceeds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A candidate that fits, and where it came from.
+
+    Args:
+        candidate: what to train.
+        costs: by target.
+        space: the space that drew it.
+        choices: the values that made it.
+        origin: a starting point's name, `random` or `sampler`.
+        over_limit: draws refused on the way, counted by the limit they exceeded.
+        nearest_miss: what the refused draw that came nearest to fitting exceeded, by target.
+    """
+
+    candidate: Candidate
+    costs: Mapping[str, Cost]
+    space: str
+    choices: Mapping[str, Any]
+    origin: str
+    over_limit: Mapping[str, int] = field(default_factory=dict)
+    nearest_miss: Mapping[str, tuple[Excess, ...]] = field(default_factory=dict)
+
+
+class Proposer:
+    """Makes the proposals of one run.
+
+    Args:
+        spaces: by name.
+        context: what the spaces may know.
+        gate: gives a candidate's costs; it fits if any target's limits are kept.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self, spaces: Mapping[str, SearchSpace], context: Context, gate: Gate, seed: int
+    ) -> None:
+        self._spaces, self._context, self._gate, self._seed = spaces, context, gate, seed
+        self._draws: dict[str, Draw] = {
+            name: (lambda choices, space=space: space.draw(choices, context))  # type: ignore[misc]
+            for name, space in spaces.items()
+        }
+        self._starting = list(self._fitting_starting_points())
+
+    def propose(self, history: Sequence[Told], known: frozenset[str]) -> Proposal | None:
+        """Make proposal number `len(history)`.
+
+        Args:
+            history: all earlier proposals; those not yet told have no score.
+            known: ids of candidates proposed before, which are not proposed again.
+
+        Returns:
+            None when no draw that fits and is new was found.
+        """
+        index = len(history)
+        refused: Counter[str] = Counter()
+        nearest: Mapping[str, tuple[Excess, ...]] = {}
+        for proposal in self._attempts(index, history):
+            if proposal.candidate.id in known:
+                continue
+            if any(cost.fits for cost in proposal.costs.values()):
+                return replace(proposal, over_limit=dict(refused), nearest_miss=nearest)
+            misses = {target: cost.over for target, cost in proposal.costs.items()}
+            refused.update({excess.limit for over in misses.values() for excess in over})
+            if not nearest or _distance(misses) < _distance(nearest):
+                nearest = misses
+        return None
+
+    def smallest(self) -> Proposal:
+        """The smallest candidate of all spaces: every choice at its first option."""
+        tables = [self._from_table(space, {}, "smallest") for space in self._spaces]
+        return min(
+            tables, key=lambda proposal: min(c.ram_bytes.high for c in proposal.costs.values())
+        )
+
+    def _attempts(self, index: int, history: Sequence[Told]) -> Iterator[Proposal]:
+        if index < len(self._starting):
+            yield self._starting[index]
+        names = sorted(self._spaces)
+        scored = any(told.score is not None for told in history)
+        if scored and index >= len(self._starting) + RANDOM_PROPOSALS:
+            for attempt in range(SAMPLER_ATTEMPTS):
+                seed = self._number(index, attempt, "sampler")
+                space = names[seed % len(names)]
+                candidate, choices = ask(history, self._draws, space, seed)
+                yield self._gated(candidate, choices, space, "sampler")
+        for attempt in range(RANDOM_ATTEMPTS):
+            seed = self._number(index, attempt, "random")
+            space = names[seed % len(names)]
+            random_choices = RandomChoices(seed)
+            candidate = self._draws[space](random_choices)
+            yield self._gated(candidate, random_choices.taken, space, "random")
+
+    def _number(self, index: int, attempt: int, purpose: str) -> int:
+        digest = hashlib.sha256(f"{self._seed}/{purpose}/{index}/{attempt}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+    def _gated(
+        self, candidate: Candidate, choices: Mapping[str, Any], space: str, origin: str
+    ) -> Proposal:
+        return Proposal(
+            candidate=candidate,
+            costs=self._gate(candidate),
+            space=space,
+            choices=dict(choices),
+            origin=origin,
+        )
+
+    def _from_table(self, space: str, table: Mapping[str, Any], origin: str) -> Proposal:
+        choices = TableChoices(table)
+        candidate = self._draws[space](choices)
+        return self._gated(candidate, choices.taken, space, origin)
+
+    def _fitting_starting_points(self) -> Iterator[Proposal]:
+        seen: set[str] = set()
+        for name in sorted(self._spaces):
+            for point in self._spaces[name].starting_points(self._context):
+                for table in point.sizes:
+                    proposal = self._from_table(name, table, point.name)
+                    if any(cost.fits for cost in proposal.costs.values()):
+                        if proposal.candidate.id not in seen:
+                            seen.add(proposal.candidate.id)
+                            yield proposal
+                        break
+
+
+def _distance(misses: Mapping[str, tuple[Excess, ...]]) -> float:
+    """How far the nearest target's worst limit is exceeded, as a ratio."""
+    return min(max(excess.needed / excess.allowed for excess in over) for over in misses.values())

@@ -1,0 +1,130 @@
+"""Optuna's tree-structured Parzen estimator as a function of the history alone.
+
+This is the only module that knows trials and studies. A study is made anew for each proposal
+from the results told so far, so that proposal i depends on the seed, on i and on those results,
+and a resumed run goes on exactly as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuner.propose.choices import TableChoices
+from tuner.spec import Candidate, Choices
+from tuner.spec.space import Option
+
+if TYPE_CHECKING:
+    import optuna
+
+Draw = Callable[[Choices], Candidate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One earlier proposal: its choices and what it scored; None while it is not known."""
+
+    space: str
+    choices: Mapping[str, Any]
+    score: float | None
+
+
+class _TrialChoices:
+    """Asks an Optuna trial; names are prefixed by the space."""
+
+    def __init__(self, trial: optuna.Trial, space: str) -> None:
+        self._trial, self._space = trial, space
+        self.taken: dict[str, Any] = {}
+
+    def ordered(self, name: str, options: Sequence[Option]) -> Option:
+        index = self._trial.suggest_int(f"{self._space}/{name}", 0, len(options) - 1)
+        self.taken[name] = value = options[index]
+        return value
+
+    def categorical(self, name: str, options: Sequence[Option]) -> Option:
+        value: Option = self._trial.suggest_categorical(f"{self._space}/{name}", list(options))
+        self.taken[name] = value
+        return value
+
+    def floating(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        value = self._trial.suggest_float(f"{self._space}/{name}", low, high, log=log)
+        self.taken[name] = value
+        return value
+
+
+class _Distributions(TableChoices):
+    """Replays recorded choices and notes Optuna's parameters and distributions for them."""
+
+    def __init__(self, table: Mapping[str, Any], space: str) -> None:
+        super().__init__(table)
+        self._space = space
+        self.parameters: dict[str, Any] = {}
+        self.distributions: dict[str, Any] = {}
+
+    def ordered(self, name: str, options: Sequence[Option]) -> Option:
+        from optuna.distributions import IntDistribution
+
+        value = super().ordered(name, options)
+        self._note(name, list(options).index(value), IntDistribution(0, len(options) - 1))
+        return value
+
+    def categorical(self, name: str, options: Sequence[Option]) -> Option:
+        from optuna.distributions import CategoricalDistribution
+
+        value = super().categorical(name, options)
+        self._note(name, value, CategoricalDistribution(list(options)))
+        return value
+
+    def floating(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        from optuna.distributions import FloatDistribution
+
+        value = super().floating(name, low, high, log=log)
+        self._note(name, value, FloatDistribution(low, high, log=log))
+        return value
+
+    def _note(self, name: str, value: Any, distribution: Any) -> None:
+        self.parameters[f"{self._space}/{name}"] = value
+        self.distributions[f"{self._space}/{name}"] = distribution
+
+
+def ask(
+    history: Sequence[Told], draws: Mapping[str, Draw], space: str, seed: int
+) -> tuple[Candidate, dict[str, Any]]:
+    """Ask for one candidate.
+
+    Args:
+        history: all earlier proposals in order.
+        draws: by space, its `draw` bound to the context.
+        space: the space to draw from.
+        seed: of the sampler.
+
+    Returns:
+        The candidate and the choices that made it.
+    """
+    import optuna
+    from optuna.trial import TrialState, create_trial
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
+        )
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        for told in history:
+            replay = _Distributions(told.choices, told.space)
+            draws[told.space](replay)
+            done = told.score is not None
+            study.add_trial(
+                create_trial(
+                    state=TrialState.COMPLETE if done else TrialState.RUNNING,
+                    params=replay.parameters,
+                    distributions=replay.distributions,
+                    value=told.score,
+                )
+            )
+        choices = _TrialChoices(study.ask(), space)
+        candidate = draws[space](choices)
+    return candidate, choices.taken

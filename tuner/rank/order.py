@@ -1,0 +1,77 @@
+"""Order results: by accuracy, then by what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tuner.spec import Accuracy, Precision, RankBy, Result
+
+STATUS_ORDER = {"ok": 0, "stopped": 1, "timed_out": 2, "failed": 3, "over_limit": 4, None: 5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """One row of the board.
+
+    Args:
+        rank: from 1, unique; a tie is broken by latency, flash and id.
+        tied: another row has the same status and the same count of correct images.
+        result: the candidate's result.
+    """
+
+    rank: int
+    tied: bool
+    result: Result
+
+
+def ranking_precision(rank_by: RankBy) -> Precision:
+    """The precision whose accuracy orders the board; `target` is the int8 that the target runs."""
+    return "float32" if rank_by == "float32" else "int8"
+
+
+def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> list[Ranked]:
+    """Order results for one target by validation accuracy.
+
+    Args:
+        results: of any status.
+        target: name of the target whose costs break ties.
+        rank_by: which accuracy decides.
+    """
+    precision = ranking_precision(rank_by)
+
+    def correct(result: Result) -> int:
+        accuracy = result.accuracy(precision)
+        return accuracy.correct if accuracy else -1
+
+    def key(result: Result) -> tuple[float | str, ...]:
+        cost = result.costs.get(target)
+        return (
+            STATUS_ORDER[result.status],
+            -correct(result),
+            cost.latency_ms.value if cost else 0.0,
+            cost.flash_bytes.value if cost else 0.0,
+            result.candidate.id,
+        )
+
+    ordered = sorted(results, key=key)
+    rows = []
+    for position, result in enumerate(ordered):
+        neighbours = ordered[max(0, position - 1) : position] + ordered[position + 1 : position + 2]
+        tied = correct(result) >= 0 and any(
+            other.status == result.status and correct(other) == correct(result)
+            for other in neighbours
+        )
+        rows.append(Ranked(rank=position + 1, tied=tied, result=result))
+    return rows
+
+
+def best_accuracy(results: Iterable[Result], rank_by: RankBy) -> Accuracy | None:
+    """The best validation accuracy among results that are `ok`."""
+    precision = ranking_precision(rank_by)
+    found = [
+        accuracy
+        for result in results
+        if result.status == "ok" and (accuracy := result.accuracy(precision)) is not None
+    ]
+    return max(found, key=lambda accuracy: accuracy.correct, default=None)

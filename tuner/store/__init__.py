@@ -1,0 +1,1 @@
+"""Folders and files: runs, events, models, locks and templates."""

@@ -1,0 +1,105 @@
+"""Model folders: `models/NAME/VERSION/`, numbered, never overwritten."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.errors import InputError, UnknownNameError
+from tuner.spec import ModelVersion, from_plain, to_plain
+from tuner.store.files import home, read_json, write_json
+from tuner.store.runs import check_name
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """The files of one version: `model.json`, `model.keras`, `*.tflite`."""
+
+    path: Path
+
+    def read(self) -> ModelVersion:
+        """Read `model.json`."""
+        path = self.path / "model.json"
+        return from_plain(ModelVersion, read_json(path), str(path))
+
+
+def models_folder() -> Path:
+    """The folder that holds all models."""
+    return home() / "models"
+
+
+def known_models() -> list[ModelFolder]:
+    """All versions of all models, the newest first."""
+    paths = [path.parent for path in models_folder().glob("*/*/model.json")]
+    return [
+        ModelFolder(path)
+        for path in sorted(paths, key=lambda path: (path / "model.json").stat().st_mtime_ns)[::-1]
+    ]
+
+
+def _versions(name: str) -> list[int]:
+    folders = (models_folder() / name).glob("*/model.json")
+    return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+
+
+def find_model(reference: str) -> ModelFolder:
+    """The version that `NAME`, `NAME@VERSION` or `latest` names.
+
+    Raises:
+        UnknownNameError: there is no such model or version.
+    """
+    if reference == "latest" and (models := known_models()):
+        return models[0]
+    name, at, version = reference.partition("@")
+    versions = _versions(name) if name else []
+    if not versions:
+        known = {folder.path.parent.name for folder in known_models()}
+        raise UnknownNameError(
+            "model", name, known, f"Models lie in {models_folder()}; 'tune retrain' makes one."
+        )
+    if not at:
+        return ModelFolder(models_folder() / name / str(versions[-1]))
+    if version not in map(str, versions):
+        raise UnknownNameError(f"version of {name}", version, map(str, versions))
+    return ModelFolder(models_folder() / name / version)
+
+
+@contextmanager
+def new_version(name: str) -> Iterator[tuple[Path, int]]:
+    """A folder to fill; it becomes the next version when the block ends without an error.
+
+    Yields:
+        The folder to write into and the number that the version is expected to get. The number
+        is taken by `write_version`.
+    """
+    parent = models_folder() / check_name("model", name)
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = parent / f".new-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary, (_versions(name) or [0])[-1] + 1
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
+    """Give a filled folder its number.
+
+    Raises:
+        InputError: another process took that number in the meantime.
+    """
+    write_json(temporary / "model.json", to_plain(version))
+    path = temporary.parent / str(version.version)
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        raise InputError(
+            f"Version {version.version} of '{version.name}' was made by another process in the "
+            "meantime; retrain again."
+        ) from None
+    return ModelFolder(path)

@@ -1,0 +1,182 @@
+"""Run folders: `run.json`, `events.jsonl`, `run.lock` and a folder per candidate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import InputError, UnknownNameError
+from tuner.spec import (
+    Accuracy,
+    Build,
+    Candidate,
+    Cost,
+    Result,
+    RunSpec,
+    from_plain,
+    to_plain,
+)
+from tuner.store.events import EventLog, read_events
+from tuner.store.files import home, read_json, write_json
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def lock(self) -> Path:
+        """The supervisor's lock file."""
+        return self.path / "run.lock"
+
+    def candidate(self, candidate_id: str) -> Path:
+        """The folder that a worker writes a candidate's files into."""
+        return self.path / "candidates" / candidate_id
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Write `run.json`."""
+        write_json(self.path / "run.json", to_plain(spec))
+
+    def spec(self) -> RunSpec:
+        """Read `run.json`."""
+        path = self.path / "run.json"
+        return from_plain(RunSpec, read_json(path), str(path))
+
+    def open_log(self) -> EventLog:
+        """Open the event log for appending."""
+        return EventLog(self.path / "events.jsonl")
+
+    def events(self) -> list[dict[str, Any]]:
+        """Read all events."""
+        return read_events(self.path / "events.jsonl")
+
+    def results(self) -> list[Result]:
+        """The results so far, in the order of proposals."""
+        return fold_results(self.events())
+
+
+def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
+    """Fold events into one Result a candidate, in the order of proposals."""
+    results: dict[int, Result] = {}
+    for event in events:
+        kind = event["event"]
+        if kind == "proposed":
+            results[event["index"]] = Result(
+                index=event["index"],
+                candidate=from_plain(Candidate, event["candidate"], "events.jsonl"),
+                origin=event["origin"],
+                costs={
+                    target: from_plain(Cost, cost, "events.jsonl")
+                    for target, cost in event["costs"].items()
+                },
+            )
+        elif kind == "finished":
+            results[event["index"]] = replace(
+                results[event["index"]],
+                status=event["status"],
+                reason=event.get("reason", ""),
+                builds={
+                    precision: from_plain(Build, build, "events.jsonl")
+                    for precision, build in event.get("builds", {}).items()
+                },
+                epochs=event.get("epochs", 0),
+                train_seconds=event.get("train_seconds", 0.0),
+                curve=tuple(event.get("curve", ())),
+            )
+        elif kind == "tested":
+            result = results[event["index"]]
+            builds = dict(result.builds)
+            for precision, accuracy in event["accuracy"].items():
+                build = builds[precision]
+                builds[precision] = replace(
+                    build,
+                    accuracy={
+                        **build.accuracy,
+                        "test": from_plain(Accuracy, accuracy, "events.jsonl"),
+                    },
+                )
+            results[event["index"]] = replace(result, builds=builds)
+    return [results[index] for index in sorted(results)]
+
+
+def runs_folder() -> Path:
+    """The folder that holds all runs."""
+    return home() / "runs"
+
+
+def known_runs() -> list[RunFolder]:
+    """All runs, the newest first."""
+    paths = [path.parent for path in runs_folder().glob("*/run.json")]
+    return [
+        RunFolder(path)
+        for path in sorted(paths, key=lambda path: (path / "run.json").stat().st_mtime_ns)[::-1]
+    ]
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return `name` if it can name a folder.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not NAME.fullmatch(name) or name == "latest":
+        raise InputError(
+            f"Expected a {kind} name of letters, digits, '.', '_' and '-', not 'latest'. "
+            f"Received: {name!r}."
+        )
+    return name
+
+
+def new_run(name: str | None, target: str, created: str) -> RunFolder:
+    """The folder of a run that does not exist yet; named by target and time unless named.
+
+    Raises:
+        InputError: the name is taken or cannot be used.
+    """
+    if name is not None:
+        folder = RunFolder(runs_folder() / check_name("run", name))
+        if folder.path.exists():
+            raise InputError(
+                f"A run named '{name}' exists in {runs_folder()}. Continue it with "
+                f"'tune resume {name}', or choose another --name."
+            )
+        return folder
+    stem = f"{target}-{re.sub(r'[^0-9]', '', created)[:14]}"
+    path = runs_folder() / stem
+    number = 2
+    while path.exists():
+        path = runs_folder() / f"{stem}-{number}"
+        number += 1
+    return RunFolder(path)
+
+
+def find_run(name: str) -> RunFolder:
+    """The run of that name, `latest` for the newest.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    runs = known_runs()
+    if name == "latest" and runs:
+        return runs[0]
+    for run in runs:
+        if run.name == name:
+            return run
+    raise UnknownNameError(
+        "run",
+        name,
+        [run.name for run in runs],
+        f"Runs lie in {runs_folder()}; start one with 'tune --target NAME --data DIR'.",
+    )

@@ -1,0 +1,26 @@
+"""Tasks: what is learned. One file each; its stem is its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tuner.spec import Accuracy, DatasetSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Task(Protocol):
+    """What a file of `tuner/tasks` offers: a module with these functions."""
+
+    def outputs(self, dataset: DatasetSpec) -> int:
+        """Logits that a net for this data needs."""
+
+    def loss(self) -> Any:
+        """A Keras loss over (labels, logits)."""
+
+    def score(
+        self, logits: NDArray[np.float32], labels: NDArray[np.int64], outputs: int
+    ) -> Accuracy:
+        """Decode logits, images x outputs, and compare with the labels."""
