@@ -3,8 +3,8 @@
 A stem convolution, 2 to 5 stages, a global average pool and a classifier. Each stage is made of
 plain 3x3 convolutions or of depthwise-separable ones (depthwise, then 1x1): on a CPU plain
 stages train faster and reach more at the same flash, on a device separable ones cost less, so
-the search decides stage by stage. Width grows from stage to stage; resolution halves between
-stages, by stride or by a max pool.
+the search decides stage by stage. Each stage halves the resolution, by
+stride or by a max pool, until the map is 4x4, and widens it.
 
 Sources of the forms: plain stages with pools as in the CIFAR-10 net of CMSIS-NN (Lai et al.,
 arXiv 1801.06601); separable ones as in DS-CNN (Zhang et al., arXiv 1711.07128) and MobileNetV1
@@ -114,11 +114,11 @@ def _architecture(choices: Choices, context: Context, preprocessing: Preprocessi
     add("stem", Conv2D(filters=width, kernel=stem_kernel, stride=stem_stride))
     size = -(-size // stem_stride)
     for stage in range(stages):
-        filters = min(MAX_FILTERS, max(4, round(width * growth**stage / 4) * 4))
+        filters = min(MAX_FILTERS, max(4, round(width * growth ** (stage + 1) / 4) * 4))
         plain = choices.categorical(f"kind{stage}", ("separable", "plain")) == "plain"
         blocks = choices.ordered(f"blocks{stage}", (1, 2))
         kernel = choices.ordered(f"kernel{stage}", (3, 5))
-        shrink = size > SMALLEST_MAP and (stage > 0 or not plain)
+        shrink = size > SMALLEST_MAP
         if shrink and pool:
             add(f"pool{stage}", MaxPool2D(size=2))
             size //= 2
@@ -173,8 +173,8 @@ _TRAINED_WELL = {
 
 _FORMS: dict[str, dict[str, str | int | float]] = {
     "plain stages": {
-        "growth": 1.5, "stages": 4, "downsample": "pool", "stem_stride": 1,
-        "kind0": "plain", "kind1": "plain", "kind2": "plain", "kind3": "plain",
+        "growth": 2.0, "stages": 3, "downsample": "pool", "stem_stride": 1,
+        "kind0": "plain", "kind1": "plain", "kind2": "plain",
     },
     "plain, then separable": {
         "growth": 2.0, "stages": 3, "downsample": "pool", "stem_stride": 1, "stem_kernel": 3,

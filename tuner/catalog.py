@@ -70,8 +70,7 @@ def load_target(name_or_path: str) -> Target:
 
     Raises:
         UnknownNameError: no such name.
-        SpecError: the file cannot be read, is not TOML, has a missing, unknown or wrong field, or
-            names a runtime that does not exist.
+        SpecError: the file cannot be read, is not TOML, or has a missing, unknown or wrong field.
     """
     is_path = name_or_path.endswith(".toml") or any(
         separator in name_or_path for separator in (os.sep, os.altsep) if separator

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tuner.cost.fit import format_bytes
+
 from tuner.engine.supervisor import Progress
 from tuner.rank.order import Ranked, best_accuracy
 from tuner.spec import Accuracy, RankBy, Result, RunSpec

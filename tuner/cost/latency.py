@@ -3,7 +3,7 @@
 The model is a sum over operators, in clock cycles of the target's core:
 
     cycles = MACs x cycles of one MAC (by kind) + elements x cycles of one element
-             + operators x `CYCLES_PER_OPERATOR`
+             + operators x cycles of calling one
 
 Elements are the numbers an operator writes (a pool: reads). Requantizing them is why a narrow
 net costs more per MAC than a wide one: a 1x1 convolution from 8 channels takes 20 cycles a MAC on
@@ -66,6 +66,7 @@ class Rate:
         depthwise: cycles of one MAC of a depthwise convolution.
         dense: cycles of one MAC of a fully connected layer.
         element: cycles of one element.
+        operator: cycles of calling one operator.
         low: the latency is not expected below this share of the estimate.
         high: nor above this one.
         basis: what rates and band rest on.
@@ -78,6 +79,7 @@ class Rate:
     low: float
     high: float
     basis: str
+    operator: float = CYCLES_PER_OPERATOR
 
     def cycles(self, work: Iterable[Work]) -> float:
         """Clock cycles of all operators together."""
@@ -85,7 +87,7 @@ class Rate:
         table = np.array([(row.macs, row.elements) for row in rows], dtype=np.float64)
         per_mac = {"conv": self.conv, "depthwise": self.depthwise, "dense": self.dense}
         rates = np.array([(per_mac.get(row.kind, 0.0), self.element) for row in rows])
-        return float((table * rates).sum()) + CYCLES_PER_OPERATOR * len(rows)
+        return float((table * rates).sum()) + self.operator * len(rows)
 
 
 def _cortex(scale: float, low: float, high: float, basis: str) -> Rate:
@@ -95,7 +97,7 @@ def _cortex(scale: float, low: float, high: float, basis: str) -> Rate:
     layers where four nets do not tell (see the test).
     """
     return Rate(
-        conv=scale, depthwise=2.51 * scale, dense=0.944 * scale, element=8.37 * scale,
+        conv=scale, depthwise=2.507 * scale, dense=0.9345 * scale, element=8.37 * scale,
         low=low, high=high, basis=basis,
     )  # fmt: skip
 
@@ -107,7 +109,7 @@ def _reference(cycles: float, low: float, high: float, basis: str) -> Rate:
     )
 
 
-_M4 = _cortex(4.49, 0.6, 1.7, "8 points, Cortex-M4, TFLM 2.3.1 and microTVM with CMSIS-NN, "
+_M4 = _cortex(4.475, 0.6, 1.7, "8 points, Cortex-M4, TFLM 2.3.1 and microTVM with CMSIS-NN, "
               "MLPerf Tiny v0.5 and v1.0")  # fmt: skip
 _M0 = Rate(
     conv=7.8, depthwise=32.6, dense=8.0, element=86.0, low=0.7, high=1.5,
@@ -115,7 +117,7 @@ _M0 = Rate(
     "raspberrypi/pico-tflmicro; 4 points of Bosch HALE on STM32G0B1 as a hint",
 )  # fmt: skip
 _A72 = Rate(
-    conv=0.14, depthwise=1.21, dense=0.69, element=2.87, low=0.4, high=4.0,
+    conv=0.187, depthwise=0.874, dense=0.611, element=1.98, low=0.4, high=4.3,
     basis="4 points, Cortex-A72, another engine than XNNPACK (LEIP 1.9.3, threads not stated), "
     "MLPerf Tiny v0.5; shape agrees with 3 points of TFLite 2.11 on Cortex-A7",
 )  # fmt: skip
@@ -124,10 +126,10 @@ RATES: dict[tuple[str, str], Rate] = {
     ("cortex-m0+", "cmsis-nn"): _M0,
     ("cortex-m4", "cmsis-nn"): _M4,
     ("cortex-m33", "cmsis-nn"): _cortex(
-        3.00, 0.7, 1.55, "8 points, Cortex-M33, microTVM with CMSIS-NN and TFLM, "
+        3.005, 0.7, 1.55, "8 points, Cortex-M33, microTVM with CMSIS-NN and TFLM, "
         "MLPerf Tiny v0.7 and v1.1"),
     ("cortex-m7", "cmsis-nn"): _cortex(
-        2.55, 0.6, 1.7, "8 points, Cortex-M7 (STM32H743, 480 MHz assumed), TFLM with CMSIS-NN, "
+        2.534, 0.6, 1.7, "8 points, Cortex-M7 (STM32H743, 480 MHz assumed), TFLM with CMSIS-NN, "
         "mit-han-lab/tinyengine README; kinds of layers extrapolated from Cortex-M4 and M33"),
     ("xtensa-lx7", "esp-nn"): Rate(
         conv=0.615, depthwise=1.57, dense=3.5, element=32.7, low=0.5, high=2.0,
@@ -147,9 +149,14 @@ RATES: dict[tuple[str, str], Rate] = {
         135.0, 0.5, 2.0, "1 net (4084 ms), ESP32, TFLM reference kernels, "
         "espressif/esp-tflite-micro README"),
     ("cortex-a72", "xnnpack"): _A72,
+    ("x86-64", "xnnpack"): Rate(
+        conv=0.01814, depthwise=0.1008, dense=0.01973, element=0.2193, operator=300.0,
+        low=0.4, high=6.0,
+        basis="5 nets timed by this project, LiteRT 2.3 with XNNPACK, one thread, AMD EPYC with "
+        "AVX-512 VNNI; high end assumed for processors without it"),
     ("cortex-a72", "builtin"): Rate(
-        conv=1.4, depthwise=6.0, dense=1.4, element=14.0, low=0.2, high=5.0,
-        basis="extrapolated: 10 times a convolution MAC of the Cortex-A72 row; no points"),
+        conv=1.87, depthwise=8.74, dense=6.11, element=19.8, low=0.2, high=5.0,
+        basis="assumed: 10 times the Cortex-A72's rates with XNNPACK; no points"),
 }  # fmt: skip
 
 # Where a core has no points with its kernels: whose rates stand in, and how far the band widens.

@@ -196,8 +196,8 @@ def make_builds(
 ) -> dict[Precision, Build]:
     """Convert a trained model to float32 and int8 TFLite files in `folder`."""
     import numpy as np
-
     from tuner.data.preprocess import scale
+
     from tuner.train.convert import convert_tflite
 
     kernels = catalog.load_module("runtimes", runtime).RUN_WITH
@@ -231,7 +231,6 @@ def with_accuracy(
 ) -> Build:
     """Run a build on some splits with the runtime of the run's first target."""
     import numpy as np
-
     from tuner.data.preprocess import scale
 
     runtime = catalog.load_module("runtimes", spec.targets[0].runtime)

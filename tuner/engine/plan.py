@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tuner.cost.training import train_seconds_per_image
+
 from tuner.spec import Candidate, Cost, Excess, Quantity, RunSpec
 
-MIN_EPOCHS = 12
+MIN_EPOCHS = 20
 """A candidate that cannot be trained for this many epochs in its time is not proposed."""
 
 OVERHEAD_SECONDS = 6.0
@@ -57,11 +58,17 @@ class Plan:
         """Epochs and seconds for a candidate that starts now; None if too little time is left."""
         if self.candidate_seconds is None or remaining_seconds is None:
             return Share(candidate.training.epochs, None)
-        if remaining_seconds < STARTED_LATE_SHARE * self.candidate_seconds:
+        if not self.starts_another(remaining_seconds):
             return None
         seconds = min(self.candidate_seconds, remaining_seconds) - OVERHEAD_SECONDS
         affordable = int(seconds / self.epoch_seconds(candidate))
         return Share(max(1, min(candidate.training.epochs, affordable)), seconds)
+
+    def starts_another(self, remaining_seconds: float | None) -> bool:
+        """Whether enough time is left for one more candidate."""
+        if self.candidate_seconds is None or remaining_seconds is None:
+            return True
+        return remaining_seconds >= STARTED_LATE_SHARE * self.candidate_seconds
 
     def epoch_seconds(self, candidate: Candidate) -> float:
         """Predicted seconds of one epoch in one slot, validation included."""

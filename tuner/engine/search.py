@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
+
+from tuner.cost.fit import check_limits, explain
 
 from tuner import catalog
-from tuner.cost.fit import check_limits, explain
 from tuner.engine.plan import Plan
 from tuner.engine.supervisor import Observer, Supervisor
 from tuner.errors import InputError, NothingFitsError
@@ -29,6 +31,7 @@ from tuner.store.runs import RunFolder, new_run
 
 PACKAGES = ("tensorflow", "keras", "optuna", "numpy", "ai-edge-litert", "pillow")
 DEFAULT_BUDGET_SECONDS = 20 * 60.0
+NO_LIMITS = Limits()
 DEFAULT_SPACE = "mixed_stages"
 
 
@@ -50,7 +53,7 @@ class SearchRequest:
 
     target: str
     data: str
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     budget_seconds: float | None = None
     max_candidates: int | None = None
     workers: int | None = None
@@ -168,7 +171,7 @@ def _as_space(name: str) -> SearchSpace:
                 f"Expected the search space '{name}' ({module.__file__}) to define "
                 f"'{function}'; see CONTRIBUTING.md."
             )
-    return module  # type: ignore[return-value]
+    return cast(SearchSpace, module)
 
 
 def _loosest(targets: tuple[Target, ...]) -> Limits:

@@ -2,59 +2,46 @@
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 from tuner.engine import jobs
-from tuner.engine.plan import Plan
+from tuner.engine.plan import Plan, Share
 from tuner.engine.slots import Died, Raised, Slot
-from tuner.errors import InterruptedRunError, NothingFitsError
-from tuner.propose.proposer import Gate, Proposer
+from tuner.engine.workplace import GivenUp, Running, Workplace
+from tuner.errors import InterruptedRunError, NothingFitsError, TuneError
+from tuner.propose.proposer import Proposal, Proposer
 from tuner.propose.sampler import Told
 from tuner.rank.order import ranking_precision
-from tuner.spec import Result, RunSpec, to_plain
-from tuner.store.events import EventLog
+from tuner.spec import Result, RunSpec, Throughput, to_plain
 from tuner.store.files import read_json, write_atomic
 from tuner.store.lock import locked
 from tuner.store.runs import RunFolder, fold_results
-
-POLL_SECONDS = 0.2
-MEMORY_POLL_SECONDS = 1.0
-MEMORY_SHARE = 0.8
-"""Of the machine's memory, divided among the slots: what a candidate may take."""
-
-SILENT_SECONDS = 600.0
-"""A candidate that finishes no epoch for so long is given up."""
 
 LATE_FACTOR = 2.0
 LATE_SECONDS = 60.0
 """With a clock, a candidate is given up after its time x factor + seconds."""
 
 ATTEMPTS = 2
-
-
-@dataclass(slots=True)
-class Running:
-    """A job in a slot."""
-
-    slot: Slot
-    index: int
-    purpose: str
-    started: float
-    allowed_seconds: float | None
-    epochs: int
-    attempt: int = 1
-    future: Any = None
-    ended: str = ""
-    memory_checked: float = field(default=0.0)
+"""A candidate whose worker died is tried again, once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What an observer is shown."""
+    """What an observer is shown.
+
+    Args:
+        finished: results that have a status.
+        running: results in work, each with its newest epoch as plain data, or nothing yet.
+        planned: candidates that the budget is planned for.
+        elapsed_seconds: of the whole run, all sessions together.
+        budget_seconds: None without a clock.
+        phase: what is going on, in a few words.
+    """
 
     finished: Sequence[Result]
     running: Sequence[tuple[Result, Mapping[str, Any]]]
@@ -79,7 +66,7 @@ class Supervisor:
 
     Args:
         folder: of the run, with `run.json`.
-        proposer_of: makes the proposer once the spec is whole (throughput measured).
+        proposer_of: makes the proposer once the machine has been measured.
         observer: shows progress.
     """
 
@@ -92,9 +79,6 @@ class Supervisor:
         self._folder = folder
         self._proposer_of = proposer_of
         self._observer = observer
-        self._spec = folder.spec()
-        self._plan = Plan(self._spec)
-        self._running: list[Running] = []
         self._exhausted = False
 
     def run(self) -> list[Result]:
@@ -109,17 +93,18 @@ class Supervisor:
             NothingFitsError: no candidate fits the limits.
         """
         with locked(self._folder.lock, f"The run '{self._folder.name}'"):
-            self._events = self._folder.events()
-            self._results = {result.index: result for result in fold_results(self._events)}
-            self._told_choices = {
-                event["index"]: event for event in self._events if event["event"] == "proposed"
-            }
-            used = max((event.get("elapsed", 0.0) for event in self._events), default=0.0)
-            self._opened = time.monotonic() - used
-            slots = [Slot(number, threads=1) for number in range(self._spec.workers)]
-            self._slots = slots
+            self._spec = self._folder.spec()
+            self._plan = Plan(self._spec)
             with self._folder.open_log() as log:
                 self._log = log
+                self._events = self._folder.events()
+                self._results = {result.index: result for result in fold_results(self._events)}
+                self._proposed = {
+                    event["index"]: event for event in self._events if event["event"] == "proposed"
+                }
+                used = max((event.get("elapsed", 0.0) for event in self._events), default=0.0)
+                self._opened = monotonic() - used
+                self._work = Workplace(self._spec.workers)
                 try:
                     self._note("opened")
                     self._measure()
@@ -133,45 +118,42 @@ class Supervisor:
                         f"Stopped. Continue with 'tune resume {self._folder.name}'."
                     ) from None
                 finally:
-                    for slot in slots:
-                        slot.kill()
+                    self._work.close()
         return [self._results[index] for index in sorted(self._results)]
-
-    def _note(self, event: str, **fields: Any) -> None:
-        record = self._log.append(event, elapsed=round(self._elapsed, 2), **fields)
-        self._events.append(record)
 
     @property
     def _elapsed(self) -> float:
-        return time.monotonic() - self._opened
+        return monotonic() - self._opened
 
     @property
     def _remaining(self) -> float | None:
         budget = self._spec.budget_seconds
         return None if budget is None else budget - self._elapsed
 
+    def _note(self, event: str, **fields: Any) -> dict[str, Any]:
+        record = self._log.append(event, elapsed=round(self._elapsed, 2), **fields)
+        self._events.append(record)
+        return record
+
+    def _candidate_folder(self, index: int) -> Path:
+        return self._folder.candidate(self._results[index].candidate.id)
+
     def _measure(self) -> None:
-        """Warm the slots; with a clock, measure the throughput on all of them at once."""
-        import dataclasses
-
-        from tuner.spec import Throughput
-
+        """Where a clock matters, measure the throughput, on all slots at once."""
         timed = any(target.limits.train_minutes for target in self._spec.targets)
-        clock = self._spec.budget_seconds is not None
-        if self._spec.throughput is not None or not (clock or timed):
+        if self._spec.throughput or not (self._spec.budget_seconds or timed):
             return
-        self._observer.note("Measuring this machine ...")
-        futures = [slot.submit(jobs.measure_machine) for slot in self._slots]
-        while not all(future.done() for future in futures):
-            wait(futures, timeout=POLL_SECONDS)
-            self._show("measuring")
-        outcomes = [slot.outcome() for slot in self._slots]
-        for outcome in outcomes:
-            if isinstance(outcome, Died | Raised):
-                raise RuntimeError(f"The machine could not be measured: {outcome.reason}")
-        mean = {
-            name: sum(outcome[name] for outcome in outcomes) / len(outcomes) for name in outcomes[0]
-        }
+        for slot in self._work.slots:
+            progress = self._folder.path / "measure.json"
+            self._work.start(slot, slot.number, jobs.measure_machine, progress=progress)
+        measured: list[Mapping[str, float]] = []
+        while self._work.running:
+            for _, outcome in self._work.poll():
+                if isinstance(outcome, Died | Raised | GivenUp):
+                    raise TuneError(f"This machine could not be measured: {outcome.reason}.")
+                measured.append(outcome)
+            self._show("measuring this machine")
+        mean = {name: sum(row[name] for row in measured) / len(measured) for name in measured[0]}
         self._spec = dataclasses.replace(self._spec, throughput=Throughput(**mean))
         self._plan = Plan(self._spec)
         self._folder.write_spec(self._spec)
@@ -179,62 +161,55 @@ class Supervisor:
     def _search(self) -> None:
         while True:
             self._fill()
-            if not self._running:
+            if not self._work.running:
                 return
-            wait([job.future for job in self._running], timeout=POLL_SECONDS)
-            self._collect()
-            self._watch()
+            for job, outcome in self._work.poll():
+                self._collect(job, outcome)
             self._show("searching")
 
     def _fill(self) -> None:
         """Start work in every free slot: what was left unfinished first, then proposals."""
-        free = [s for s in self._slots if all(job.slot is not s for job in self._running)]
-        for slot in free:
-            result = self._next_waiting() or self._propose()
-            if result is None:
+        for slot in self._work.free_slots():
+            result = self._waiting() or self._propose()
+            share = result and self._plan.share(result.candidate, self._remaining)
+            if result is None or share is None:
                 return
-            share = self._plan.share(result.candidate, self._remaining)
-            if share is None:
-                return
-            self._start(slot, result, share.epochs, share.seconds, attempt=1)
+            self._start(slot, result, share, attempt=1)
 
-    def _start(
-        self, slot: Slot, result: Result, epochs: int, seconds: float | None, attempt: int
-    ) -> None:
-        folder = self._folder.candidate(result.candidate.id)
-        (folder / "progress.json").unlink(missing_ok=True)
-        future = slot.submit(
+    def _start(self, slot: Slot, result: Result, share: Share, attempt: int) -> None:
+        self._note(
+            "started",
+            index=result.index,
+            epochs=share.epochs,
+            seconds=share.seconds,
+            attempt=attempt,
+        )
+        folder = self._candidate_folder(result.index)
+        allowed = None if share.seconds is None else share.seconds * LATE_FACTOR + LATE_SECONDS
+        self._work.start(
+            slot,
+            result.index,
             jobs.train_candidate,
             to_plain(self._spec),
             folder,
             to_plain(result.candidate),
-            epochs,
-            seconds,
+            share.epochs,
+            share.seconds,
+            progress=folder / "progress.json",
+            allowed_seconds=allowed,
+            attempt=attempt,
         )
-        allowed = None if seconds is None else seconds * LATE_FACTOR + LATE_SECONDS
-        self._running.append(
-            Running(
-                slot=slot,
-                index=result.index,
-                purpose="training",
-                started=time.monotonic(),
-                allowed_seconds=allowed,
-                epochs=epochs,
-                attempt=attempt,
-                future=future,
-            )
-        )
-        self._note("started", index=result.index, epochs=epochs, seconds=seconds, attempt=attempt)
 
-    def _next_waiting(self) -> Result | None:
-        busy = {job.index for job in self._running}
+    def _waiting(self) -> Result | None:
+        """The first proposal that is neither finished nor running."""
+        busy = {job.key for job in self._work.running}
         for index in sorted(self._results):
             if self._results[index].status is None and index not in busy:
                 return self._results[index]
         return None
 
     def _propose(self) -> Result | None:
-        """Ask for the next proposal, when the results that it may depend on are known."""
+        """The next proposal, once the results that it may depend on are known."""
         index = len(self._results)
         limit = self._spec.max_candidates
         if self._exhausted or (limit is not None and index >= limit):
@@ -242,8 +217,7 @@ class Supervisor:
         known = index - self._spec.window
         if any(self._results[i].status is None for i in range(max(0, known + 1))):
             return None
-        remaining = self._remaining
-        if remaining is not None and remaining < 1.0:
+        if not self._plan.starts_another(self._remaining):
             return None
         history = [self._told(i, told=i <= known) for i in range(index)]
         ids = frozenset(result.candidate.id for result in self._results.values())
@@ -257,14 +231,10 @@ class Supervisor:
                     "fewer --max-candidates."
                 )
             return None
-        result = Result(
-            index=index,
-            candidate=proposal.candidate,
-            origin=proposal.origin,
-            costs=proposal.costs,
-        )
-        self._results[index] = result
-        self._note(
+        return self._note_proposal(index, proposal)
+
+    def _note_proposal(self, index: int, proposal: Proposal) -> Result:
+        self._proposed[index] = self._note(
             "proposed",
             index=index,
             id=proposal.candidate.id,
@@ -276,149 +246,92 @@ class Supervisor:
             over_limit=to_plain(proposal.over_limit),
             nearest_miss=to_plain(proposal.nearest_miss),
         )
-        self._told_choices[index] = self._events[-1]
-        return result
+        self._results[index] = fold_results([self._proposed[index]])[0]
+        return self._results[index]
 
     def _told(self, index: int, *, told: bool) -> Told:
-        event, result = self._told_choices[index], self._results[index]
-        accuracy = result.accuracy(ranking_precision(self._spec.rank_by))
-        score = accuracy.value if accuracy and told else None
-        if told and result.status is not None and accuracy is None:
-            score = 0.0  # a failure is a result too: the sampler should go elsewhere
+        event, result = self._proposed[index], self._results[index]
+        score = None
+        if told:
+            accuracy = result.accuracy(ranking_precision(self._spec.rank_by))
+            # A failure is a result too: the sampler should go elsewhere.
+            score = accuracy.value if accuracy else 0.0
         return Told(space=event["space"], choices=event["choices"], score=score)
 
-    def _collect(self) -> None:
-        for job in [job for job in self._running if job.future.done() or job.ended]:
-            self._running.remove(job)
-            if job.ended:
-                status = "timed_out" if job.ended.startswith("time") else "failed"
-                self._finish(job, {"status": status, "reason": job.ended})
-                continue
-            outcome = job.slot.outcome()
-            if isinstance(outcome, Died):
-                result = self._results[job.index]
-                if job.attempt < ATTEMPTS:
-                    self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
-                    share = self._plan.share(result.candidate, self._remaining)
-                    if share is None:
-                        continue  # it stays waiting; `resume` or `extend` trains it
-                    self._start(job.slot, result, share.epochs, share.seconds, job.attempt + 1)
-                else:
-                    self._finish(job, {"status": "failed", "reason": f"twice {outcome.reason}"})
-            elif isinstance(outcome, Raised):
-                folder = self._folder.candidate(self._results[job.index].candidate.id)
-                write_atomic(folder / "error.log", outcome.traceback)
-                self._finish(job, {"status": "failed", "reason": outcome.reason})
-            else:
-                self._finish(job, outcome)
+    def _collect(self, job: Running, outcome: Any) -> None:
+        result = self._results[job.key]
+        if isinstance(outcome, Died):
+            share = self._plan.share(result.candidate, self._remaining)
+            if job.attempt >= ATTEMPTS:
+                self._finish(job.key, {"status": "failed", "reason": f"twice {outcome.reason}"})
+            elif share is not None:
+                self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
+                self._start(job.slot, result, share, job.attempt + 1)
+        elif isinstance(outcome, Raised):
+            write_atomic(self._candidate_folder(job.key) / "error.log", outcome.traceback)
+            self._finish(job.key, {"status": "failed", "reason": outcome.reason})
+        elif isinstance(outcome, GivenUp):
+            self._finish(job.key, {"status": outcome.status, "reason": outcome.reason})
+        else:
+            self._finish(job.key, outcome)
 
-    def _finish(self, job: Running, fields: Mapping[str, Any]) -> None:
-        self._note("finished", index=job.index, **fields)
-        self._refold(job.index)
-        result = self._results[job.index]
+    def _finish(self, index: int, fields: Mapping[str, Any]) -> None:
+        self._note("finished", index=index, **fields)
+        result = self._refold(index)
         if result.status != "ok":
             self._observer.note(f"{result.candidate.id}: {result.status}: {result.reason}")
 
-    def _refold(self, index: int) -> None:
+    def _refold(self, index: int) -> Result:
         events = [event for event in self._events if event.get("index") == index]
         self._results[index] = fold_results(events)[0]
-
-    def _watch(self) -> None:
-        """Give up candidates that take too long, say nothing or eat memory."""
-        import psutil
-
-        now = time.monotonic()
-        memory_limit = MEMORY_SHARE * psutil.virtual_memory().total / len(self._slots)
-        for job in self._running:
-            if job.future.done():
-                continue
-            since = now - job.started
-            if job.allowed_seconds is not None and since > job.allowed_seconds:
-                job.ended = (
-                    f"time: not ready after {since:.0f} s, {job.allowed_seconds:.0f} s allowed"
-                )
-            elif since > SILENT_SECONDS and now - self._last_sign(job) > SILENT_SECONDS:
-                job.ended = f"time: no epoch ended within {SILENT_SECONDS:.0f} s"
-            elif now - job.memory_checked > MEMORY_POLL_SECONDS:
-                job.memory_checked = now
-                used = job.slot.memory_bytes
-                if used > memory_limit:
-                    job.ended = (
-                        f"memory: used {used / 2**30:.1f} GB, {memory_limit / 2**30:.1f} GB allowed"
-                    )
-            if job.ended:
-                job.slot.kill()
-
-    def _last_sign(self, job: Running) -> float:
-        """When the job last wrote its progress, on the monotonic clock."""
-        path = self._folder.candidate(self._results[job.index].candidate.id) / "progress.json"
-        try:
-            return time.monotonic() - (time.time() - path.stat().st_mtime)
-        except FileNotFoundError:
-            return job.started
+        return self._results[index]
 
     def _score_on_test(self) -> None:
         """Score each `ok` candidate on the test set, once; nothing reads it but the report."""
         if not self._spec.dataset.counts["test"]:
             return
         waiting = [
-            result
+            (result, 1)
             for result in self._results.values()
             if result.status == "ok" and result.accuracy("int8", "test") is None
         ]
-        attempts = dict.fromkeys((result.index for result in waiting), 0)
-        while waiting or self._running:
-            for slot in self._slots:
-                if waiting and all(job.slot is not slot for job in self._running):
-                    self._start_test(slot, waiting.pop(0))
-            wait([job.future for job in self._running], timeout=POLL_SECONDS)
-            for job in [job for job in self._running if job.future.done()]:
-                self._running.remove(job)
-                outcome = job.slot.outcome()
-                result = self._results[job.index]
-                if isinstance(outcome, Died | Raised):
-                    attempts[job.index] += 1
-                    if attempts[job.index] < ATTEMPTS:
-                        waiting.append(result)
-                    else:
-                        self._observer.note(f"{result.candidate.id}: no test: {outcome.reason}")
-                    continue
-                self._note("tested", index=job.index, accuracy=outcome)
-                self._refold(job.index)
+        while waiting or self._work.running:
+            for slot in self._work.free_slots():
+                if waiting:
+                    result, attempt = waiting.pop(0)
+                    self._work.start(
+                        slot,
+                        result.index,
+                        jobs.score_on_test,
+                        to_plain(self._spec),
+                        self._candidate_folder(result.index),
+                        to_plain(result.candidate),
+                        to_plain(result.builds),
+                        progress=self._candidate_folder(result.index) / "test.json",
+                        attempt=attempt,
+                    )
+            for job, outcome in self._work.poll():
+                result = self._results[job.key]
+                if not isinstance(outcome, Died | Raised | GivenUp):
+                    self._note("tested", index=job.key, accuracy=outcome)
+                    self._refold(job.key)
+                elif isinstance(outcome, Died) and job.attempt < ATTEMPTS:
+                    waiting.append((result, job.attempt + 1))
+                else:
+                    self._observer.note(f"{result.candidate.id}: not tested: {outcome.reason}")
             self._show("scoring on the test set")
-
-    def _start_test(self, slot: Slot, result: Result) -> None:
-        future = slot.submit(
-            jobs.score_on_test,
-            to_plain(self._spec),
-            self._folder.candidate(result.candidate.id),
-            to_plain(result.candidate),
-            to_plain(result.builds),
-        )
-        self._running.append(
-            Running(
-                slot=slot,
-                index=result.index,
-                purpose="testing",
-                started=time.monotonic(),
-                allowed_seconds=None,
-                epochs=0,
-                future=future,
-            )
-        )
 
     def _show(self, phase: str) -> None:
         running = []
-        for job in self._running:
-            result = self._results[job.index]
-            path = self._folder.candidate(result.candidate.id) / "progress.json"
-            running.append((result, read_json(path) if path.exists() else {}))
-        planned = self._plan.candidates if self._spec.throughput or not self._remaining else 0
+        for job in self._work.running:
+            if job.key in self._results:
+                epoch = read_json(job.progress) if job.progress.exists() else {}
+                running.append((self._results[job.key], epoch))
         self._observer.update(
             Progress(
                 finished=[result for result in self._results.values() if result.status],
-                running=running,
-                planned=planned,
+                running=running if phase != "measuring this machine" else (),
+                planned=self._plan.candidates,
                 elapsed_seconds=self._elapsed,
                 budget_seconds=self._spec.budget_seconds,
                 phase=phase,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tuner import catalog
 from tuner.cost.fit import check_limits, explain
+
+from tuner import catalog
 from tuner.engine import jobs
-from tuner.engine.slots import Died, Raised, Slot
+from tuner.engine.slots import Died, Raised
+from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InputError, InterruptedRunError, TuneError
 from tuner.spec import (
     Build,
@@ -26,8 +27,6 @@ from tuner.spec import (
 from tuner.store.events import now
 from tuner.store.files import cache_folder, read_json
 from tuner.store.models import ModelFolder, new_version, write_version
-
-POLL_SECONDS = 0.2
 
 
 def retrain(
@@ -131,27 +130,30 @@ def _run(
     on_progress: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
     """Train in a slot of its own: a crash of a library ends the job, not the command."""
-    slot = Slot(0, threads)
+    work = Workplace(workers=1, threads=threads)
     progress = folder / "progress.json"
+    ended: list[tuple[Any, Any]] = []
     try:
-        future = slot.submit(
+        work.start(
+            work.slots[0],
+            0,
             jobs.retrain_candidate,
             to_plain(spec),
             folder,
             to_plain(template.as_candidate),
+            progress=progress,
         )
-        while not future.done():
-            wait([future], timeout=POLL_SECONDS)
+        while not ended:
+            ended = work.poll()
             if progress.exists():
                 on_progress(read_json(progress))
-        outcome = slot.outcome()
     except KeyboardInterrupt:
         raise InterruptedRunError("Stopped; no version was made.") from None
     finally:
-        slot.kill()
-    if isinstance(outcome, Died | Raised):
+        work.close()
+    outcome = ended[0][1]
+    if isinstance(outcome, Died | Raised | GivenUp):
         raise TuneError(f"Retraining failed: {outcome.reason}.")
     progress.unlink(missing_ok=True)
-    (folder / "candidate.json").unlink(missing_ok=True)
     result: dict[str, Any] = outcome
     return result

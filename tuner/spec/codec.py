@@ -95,7 +95,7 @@ def _scalar(expected: Any, data: Any, where: str) -> Any:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
@@ -104,7 +104,7 @@ def convert_fields(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise SpecError(f"{where}: expected a table of fields. Received: {data!r}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     for name in data:
         if name not in fields:
             close = difflib.get_close_matches(str(name), fields, n=1)

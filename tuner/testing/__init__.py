@@ -1,1 +1,1 @@
-"""Helpers for tests, of this project and of those who add files to it."""
+"""Helpers for tests of the tuner and of third parties' drop-ins."""

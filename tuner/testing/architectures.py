@@ -52,7 +52,7 @@ def random_architecture(seed: int) -> Architecture:
             prefix = f"stage{stage + 1}_block{block + 1}"
             kernel, stride = generator.choice([1, 3, 5]), generator.choice([1, 1, 2])
             activation = generator.choice(["relu", "relu6", "linear"])
-            if separable and len(nodes) > 1:
+            if separable and (len(nodes) > 1 or generator.random() < 0.2):
                 add(
                     f"{prefix}_depthwise",
                     DepthwiseConv2D(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+INPUT_RANGES: Mapping[str, tuple[float, float]] = {
+    "unit": (0.0, 1.0),
+    "signed": (-1.0, 127.0 / 128.0),
+}
+"""What pixels 0 and 255 become, by `Preprocessing.scaling`. As the range of an int8 input they
+give scale 1/255 and zero point -128, or scale 1/128 and zero point 0: in both the int8 value is
+exactly the pixel minus 128."""
+
+
 def convert_tflite(
     model: keras.Model,
     precision: Precision,
     calibration: NDArray[np.float32] | None = None,
+    *,
+    input_range: tuple[float, float] | None = None,
 ) -> bytes:
-    """Convert with a batch of 1 and frozen weights.
+    """Convert with a batch of 1 and frozen weights; equal weights give equal bytes.
 
     Args:
         model: one image input, logits out.
@@ -31,8 +43,12 @@ def convert_tflite(
             absolute minimum and maximum of the calibration images); `float32` quantizes nothing.
         calibration: images x height x width x channels, scaled as the net reads them, from
             training data; needed for int8.
+        input_range: lowest and highest value that the input can have, one of `INPUT_RANGES`;
+            it becomes the int8 input's range whatever the images hold. Without it the range is
+            that of the images.
 
     Raises:
+        ValueError: int8 without calibration images, or an image outside `input_range`.
         TuneError: the converter refused the model.
     """
     import tensorflow as tf
@@ -48,12 +64,16 @@ def convert_tflite(
 
     function = tf.function(logits).get_concrete_function(signature)
     frozen = convert_variables_to_constants_v2(function)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    # The function holds its weights as constants, so there is nothing to track; an empty module
+    # says so, and keeps the converter from its detour through a saved model.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
+    converter.experimental_lower_to_saved_model = False
     if precision == "int8":
         if calibration is None or not len(calibration):
             raise ValueError("int8 needs calibration images")
+        images = calibration if input_range is None else _span(calibration, input_range)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+        converter.representative_dataset = lambda: ([image[None]] for image in images)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.int8
         converter.inference_output_type = tf.int8
@@ -64,10 +84,35 @@ def convert_tflite(
         raise TuneError(f"The TFLite converter refused the {precision} model: {error}") from error
 
 
+def _span(images: NDArray[np.float32], input_range: tuple[float, float]) -> NDArray[np.float32]:
+    """Return the images with their darkest and brightest value moved to the range's ends.
+
+    The calibrator takes the input's range from the images. Two values change, and no image
+    holds anything that a real one could not.
+    """
+    low, high = (np.float32(end) for end in input_range)
+    lowest, highest = float(images.min()), float(images.max())
+    if lowest < low or highest > high:
+        raise ValueError(
+            f"expected calibration images from {low} to {high}. "
+            f"Received: values from {lowest} to {highest}."
+        )
+    spanned = images.copy()
+    flat = spanned.reshape(-1)
+    darkest = int(flat.argmin())
+    # In images of one value all through, the darkest is also the first brightest.
+    brightest = int(flat.argmax()) if highest > lowest else (darkest + 1) % flat.size
+    flat[brightest] = high
+    flat[darkest] = low
+    return spanned
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the converter's C++ writes to stderr out of the user's terminal."""
-    with tempfile.TemporaryFile() as sink:
+    """Keep what the converter writes to stderr, and its warnings, out of the user's terminal."""
+    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+        # Input statistics are meant for another kind of conversion; calibration gives them.
+        warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         saved = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SIDE = 96
-OVERSAMPLING = 4
+OVERSAMPLING = 3
 NEUTRAL = 128
 
 Point = tuple[float, float]

@@ -55,12 +55,12 @@ _METALS = (
     (0.90, 0.91, 0.90),  # aluminium
 )
 _GROUNDS = (
-    ((0.22, 0.24, 0.27), (96, 96), 0.10),  # rubber belt
-    ((0.55, 0.40, 0.26), (96, 5), 0.30),  # wood
-    ((0.20, 0.38, 0.33), (48, 48), 0.10),  # cutting mat
-    ((0.46, 0.47, 0.47), (32, 32), 0.22),  # concrete
-    ((0.66, 0.55, 0.41), (64, 24), 0.12),  # cardboard
-    ((0.24, 0.32, 0.46), (20, 96), 0.14),  # cloth
+    ((0.22, 0.24, 0.27), (144, 144), 0.10),  # rubber belt
+    ((0.55, 0.40, 0.26), (144, 8), 0.30),  # wood
+    ((0.20, 0.38, 0.33), (72, 72), 0.10),  # cutting mat
+    ((0.46, 0.47, 0.47), (48, 48), 0.22),  # concrete
+    ((0.66, 0.55, 0.41), (96, 36), 0.12),  # cardboard
+    ((0.24, 0.32, 0.46), (30, 144), 0.14),  # cloth
 )
 
 
@@ -104,7 +104,7 @@ def _light_part(
     slope[:, 1:-1] += np.float32(direction[0]) * (height[:, 2:] - height[:, :-2])
     slope[1:-1, :] += np.float32(direction[1]) * (height[2:, :] - height[:-2, :])
     marks = _floats(canvas.marks) - np.float32(NEUTRAL / 255)
-    brushed = _noise(random, (80, 4)).rotate(-math.degrees(pose.angle), Image.Resampling.BILINEAR)
+    brushed = _noise(random, (120, 6), -math.degrees(pose.angle))
     strength = np.float32(between(random, 0.04, 0.12))
     grain = _floats(brushed.resize(canvas.cover.size, Image.Resampling.BILINEAR)) - np.float32(0.5)
     bright = np.float32(0.72) + np.float32(0.9) * slope + np.float32(1.25) * marks
@@ -116,9 +116,9 @@ def _light_part(
 def _ground(random: np.random.Generator) -> NDArray[np.float32]:
     """The bench, float32, 96 x 96 x 3."""
     colour, cells, strength = _GROUNDS[int(random.integers(len(_GROUNDS)))]
-    fine = _noise(random, cells).rotate(between(random, 0.0, 360.0), Image.Resampling.BILINEAR)
+    fine = _noise(random, cells, between(random, 0.0, 360.0))
     texture = strength * (_floats(fine) - np.float32(0.5))
-    texture += np.float32(0.16) * (_floats(_noise(random, (5, 5))) - np.float32(0.5))
+    texture += np.float32(0.16) * (_floats(_noise(random, (5, 5), 0.0)) - np.float32(0.5))
     tone = np.array([channel * between(random, 0.85, 1.15) for channel in colour], np.float32)
     return tone * (np.float32(1.0) + np.float32(1.6) * texture[:, :, None])
 
@@ -150,10 +150,15 @@ def _photograph(
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def _noise(random: np.random.Generator, cells: tuple[int, int]) -> Image.Image:
-    """Smooth noise, grey, 96 x 96, with so many cells down and across."""
-    small = random.integers(0, 256, cells, dtype=np.uint8)
-    return Image.fromarray(small).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+def _noise(random: np.random.Generator, cells: tuple[int, int], degrees: float) -> Image.Image:
+    """Smooth turned noise, grey, 96 x 96, of a field with so many cells down and across."""
+    field = SIDE * 3 // 2  # its diagonal, so that no corner is empty once it is turned
+    small = Image.fromarray(random.integers(0, 256, cells, dtype=np.uint8))
+    turned = small.resize((field, field), Image.Resampling.BICUBIC).rotate(
+        degrees, Image.Resampling.BILINEAR
+    )
+    edge = (field - SIDE) // 2
+    return turned.crop((edge, edge, edge + SIDE, edge + SIDE))
 
 
 def _floats(image: Image.Image) -> NDArray[np.float32]:

@@ -1,0 +1,118 @@
+"""A 15-minute search on CIFAR-10 for the Arduino Nano 33 BLE Sense, checked by the referee.
+
+Training: the first 1,000 images of each class by file name; test: all 10,000. Every `ok`
+candidate's int8 file is loaded by tflite-micro's recording allocator. Prints JSON. Run it alone:
+    .venv/bin/python tests/benchmarks/cifar10_search.py --time 15m
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+
+from tuner.catalog import load_target
+from tuner.testing.referee import measure_arena
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+TRAINING_IMAGES_PER_CLASS = 1000
+
+
+def unpack(archive: Path, folder: Path, per_class: int | None) -> None:
+    """Write the first images of each class below `folder`."""
+    with zipfile.ZipFile(archive) as source:
+        names = defaultdict(list)
+        for name in sorted(source.namelist()):
+            if name.endswith(".jpg"):
+                names[name.split("/")[-2]].append(name)
+        for label, members in names.items():
+            (folder / label).mkdir(parents=True)
+            for member in members[:per_class]:
+                (folder / label / Path(member).name).write_bytes(source.read(member))
+
+
+def main() -> None:
+    """Search, measure, print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--time", default="15m")
+    parser.add_argument("--target", default="nano33ble")
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--home", type=Path)
+    options = parser.parse_args()
+    if not (DATA / "cifar10-train.zip").exists():
+        sys.exit(f"cifar10-train.zip and cifar10-test.zip are needed in {DATA}")
+    home = options.home or Path(tempfile.mkdtemp())
+    images = home / "cifar10"
+    if not images.exists():
+        unpack(DATA / "cifar10-train.zip", images / "train", TRAINING_IMAGES_PER_CLASS)
+        unpack(DATA / "cifar10-test.zip", images / "test", None)
+    environment = {**os.environ, "TUNE_HOME": str(home)}
+    tune = [sys.executable, "-m", "tuner"]
+    started = time.monotonic()
+    subprocess.run(
+        [*tune, "--target", options.target, "--data", str(images), "--time", options.time,
+         "--workers", "2", "--seed", options.seed, "--name", "cifar10"],
+        env=environment, cwd=home, check=True,
+    )  # fmt: skip
+    seconds = time.monotonic() - started
+    report = json.loads(
+        subprocess.run(
+            [*tune, "report", "cifar10", "--format", "json"],
+            env=environment, cwd=home, check=True, capture_output=True, text=True,
+        ).stdout
+    )  # fmt: skip
+    limits = load_target(options.target).model_limits
+    rows = []
+    for row in report:
+        if row["status"] != "ok":
+            continue
+        model = (home / "runs" / "cifar10" / row["artifacts"]["int8_tflite"]).read_bytes()
+        arena = measure_arena(model)
+        cost = row["costs"][options.target]
+        rows.append(
+            {
+                "id": row["id"],
+                "origin": row["origin"],
+                "int8_validation": row["accuracy"]["validation"]["int8"],
+                "float32_validation": row["accuracy"]["validation"]["float32"],
+                "int8_test": row["accuracy"]["test"]["int8"],
+                "float32_test": row["accuracy"]["test"]["float32"],
+                "epochs": row["epochs"],
+                "train_seconds": row["train_seconds"],
+                "head_predicted": cost["ram_parts"]["arena_head"],
+                "head_recorded": arena.head_bytes,
+                "total_recorded_host": arena.total_bytes,
+                "file_bytes": len(model),
+                "file_high_predicted": cost["flash_parts"].get("model"),
+                "within_limits": arena.total_bytes <= limits.ram_bytes
+                and len(model) <= limits.flash_bytes,
+            }
+        )
+    best = rows[0]
+    print(
+        json.dumps(
+            {
+                "target": options.target,
+                "wall_seconds": round(seconds, 1),
+                "ok": len(rows),
+                "statuses": sorted(row["status"] for row in report),
+                "over_limit_measured": sum(not row["within_limits"] for row in rows),
+                "best_int8_test": best["int8_test"],
+                "best_float32_test": best["float32_test"],
+                "best_drop_points": round(100 * (best["float32_test"] - best["int8_test"]), 2),
+                "candidates": rows,
+            },
+            indent=2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

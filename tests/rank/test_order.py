@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests_support import make_result
+from tuner.rank.order import rank_results
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20), st.floats(0.1, 50), st.sampled_from(["ok", "stopped"])),
+        max_size=12,
+    )
+)
+def test_order_is_by_status_accuracy_latency(rows):
+    results = [
+        make_result(index, correct=correct, latency_ms=latency, status=status)
+        for index, (correct, latency, status) in enumerate(rows)
+    ]
+    ranked = rank_results(results, "board", "target")
+    assert [row.rank for row in ranked] == list(range(1, len(rows) + 1))
+    assert ranked == rank_results(results[::-1], "board", "target")
+    keys = [
+        (
+            row.result.status != "ok",
+            -row.result.accuracy("int8").correct,
+            row.result.costs["board"].latency_ms.value,
+        )
+        for row in ranked
+    ]
+    assert keys == sorted(keys)
+
+
+def test_equal_counts_are_ties_broken_by_latency():
+    slow, fast, best = (
+        make_result(0, correct=7, latency_ms=9.0),
+        make_result(1, correct=7, latency_ms=2.0),
+        make_result(2, correct=8, latency_ms=30.0),
+    )
+    ranked = rank_results([slow, fast, best], "board", "target")
+    assert [row.result for row in ranked] == [best, fast, slow]
+    assert [row.tied for row in ranked] == [False, True, True]
+
+
+def test_rank_by_float32_uses_the_float_build():
+    a = make_result(0, correct=7, float_correct=9)
+    b = make_result(1, correct=8, float_correct=8)
+    assert [row.result.index for row in rank_results([a, b], "board", "int8")] == [1, 0]
+    assert [row.result.index for row in rank_results([a, b], "board", "float32")] == [0, 1]
+
+
+def test_failed_results_come_last():
+    failed = make_result(0, correct=20, status="failed")
+    ok = make_result(1, correct=1)
+    assert [row.result for row in rank_results([failed, ok], "board", "target")] == [ok, failed]
+
+
+def test_standard_error_is_binomial():
+    accuracy = make_result(0, correct=16).accuracy("int8")
+    assert accuracy.value == 0.8
+    assert abs(accuracy.standard_error - (0.8 * 0.2 / 20) ** 0.5) < 1e-12

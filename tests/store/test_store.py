@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import InputError, LockedError, SpecError, UnknownNameError
+from tuner.store.events import EventLog, read_events
+from tuner.store.files import read_json, write_atomic, write_json
+from tuner.store.lock import locked
+from tuner.store.runs import check_name, find_run, new_run
+
+
+def test_torn_last_line_is_dropped_and_cut(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    with EventLog(path) as log:
+        log.append("opened", elapsed=0.0)
+        log.append("proposed", index=0)
+    whole = path.read_bytes()
+    for cut in range(1, 20):
+        path.write_bytes(whole[:-cut])
+        assert [event["event"] for event in read_events(path)] == ["opened"]
+    with EventLog(path) as log:
+        log.append("resumed")
+    assert [event["event"] for event in read_events(path)] == ["opened", "resumed"]
+
+
+def test_no_log_means_no_events(tmp_path: Path):
+    assert read_events(tmp_path / "none.jsonl") == []
+
+
+def test_write_atomic_replaces_and_leaves_no_temporary(tmp_path: Path):
+    path = tmp_path / "a" / "b.json"
+    write_json(path, {"x": 1})
+    write_json(path, {"x": 2})
+    assert read_json(path) == {"x": 2}
+    assert [item.name for item in path.parent.iterdir()] == ["b.json"]
+
+
+def test_write_atomic_keeps_the_old_file_when_writing_fails(tmp_path: Path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_atomic(path, "old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_read_json_says_what_is_wrong(tmp_path: Path):
+    with pytest.raises(SpecError, match="there is none"):
+        read_json(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(SpecError, match="cannot be read as JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def _hold(path: Path, ready, release) -> None:
+    with locked(path, "the run"):
+        ready.set()
+        release.wait(10)
+
+
+def test_second_holder_is_refused_and_told_who_holds(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "run.lock", ready, release))
+    holder.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(LockedError, match=rf"pid {holder.pid}"), locked(
+            tmp_path / "run.lock", "The run 'x'"
+        ):
+            pass
+    finally:
+        release.set()
+        holder.join()
+    with locked(tmp_path / "run.lock", "The run 'x'"):
+        pass
+
+
+def test_run_names(home: Path):
+    assert new_run(None, "k230", "2026-11-21T05:00:00+00:00").name == "k230-20261121050000"
+    (home / "runs" / "mine").mkdir(parents=True)
+    with pytest.raises(InputError, match="tune resume mine"):
+        new_run("mine", "k230", "x")
+    for bad in ("../x", "", "a/b", "latest", ".hidden"):
+        with pytest.raises(InputError, match="Expected a run name of letters"):
+            check_name("run", bad)
+
+
+def test_unknown_run_gets_close_matches(home: Path):
+    for name in ("parts-k230", "digits"):
+        path = home / "runs" / name
+        path.mkdir(parents=True)
+        (path / "run.json").write_text(json.dumps({}))
+    with pytest.raises(UnknownNameError, match="Did you mean 'digits'"):
+        find_run("digit")
+    assert find_run("latest").name == "digits"

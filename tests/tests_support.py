@@ -1,0 +1,89 @@
+"""Builders of small specs for tests."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tuner.spec import (
+    Accuracy,
+    Architecture,
+    Build,
+    Candidate,
+    Conv2D,
+    Cost,
+    Dense,
+    GlobalAveragePool2D,
+    Input,
+    Node,
+    Preprocessing,
+    Quantity,
+    Result,
+    TrainingSettings,
+)
+
+TOTAL = 20
+
+
+def small_candidate(filters: int = 8, side: int = 8, outputs: int = 2) -> Candidate:
+    """A net of one convolution over a grey image."""
+    return Candidate(
+        preprocessing=Preprocessing(height=side, width=side, colour="grey"),
+        architecture=Architecture(
+            nodes=(
+                Node(name="image", op=Input(height=side, width=side, channels=1)),
+                Node(name="stem", op=Conv2D(filters=filters), inputs=("image",)),
+                Node(name="pool", op=GlobalAveragePool2D(), inputs=("stem",)),
+                Node(name="logits", op=Dense(units=outputs), inputs=("pool",)),
+            ),
+            outputs=("logits",),
+        ),
+        training=TrainingSettings(epochs=3),
+    )
+
+
+def quantity(value: float) -> Quantity:
+    """A figure without a band."""
+    return Quantity(value=value, low=value, high=value, kind="estimated", basis="test")
+
+
+def make_result(
+    index: int,
+    *,
+    correct: int,
+    float_correct: int | None = None,
+    latency_ms: float = 1.0,
+    status: str = "ok",
+) -> Result:
+    """A result of a two-class task with TOTAL validation images."""
+
+    def build(precision: str, count: int) -> Build:
+        return Build(
+            runtime="litert",
+            kernels="builtin",
+            precision=precision,
+            recipe="",
+            artifact=f"{precision}.tflite",
+            size_bytes=100,
+            accuracy={"validation": Accuracy(confusion=((count, TOTAL - count), (0, 0)))},
+        )
+
+    cost = Cost(
+        ram_bytes=quantity(1000),
+        ram_parts={},
+        ram_peak_at="stem",
+        flash_bytes=quantity(2000),
+        flash_parts={},
+        macs=1,
+        latency_ms=quantity(latency_ms),
+    )
+    return Result(
+        index=index,
+        candidate=dataclasses.replace(small_candidate(), training=TrainingSettings(epochs=index + 1)),
+        origin="test",
+        status=status,
+        costs={"board": cost},
+        builds={
+            "int8": build("int8", correct),
+            "float32": build("float32", correct if float_correct is None else float_correct),
+        },
+    )

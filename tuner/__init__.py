@@ -1,0 +1,1 @@
+"""Offline AutoML for edge devices: search, select, retrain and export models that fit."""

@@ -1,0 +1,1 @@
+"""Costs known before training: operators, arena, flash, latency, training; numpy only."""

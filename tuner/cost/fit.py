@@ -1,0 +1,70 @@
+"""Does a cost keep the limits? And if not, why, in a line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tuner.spec import Cost, Excess, Limits
+
+KB = 1024
+
+
+def check_limits(cost: Cost, limits: Limits) -> Cost:
+    """Return `cost` with `over` filled anew.
+
+    RAM and flash compare their `high`: what may not fit is not trained. Latency and training
+    time compare their `value`: their bands are wide, and `high` would drop most of what is fast
+    enough. What is not known or not limited is not exceeded.
+    """
+    over: list[Excess] = []
+    needs = (
+        ("ram_bytes", cost.ram_bytes.high, limits.ram_bytes, cost.ram_peak_at),
+        ("flash_bytes", cost.flash_bytes.high, limits.flash_bytes, ""),
+        ("latency_ms", cost.latency_ms.value, limits.latency_ms, ""),
+        (
+            "train_minutes",
+            cost.train_minutes.value if cost.train_minutes else None,
+            limits.train_minutes,
+            "",
+        ),
+    )
+    for limit, needed, allowed, where in needs:
+        if needed is not None and allowed is not None and needed > allowed:
+            over.append(Excess(limit=limit, needed=needed, allowed=allowed, at=where))  # type: ignore[arg-type]
+    return replace(cost, over=tuple(over))
+
+
+def explain(excess: Excess) -> str:
+    """Say in a line what is exceeded, for example ``flash 1.2 MB > 1.0 MB``.
+
+    RAM that one node decides is the arena: ``arena 276.9 KB > 256.0 KB at 'stage1_conv'``.
+    """
+    if excess.limit in ("ram_bytes", "flash_bytes"):
+        needed, allowed = format_bytes(excess.needed), format_bytes(excess.allowed)
+        if needed == allowed:  # they differ by less than what is shown
+            needed, allowed = f"{excess.needed:,.0f} B", f"{excess.allowed:,.0f} B"
+        name = "flash" if excess.limit == "flash_bytes" else "arena" if excess.at else "RAM"
+    else:
+        unit = "ms" if excess.limit == "latency_ms" else "min"
+        digits = 1
+        while digits < 4 and f"{excess.needed:.{digits}f}" == f"{excess.allowed:.{digits}f}":
+            digits += 1
+        needed, allowed = (
+            f"{excess.needed:.{digits}f} {unit}",
+            f"{excess.allowed:.{digits}f} {unit}",
+        )
+        name = {
+            "latency_ms": "latency",
+            "train_minutes": "full training",
+            "candidate_minutes": "training within this search",
+        }[excess.limit]
+    return f"{name} {needed} > {allowed}" + (f" at '{excess.at}'" if excess.at else "")
+
+
+def format_bytes(number: float) -> str:
+    """Write bytes for people: ``512 B``, ``276.9 KB``, ``1.2 MB``; a KB is 1024 bytes."""
+    if number < KB:
+        return f"{number:.0f} B"
+    if number < KB * KB:
+        return f"{number / KB:.1f} KB"
+    return f"{number / KB / KB:.1f} MB"

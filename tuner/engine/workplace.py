@@ -1,0 +1,144 @@
+"""The slots of a run and the jobs in them: started, watched, given up, collected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuner.engine.slots import Slot
+
+POLL_SECONDS = 0.2
+MEMORY_POLL_SECONDS = 1.0
+MEMORY_SHARE = 0.8
+"""Of the machine's memory, divided among the slots: what a job may take."""
+
+SILENT_SECONDS = 600.0
+"""A job that writes no progress for so long is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A job that was killed because of a limit."""
+
+    status: str
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A job in a slot.
+
+    Args:
+        key: what the caller knows it by.
+        slot: where it runs.
+        future: its outcome.
+        progress: a file that the job writes again and again.
+        allowed_seconds: wall-clock time it may take; None for no limit.
+        attempt: from 1; a job whose worker died may be tried again.
+    """
+
+    key: int
+    slot: Slot
+    future: Future[Any]
+    progress: Path
+    allowed_seconds: float | None
+    attempt: int
+    started: float = field(default_factory=time.monotonic)
+    memory_checked: float = 0.0
+
+    def silent_seconds(self) -> float:
+        """Seconds since it last wrote its progress, or since it started."""
+        running = time.monotonic() - self.started
+        try:
+            return min(running, time.time() - self.progress.stat().st_mtime)
+        except FileNotFoundError:
+            return running
+
+
+class Workplace:
+    """Keeps slots and the jobs in them.
+
+    Args:
+        workers: slots.
+        threads: TensorFlow threads a slot.
+    """
+
+    def __init__(self, workers: int, threads: int = 1) -> None:
+        import psutil
+
+        self.slots = [Slot(number, threads) for number in range(workers)]
+        self.running: list[Running] = []
+        self._memory_limit = MEMORY_SHARE * psutil.virtual_memory().total / workers
+
+    def free_slots(self) -> list[Slot]:
+        """Slots without a job."""
+        busy = {job.slot.number for job in self.running}
+        return [slot for slot in self.slots if slot.number not in busy]
+
+    def start(
+        self,
+        slot: Slot,
+        key: int,
+        job: Callable[..., Any],
+        *arguments: Any,
+        progress: Path,
+        allowed_seconds: float | None = None,
+        attempt: int = 1,
+    ) -> None:
+        """Run `job(*arguments)` in a free slot; see Running."""
+        progress.unlink(missing_ok=True)
+        self.running.append(
+            Running(
+                key=key,
+                slot=slot,
+                future=slot.submit(job, *arguments),
+                progress=progress,
+                allowed_seconds=allowed_seconds,
+                attempt=attempt,
+            )
+        )
+
+    def poll(self) -> list[tuple[Running, Any]]:
+        """Wait a moment; the jobs that ended with what they returned, Raised, Died or GivenUp."""
+        wait([job.future for job in self.running], timeout=POLL_SECONDS)
+        ended: list[tuple[Running, Any]] = []
+        for job in list(self.running):
+            given_up = None if job.future.done() else self._exceeded(job)
+            if given_up is not None:
+                job.slot.kill()
+                ended.append((job, given_up))
+            elif job.future.done():
+                ended.append((job, job.slot.outcome()))
+        for job, _ in ended:
+            self.running.remove(job)
+        return ended
+
+    def close(self) -> None:
+        """Kill all workers."""
+        for slot in self.slots:
+            slot.kill()
+
+    def _exceeded(self, job: Running) -> GivenUp | None:
+        now = time.monotonic()
+        seconds = now - job.started
+        if job.allowed_seconds is not None and seconds > job.allowed_seconds:
+            return GivenUp(
+                "timed_out",
+                f"not ready after {seconds:.0f} s; {job.allowed_seconds:.0f} s were allowed",
+            )
+        if job.silent_seconds() > SILENT_SECONDS:
+            return GivenUp("timed_out", f"no epoch ended within {SILENT_SECONDS:.0f} s")
+        if now - job.memory_checked > MEMORY_POLL_SECONDS:
+            job.memory_checked = now
+            used = job.slot.memory_bytes
+            if used > self._memory_limit:
+                return GivenUp(
+                    "failed",
+                    f"used {used / 2**30:.1f} GB of memory; "
+                    f"{self._memory_limit / 2**30:.1f} GB were allowed",
+                )
+        return None
