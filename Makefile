@@ -35,7 +35,7 @@ test-slow: $(READY)
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy tuner
 	$(BIN)/lint-imports
 
 fix: $(READY)

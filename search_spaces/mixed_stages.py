@@ -3,8 +3,8 @@
 A stem convolution, 2 to 5 stages, a global average pool and a classifier. Each stage is made of
 plain 3x3 convolutions or of depthwise-separable ones (depthwise, then 1x1): on a CPU plain
 stages train faster and reach more at the same flash, on a device separable ones cost less, so
-the search decides stage by stage. Each stage halves the resolution, by
-stride or by a max pool, until the map is 4x4, and widens it.
+the search decides stage by stage. Each stage halves the resolution, by stride or by a max pool,
+until the map is 4x4, and widens it.
 
 Sources of the forms: plain stages with pools as in the CIFAR-10 net of CMSIS-NN (Lai et al.,
 arXiv 1801.06601); separable ones as in DS-CNN (Zhang et al., arXiv 1711.07128) and MobileNetV1
@@ -67,12 +67,17 @@ def resolutions(context: Context) -> tuple[int, ...]:
 
 
 def widths(context: Context) -> tuple[int, ...]:
-    """Filters of the first stage that suit the device, ascending."""
-    if context.accelerated:
-        return tuple(width for width in WIDTHS if width >= 8)
+    """Filters of the stem that suit the device and the images, ascending.
+
+    A small device gets narrow nets; an image of few pixels has little to tell to wide ones.
+    """
     ram_bytes = context.limits.ram_bytes or 1 << 30
     widest = 12 if ram_bytes < 64 * 1024 else 24 if ram_bytes < 192 * 1024 else 48
-    return tuple(width for width in WIDTHS if width <= widest)
+    if context.accelerated:
+        widest = 64
+    widest = max(WIDTHS[0], min(widest, 2 * max(resolutions(context))))
+    narrowest = 8 if context.accelerated and widest >= 16 else WIDTHS[0]
+    return tuple(width for width in WIDTHS if narrowest <= width <= widest)
 
 
 def draw(choices: Choices, context: Context) -> Candidate:

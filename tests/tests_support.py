@@ -78,7 +78,9 @@ def make_result(
     )
     return Result(
         index=index,
-        candidate=dataclasses.replace(small_candidate(), training=TrainingSettings(epochs=index + 1)),
+        candidate=dataclasses.replace(
+            small_candidate(), training=TrainingSettings(epochs=index + 1)
+        ),
         origin="test",
         status=status,
         costs={"board": cost},

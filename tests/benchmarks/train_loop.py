@@ -18,8 +18,8 @@ os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
 import keras
 import numpy as np
 
-from tuner.propose.choices import TableChoices
 from tuner.catalog import load_module
+from tuner.propose.choices import TableChoices
 from tuner.spec import Candidate, Context, Limits
 from tuner.train.build import build_keras
 from tuner.train.loop import LabelledImages, train
@@ -39,9 +39,9 @@ def candidates() -> dict[str, Candidate]:
         colour="rgb",
         outputs=10,
     )
+    small = {"width": 12, "mirror": False, "augmentation": 0}
     return {
-        point.name: space.draw(TableChoices({**point.sizes[0], "width": 12, "mirror": False,
-                                             "augmentation": 0}), context)  # fmt: skip
+        point.name: space.draw(TableChoices({**point.sizes[0], **small}), context)
         for point in space.starting_points(context)
     }
 

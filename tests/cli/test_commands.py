@@ -74,7 +74,7 @@ def test_times():
     assert parse_time("20m") == 1200
     assert parse_time("1h30m") == 5400
     for bad in ("", "20", "m", "20 minutes", "-5m", "0s"):
-        with pytest.raises(InputError, match="for --time. Received"):
+        with pytest.raises(InputError, match=r"for --time\. Received"):
             parse_time(bad)
 
 

@@ -25,7 +25,7 @@ def spawn(arguments: list[str], home: Path) -> subprocess.Popen[bytes]:
         env={**os.environ, "TUNE_HOME": str(home)},
         cwd=home,
         stdout=subprocess.DEVNULL,
-        stderr=open(home / "stderr.log", "ab"),  # noqa: SIM115
+        stderr=open(home / "stderr.log", "ab"),
     )
 
 

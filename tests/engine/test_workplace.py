@@ -15,8 +15,8 @@ from tuner.engine.workplace import GivenUp, Workplace
 
 
 @pytest.fixture
-def work() -> Iterator[Workplace]:
-    place = Workplace(workers=2)
+def work(tmp_path: Path) -> Iterator[Workplace]:
+    place = Workplace(workers=2, threads=1, logs=tmp_path / "logs")
     yield place
     place.close()
 

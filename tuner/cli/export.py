@@ -16,17 +16,15 @@ def export(
     ] = None,
 ) -> None:
     """Export a model version; every file is run against the model before it is handed over."""
-    import os
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-
     from tuner.errors import TuneError
     from tuner.models.export import export as export_model
     from tuner.store.files import read_json
     from tuner.store.models import find_model
+    from tuner.train.quiet import import_tensorflow
 
-    folder = export_model(find_model(model), to, output)
+    found = find_model(model)
+    import_tensorflow()
+    folder = export_model(found, to, output)
     report = read_json(folder / "export_report.json")
     for row in report["artifacts"]:
         print(

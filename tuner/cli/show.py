@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tuner.cost.fit import format_bytes
-
 from tuner.engine.supervisor import Progress
 from tuner.rank.order import Ranked, best_accuracy
 from tuner.spec import Accuracy, RankBy, Result, RunSpec

@@ -1,6 +1,6 @@
 """Scratch buffers that TFLM's kernel libraries ask for, beside the tensors, in the arena.
 
-Sources: TFLM `kernels/reduce_common.cc` (MEAN); CMSIS-NN `arm_*_get_buffer_size` for cores with
+Sources: TFLM `kernels/reduce_common.cc` (MEAN, sizes confirmed by the referee); CMSIS-NN `arm_*_get_buffer_size` for cores with
 the DSP extension (Cortex-M4, M7, M33; a core without it needs no more); ESP-NN
 `esp_nn_get_*_scratch_size_esp32s3` (plain ESP32 kernels need none). The two libraries' sizes were
 read from source and not measured on a board.
@@ -17,19 +17,21 @@ _ESP_WHOLE_INPUT_MAX_BYTES = 40 * 1024
 """ESP-NN pads a whole depthwise input up to this size and works in strips above it."""
 
 
-def scratch_bytes(operator: GraphOperator, kernels: str) -> int:
-    """Bytes of scratch that `operator` asks for; 0 for none.
+def scratch_buffers(operator: GraphOperator, kernels: str) -> tuple[int, ...]:
+    """Bytes of each scratch buffer that `operator` asks for; empty for none.
 
     Args:
         operator: of the int8 graph.
         kernels: one of `TFLM_KERNELS`; an unknown library counts as `reference`.
     """
     if operator.kind == "MEAN":
-        return 4 * operator.output_elements  # int32 sums
-    if kernels == "cmsis-nn":
-        return _cmsis_nn(operator)
-    if kernels == "esp-nn":
-        return _esp_nn(operator)
+        # An index and the axes, int32 each, and an int32 sum for each output.
+        return (4 * 4, 4 * 2, 4 * operator.output_elements)
+    size = {"cmsis-nn": _cmsis_nn, "esp-nn": _esp_nn}.get(kernels, _none)(operator)
+    return (size,) if size else ()
+
+
+def _none(operator: GraphOperator) -> int:
     return 0
 
 

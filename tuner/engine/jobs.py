@@ -25,6 +25,7 @@ from tuner.spec import (
     to_plain,
 )
 from tuner.store.files import cache_folder, write_atomic, write_json
+from tuner.train.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from tuner.data import Dataset
@@ -37,20 +38,11 @@ MIN_PATIENCE_EPOCHS = 8
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
-def warm_up() -> None:
-    """Import TensorFlow, once a slot."""
-    import keras
-    import tensorflow as tf
-
-    keras.utils.disable_interactive_logging()
-    tf.get_logger().setLevel("ERROR")
-
-
 def measure_machine() -> dict[str, float]:
     """Measure how fast this slot trains; plain Throughput."""
+    import_tensorflow()
     from tuner.train.throughput import measure_throughput
 
-    warm_up()
     return dict(to_plain(measure_throughput()))
 
 
@@ -121,7 +113,7 @@ def _train(
     splits: Sequence[Split],
 ) -> tuple[Any, dict[str, Any]]:
     """Train, build and score; the Keras model and the fields of what came of it."""
-    warm_up()
+    import_tensorflow()
     import keras
 
     from tuner.train.build import build_keras
@@ -196,9 +188,9 @@ def make_builds(
 ) -> dict[Precision, Build]:
     """Convert a trained model to float32 and int8 TFLite files in `folder`."""
     import numpy as np
-    from tuner.data.preprocess import scale
 
-    from tuner.train.convert import convert_tflite
+    from tuner.data.preprocess import scale
+    from tuner.train.convert import INPUT_RANGES, convert_tflite
 
     kernels = catalog.load_module("runtimes", runtime).RUN_WITH
     count = len(training.labels)
@@ -206,7 +198,12 @@ def make_builds(
     calibration = scale(training.images[rows], candidate.preprocessing.scaling)
     builds: dict[Precision, Build] = {}
     for precision in PRECISIONS:
-        content = convert_tflite(model, precision, calibration)
+        content = convert_tflite(
+            model,
+            precision,
+            calibration,
+            input_range=INPUT_RANGES[candidate.preprocessing.scaling],
+        )
         name = f"{precision}.tflite"
         write_atomic(folder / name, content)
         builds[precision] = Build(
@@ -231,6 +228,7 @@ def with_accuracy(
 ) -> Build:
     """Run a build on some splits with the runtime of the run's first target."""
     import numpy as np
+
     from tuner.data.preprocess import scale
 
     runtime = catalog.load_module("runtimes", spec.targets[0].runtime)

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tuner.cost.training import train_seconds_per_image
-
 from tuner.spec import Candidate, Cost, Excess, Quantity, RunSpec
 
-MIN_EPOCHS = 20
+MIN_EPOCHS = 15
 """A candidate that cannot be trained for this many epochs in its time is not proposed."""
 
 OVERHEAD_SECONDS = 6.0

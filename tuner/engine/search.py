@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from tuner.cost.fit import check_limits, explain
-
 from tuner import catalog
+from tuner.cost.fit import check_limits, explain
 from tuner.engine.plan import Plan
 from tuner.engine.supervisor import Observer, Supervisor
 from tuner.errors import InputError, NothingFitsError

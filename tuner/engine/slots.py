@@ -6,6 +6,7 @@ the kernel (Linux) or the worker's own watch kills the worker too.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 WATCH_SECONDS = 0.5
@@ -41,11 +43,13 @@ class Slot:
     Args:
         number: from 0.
         threads: TensorFlow threads of the worker.
+        log: file that gets what the worker and its libraries print.
     """
 
-    def __init__(self, number: int, threads: int) -> None:
+    def __init__(self, number: int, threads: int, log: Path) -> None:
         self.number = number
         self._threads = threads
+        self._log = log
         self._executor: Any = None
         self._future: Future[Any] | None = None
 
@@ -62,7 +66,7 @@ class Slot:
                 timeout=None,
                 env=_environment(self._threads),
                 initializer=_start_worker,
-                initargs=(os.getpid(), self._threads),
+                initargs=(os.getpid(), self._log),
             )
         self._future = self._executor.submit(_guarded, job, arguments)
         return self._future
@@ -121,9 +125,14 @@ def _environment(threads: int) -> dict[str, str]:
     }
 
 
-def _start_worker(parent: int, threads: int) -> None:
+def _start_worker(parent: int, log: Path) -> None:
     from joblib.externals.loky import process_executor
 
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    faulthandler.enable()
     # Ctrl-C reaches the whole process group; only the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # loky would restart a worker after each training because it grew; Slot watches memory.

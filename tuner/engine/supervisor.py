@@ -104,7 +104,7 @@ class Supervisor:
                 }
                 used = max((event.get("elapsed", 0.0) for event in self._events), default=0.0)
                 self._opened = monotonic() - used
-                self._work = Workplace(self._spec.workers)
+                self._work = Workplace(self._spec.workers, 1, self._folder.path)
                 try:
                     self._note("opened")
                     self._measure()
@@ -171,8 +171,10 @@ class Supervisor:
         """Start work in every free slot: what was left unfinished first, then proposals."""
         for slot in self._work.free_slots():
             result = self._waiting() or self._propose()
-            share = result and self._plan.share(result.candidate, self._remaining)
-            if result is None or share is None:
+            if result is None:
+                return
+            share = self._plan.share(result.candidate, self._remaining)
+            if share is None:
                 return
             self._start(slot, result, share, attempt=1)
 

@@ -65,12 +65,15 @@ class Workplace:
     Args:
         workers: slots.
         threads: TensorFlow threads a slot.
+        logs: folder that gets `slot-N.log`, what workers and their libraries print.
     """
 
-    def __init__(self, workers: int, threads: int = 1) -> None:
+    def __init__(self, workers: int, threads: int, logs: Path) -> None:
         import psutil
 
-        self.slots = [Slot(number, threads) for number in range(workers)]
+        self.slots = [
+            Slot(number, threads, logs / f"slot-{number}.log") for number in range(workers)
+        ]
         self.running: list[Running] = []
         self._memory_limit = MEMORY_SHARE * psutil.virtual_memory().total / workers
 

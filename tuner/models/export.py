@@ -108,9 +108,8 @@ class _HeldOut:
     """Held-out images and what the model says of them."""
 
     def __init__(self, model: ModelFolder, version: ModelVersion) -> None:
-        from tuner.data.preprocess import scale
-
         from tuner.data import open_dataset
+        from tuner.data.preprocess import scale
         from tuner.train.build import load_keras, run_keras
 
         dataset = open_dataset(
@@ -135,6 +134,7 @@ class _HeldOut:
     def check(self, exporter: Any, name: str, artifact: Artifact, folder: Path) -> Check:
         """Run one artifact on all held-out images."""
         import numpy as np
+
         from tuner.data.preprocess import scale
 
         path = folder / artifact.path

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tuner.cost.fit import check_limits, explain
-
 from tuner import catalog
+from tuner.cost.fit import check_limits, explain
 from tuner.engine import jobs
 from tuner.engine.slots import Died, Raised
 from tuner.engine.workplace import GivenUp, Workplace
@@ -130,7 +129,7 @@ def _run(
     on_progress: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
     """Train in a slot of its own: a crash of a library ends the job, not the command."""
-    work = Workplace(workers=1, threads=threads)
+    work = Workplace(workers=1, threads=threads, logs=folder)
     progress = folder / "progress.json"
     ended: list[tuple[Any, Any]] = []
     try:

@@ -16,6 +16,9 @@ from tuner.spec import (
     Node,
     Operator,
 )
+from tuner.spec.operators import Activation
+
+_ACTIVATIONS: tuple[Activation, ...] = ("relu", "relu6", "linear")
 
 
 def random_architecture(seed: int) -> Architecture:
@@ -51,7 +54,7 @@ def random_architecture(seed: int) -> Architecture:
         for block in range(generator.randint(1, 2)):
             prefix = f"stage{stage + 1}_block{block + 1}"
             kernel, stride = generator.choice([1, 3, 5]), generator.choice([1, 1, 2])
-            activation = generator.choice(["relu", "relu6", "linear"])
+            activation = generator.choice(_ACTIVATIONS)
             if separable and (len(nodes) > 1 or generator.random() < 0.2):
                 add(
                     f"{prefix}_depthwise",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tuner.errors import TuneError
 from tuner.spec import Precision
+from tuner.train.quiet import quiet
 
 if TYPE_CHECKING:
     import keras
@@ -78,7 +76,9 @@ def convert_tflite(
         converter.inference_input_type = tf.int8
         converter.inference_output_type = tf.int8
     try:
-        with _quiet():
+        with quiet(), warnings.catch_warnings():
+            # Input statistics are meant for another kind of conversion; calibration gives them.
+            warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
             return bytes(converter.convert())
     except Exception as error:  # the converter raises many types, all of them final
         raise TuneError(f"The TFLite converter refused the {precision} model: {error}") from error
@@ -105,18 +105,3 @@ def _span(images: NDArray[np.float32], input_range: tuple[float, float]) -> NDAr
     flat[brightest] = high
     flat[darkest] = low
     return spanned
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the converter writes to stderr, and its warnings, out of the user's terminal."""
-    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
-        # Input statistics are meant for another kind of conversion; calibration gives them.
-        warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-        saved = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

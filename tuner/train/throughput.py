@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 import numpy as np
-from tuner.cost.training import training_load
 
+from tuner.cost.training import training_load
 from tuner.spec import (
     Architecture,
     Augmentation,

@@ -128,13 +128,16 @@ def draw_gear(canvas: Canvas, pose: Pose, random: np.random.Generator, defective
 def _chip(
     canvas: Canvas, pose: Pose, random: np.random.Generator, angle: float, pitch: float
 ) -> None:
-    depth = between(random, 0.55, 0.95) * 0.20 * pose.radius
-    lean = between(random, -0.35, 0.35) * depth
+    depth = between(random, 0.6, 0.95) * 0.20 * pose.radius
+    lean = between(random, -0.3, 0.3) * depth
     edge = pose.radius - depth
     left, right, out = angle - 0.34 * pitch, angle + 0.34 * pitch, pose.radius + 2.0
-    middle = pose.polar(edge + between(random, -0.6, 0.6), angle + 0.05 * pitch)
-    inner = [pose.polar(edge - lean, left), middle, pose.polar(edge + lean, right)]
-    canvas.stroke(inner, 2.0, 205)
+    middle = angle + between(random, -0.1, 0.1) * pitch
+    broken = [(edge - lean, left), (edge - 0.8, middle), (edge + lean, right)]
+    # The fracture: a bright face behind a dark, jagged lip.
+    canvas.stroke([pose.polar(radius - 2.4, turn) for radius, turn in broken], 1.6, 215)
+    canvas.stroke([pose.polar(radius - 0.9, turn) for radius, turn in broken], 1.9, 10)
+    inner = [pose.polar(radius, turn) for radius, turn in broken]
     canvas.bite([*inner, pose.polar(out, right), pose.polar(out, left)])
 
 
@@ -147,7 +150,7 @@ def draw_nut(canvas: Canvas, pose: Pose, random: np.random.Generator, defective:
     canvas.disc(pose, (0.0, 0.0), hole + 0.07 * pose.radius, 110)
     canvas.hole(pose, (0.0, 0.0), hole)
     for turn in range(3):
-        canvas.ring(pose, hole + 0.6 + 1.3 * turn, 0.5, 100)
+        canvas.ring(pose, hole + 0.6 + 1.3 * turn, 0.5, 112)
     if defective:
         angle = between(random, 0.0, 2 * math.pi)
         facet = (angle % (math.pi / 3)) - math.pi / 6
@@ -158,7 +161,8 @@ def draw_nut(canvas: Canvas, pose: Pose, random: np.random.Generator, defective:
             radius = hole + (rim - hole) * step / steps
             points.append(pose.polar(radius, angle))
             angle += between(random, -1.5, 1.5) / radius
-        canvas.stroke(points, between(random, 1.5, 2.2), 14)
+        canvas.stroke(points, between(random, 3.0, 3.6), 165)
+        canvas.stroke(points, between(random, 1.6, 2.3), 8)
 
 
 def draw_plate(canvas: Canvas, pose: Pose, random: np.random.Generator, defective: bool) -> None:
@@ -210,6 +214,6 @@ def _scratch(
         y = across + share * reach * math.sin(direction) + offset * math.cos(direction)
         points.append(pose.place(x, y))
         shadow.append(pose.place(x + 0.9, y + 0.9))
-    thickness = between(random, 1.5, 2.1)
-    canvas.stroke(shadow, 1.0, 225)
-    canvas.stroke(points, thickness, 22)
+    thickness = between(random, 1.6, 2.2)
+    canvas.stroke(shadow, 1.4, 215)
+    canvas.stroke(points, thickness, 8)

@@ -43,9 +43,9 @@ IMAGES = 2400
 SEED = 20240
 
 _DRAWINGS = {
-    "gear": (draw_gear, (28.0, 36.0)),
-    "nut": (draw_nut, (27.0, 35.0)),
-    "plate": (draw_plate, (30.0, 38.0)),
+    "gear": (draw_gear, (31.0, 37.0)),
+    "nut": (draw_nut, (30.0, 36.0)),
+    "plate": (draw_plate, (32.0, 38.0)),
 }
 _METALS = (
     (0.80, 0.82, 0.84),  # steel
@@ -56,7 +56,7 @@ _METALS = (
 )
 _GROUNDS = (
     ((0.22, 0.24, 0.27), (144, 144), 0.10),  # rubber belt
-    ((0.55, 0.40, 0.26), (144, 8), 0.30),  # wood
+    ((0.55, 0.40, 0.26), (144, 8), 0.20),  # wood
     ((0.20, 0.38, 0.33), (72, 72), 0.10),  # cutting mat
     ((0.46, 0.47, 0.47), (48, 48), 0.22),  # concrete
     ((0.66, 0.55, 0.41), (96, 36), 0.12),  # cardboard
@@ -78,8 +78,8 @@ def draw(index: int) -> NDArray[np.uint8]:
     part, kind = CLASSES[index % len(CLASSES)].split("_")
     draw_part, (smallest, largest) = _DRAWINGS[part]
     pose = Pose(
-        x=between(random, 42.0, 54.0),
-        y=between(random, 42.0, 54.0),
+        x=between(random, 43.0, 53.0),
+        y=between(random, 43.0, 53.0),
         radius=between(random, smallest, largest),
         angle=between(random, 0.0, 2 * math.pi),
     )
@@ -105,9 +105,9 @@ def _light_part(
     slope[1:-1, :] += np.float32(direction[1]) * (height[2:, :] - height[:-2, :])
     marks = _floats(canvas.marks) - np.float32(NEUTRAL / 255)
     brushed = _noise(random, (120, 6), -math.degrees(pose.angle))
-    strength = np.float32(between(random, 0.04, 0.12))
+    strength = np.float32(between(random, 0.03, 0.09))
     grain = _floats(brushed.resize(canvas.cover.size, Image.Resampling.BILINEAR)) - np.float32(0.5)
-    bright = np.float32(0.72) + np.float32(0.9) * slope + np.float32(1.25) * marks
+    bright = np.float32(0.72) + np.float32(0.65) * slope + np.float32(1.25) * marks
     bright += strength * grain
     cover = _floats(canvas.cover.reduce(OVERSAMPLING))
     return cover, _floats(_image(bright).reduce(OVERSAMPLING))
@@ -147,7 +147,8 @@ def _photograph(
     noise = random.integers(-100, 101, (3, SIDE, SIDE, 3), dtype=np.int16).sum(axis=0)
     level = int(random.integers(8, 36))
     noisy = np.asarray(blurred, np.int32) + (noise.astype(np.int32) * level) // 1000
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    picture_bytes: NDArray[np.uint8] = np.clip(noisy, 0, 255).astype(np.uint8)
+    return picture_bytes
 
 
 def _noise(random: np.random.Generator, cells: tuple[int, int], degrees: float) -> Image.Image:

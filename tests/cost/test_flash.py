@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.cost.flash import add, model_file_bytes, runtime_code_bytes
+from tuner.cost.lower import lower
+from tuner.spec import Architecture, Conv2D, Dense, GlobalAveragePool2D, Input, Node, Quantity
+from tuner.testing.architectures import random_architecture
+
+
+def net(filters: int) -> Architecture:
+    return Architecture(
+        nodes=(
+            Node(name="input", op=Input(height=16, width=16, channels=3)),
+            Node(name="conv", op=Conv2D(filters=filters), inputs=("input",)),
+            Node(name="mean", op=GlobalAveragePool2D(), inputs=("conv",)),
+            Node(name="logits", op=Dense(units=2), inputs=("mean",)),
+        ),
+        outputs=("logits",),
+    )
+
+
+@given(st.integers(1, 300), st.integers(1, 50))
+def test_a_wider_net_has_a_larger_file(filters: int, more: int) -> None:
+    for precision in ("int8", "float32"):
+        narrow = model_file_bytes(lower(net(filters)), precision)
+        assert narrow.high < model_file_bytes(lower(net(filters + more)), precision).high
+
+
+@given(st.integers(0, 10**6))
+def test_the_band_is_narrow(seed: int) -> None:
+    graph = lower(random_architecture(seed))
+    size = model_file_bytes(graph)
+    assert sum(item.weight_bytes for item in graph.operators) < size.low
+    assert size.high - size.low == 70 + 13 * len(graph.operators)
+
+
+@pytest.mark.parametrize("seed", range(2000, 2010))
+def test_converted_files_lie_in_the_band(seed: int) -> None:
+    _check(seed)
+
+
+@pytest.mark.slow
+def test_100_converted_files_lie_in_the_band() -> None:
+    for seed in range(3000, 3100):
+        _check(seed)
+
+
+def _check(seed: int) -> None:
+    import keras
+
+    from tuner.testing.weights import randomize_weights
+    from tuner.train.build import build_keras
+    from tuner.train.convert import convert_tflite
+
+    architecture = random_architecture(seed)
+    model = build_keras(architecture)
+    randomize_weights(model, seed)
+    shape = (2, *model.input_shape[1:])
+    images = np.random.default_rng(seed).uniform(-1, 0.99, shape).astype(np.float32)
+    for precision in ("int8", "float32"):
+        size = len(convert_tflite(model, precision, images))
+        expected = model_file_bytes(lower(architecture), precision)
+        assert expected.low <= size <= expected.high, (seed, precision)
+    keras.backend.clear_session()
+
+
+def test_runtime_code_counts_each_kind_of_kernel_once() -> None:
+    code = runtime_code_bytes(lower(net(8)), "cmsis-nn")
+    assert code.value == (16 + 14 + 6 + 7) * 1024
+    assert "assumed" in code.basis
+
+
+def test_add_sums_bands_and_joins_bases() -> None:
+    one = Quantity(value=2, low=1, high=3, kind="measured", basis="a")
+    two = Quantity(value=20, low=10, high=30, kind="estimated", basis="b")
+    assert add([one, two]) == Quantity(value=22, low=11, high=33, kind="estimated", basis="a; b")

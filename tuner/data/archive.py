@@ -1,0 +1,296 @@
+"""`.npz` files: images as one array, labels as another."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from tuner.data.dataset import Dataset, assemble
+from tuner.data.preprocess import flatten_image
+from tuner.data.scan import is_grey
+from tuner.errors import DataError
+from tuner.spec import Split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# The endings of x and y; the first one that is there counts.
+SPLIT_ENDINGS: dict[Split, tuple[str, ...]] = {
+    "training": ("", "_train", "_training"),
+    "validation": ("_validation", "_val"),
+    "test": ("_test",),
+}
+SAVE = "save it with numpy.savez_compressed(FILE, x=images, y=labels)"
+
+
+class ArrayReader:
+    """Images that are rows of one array, which is loaded when the first one is asked for."""
+
+    def __init__(self, load: Callable[[], NDArray[np.uint8]]) -> None:
+        self._load = load
+        self._images: NDArray[np.uint8] | None = None
+
+    def read(self, row: int) -> Image.Image:
+        """The image of a row.
+
+        Raises:
+            DataError: the array can no longer be loaded.
+        """
+        if self._images is None:
+            self._images = self._load()
+        return as_image(self._images[row])
+
+
+def as_image(pixels: NDArray[np.uint8]) -> Image.Image:
+    """uint8, height x width x 1, 3 or 4 -> `L` or `RGB`."""
+    return flatten_image(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+
+
+def dataset_of_arrays(
+    *,
+    source: str,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    names: Sequence[str],
+    given: Sequence[Split],
+    split_seed: int,
+    reader: ArrayReader,
+) -> Dataset:
+    """Make a Dataset of images in memory, uint8, n x height x width x channels."""
+    count, height, width, channels = images.shape
+    shape = repr(images.shape[1:]).encode()
+    digests = [
+        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()
+        for image in images
+    ]
+    return assemble(
+        source=source,
+        classes=classes,
+        labels=labels,
+        names=names,
+        digests=digests,
+        given=given,
+        heights=[height] * count,
+        widths=[width] * count,
+        grey=channels == 1 or all(is_grey(as_image(image)) for image in images),
+        left_out=(),
+        split_seed=split_seed,
+        reader=reader,
+    )
+
+
+def open_archive(path: Path, *, split_seed: int) -> Dataset:
+    """Read `x`, `y` and what else is given; see `open_dataset`."""
+    arrays = _read(path)
+    stamp = _stamp(path)
+    images, given, names = _all_images(path, arrays)
+    labels, classes = _all_labels(path, arrays, given)
+
+    def load() -> NDArray[np.uint8]:
+        if _stamp(path) != stamp:
+            raise DataError(
+                f"Expected {path} as it was when the data was opened. Received: a changed file. "
+                "Start again with the data as it is."
+            )
+        return _all_images(path, _read(path))[0]
+
+    return dataset_of_arrays(
+        source=str(path),
+        images=images,
+        labels=labels,
+        classes=classes,
+        names=names,
+        given=given,
+        split_seed=split_seed,
+        reader=ArrayReader(load),
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays that have a meaning here, by name; nothing pickled is ever loaded."""
+    wanted = {"classes"} | {
+        letter + ending
+        for endings in SPLIT_ENDINGS.values()
+        for ending in endings
+        for letter in "xy"
+    }
+    arrays: dict[str, NDArray[Any]] = {}
+    name = ""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(
+                f"Expected an .npz archive at {path}. Received: a damaged file or one of another "
+                f"kind; {SAVE}."
+            )
+        with np.load(path, allow_pickle=False) as archive:
+            held = sorted(archive.files)
+            for name in held:
+                if name in wanted:
+                    arrays[name] = archive[name]
+    except ValueError as error:
+        reason = (
+            "Python objects (pickle), which are never loaded"
+            if "pickle" in str(error).lower()
+            else f"an array that cannot be read ({_first_line(error)})"
+        )
+        raise DataError(
+            f"Expected plain arrays in {path}. Received: {name or 'the file'} holds {reason}; "
+            "save numbers or strings of one shape."
+        ) from None
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise DataError(
+            f"Expected an .npz archive that can be read at {path}. Received: a damaged file "
+            f"({_first_line(error)}). Copy or make it again."
+        ) from None
+    if not any("x" + ending in arrays for ending in SPLIT_ENDINGS["training"]):
+        shown = ", ".join(held) or "nothing"
+        raise DataError(f"Expected an array x in {path}. Received: {shown}; {SAVE}.")
+    return arrays
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _given_splits(
+    path: Path, arrays: Mapping[str, NDArray[Any]]
+) -> list[tuple[Split, str, NDArray[Any], NDArray[Any]]]:
+    """Split, name of x, x and y of each split that is there; lengths agree."""
+    found: list[tuple[Split, str, NDArray[Any], NDArray[Any]]] = []
+    for split, endings in SPLIT_ENDINGS.items():
+        ending = next((e for e in endings if "x" + e in arrays or "y" + e in arrays), None)
+        if ending is None:
+            continue
+        x_name, y_name = "x" + ending, "y" + ending
+        for name in (x_name, y_name):
+            if name not in arrays:
+                other = y_name if name == x_name else x_name
+                raise DataError(
+                    f"Expected an array {name} beside {other} in {path}. Received: none; {SAVE}."
+                )
+        x, y = arrays[x_name], arrays[y_name]
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y.ndim != 1:
+            raise DataError(
+                f"Expected {y_name} in {path} to hold one label an image, shape (n,). Received: "
+                f"shape {y.shape}. Of one-hot labels, save numpy.argmax(y, axis=1)."
+            )
+        if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3, 4)):
+            raise DataError(
+                f"Expected {x_name} in {path} to have shape (n, height, width) or (n, height, "
+                f"width, channels) with 1, 3 or 4 channels. Received: shape {x.shape}."
+                " Reshape or transpose it."
+            )
+        if 0 in x.shape:
+            raise DataError(
+                f"Expected images in {x_name} of {path}. Received: shape {x.shape}, which holds "
+                "none. Save at least one, or leave the array out."
+            )
+        if len(x) != len(y):
+            raise DataError(
+                f"Expected as many labels as images in {path}. Received: {len(x)} images in "
+                f"{x_name} and {len(y)} labels in {y_name}."
+            )
+        found.append((split, x_name, x, y))
+    return found
+
+
+def _all_images(
+    path: Path, arrays: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[np.uint8], list[Split], list[str]]:
+    """Images of all splits, uint8, n x height x width x channels; split and name of each."""
+    parts = _given_splits(path, arrays)
+    shape = parts[0][2].shape[1:]
+    for _, name, x, _ in parts:
+        if x.shape[1:] != shape or x.dtype != parts[0][2].dtype:
+            raise DataError(
+                f"Expected {name} in {path} to have images of shape {shape} and dtype "
+                f"{parts[0][2].dtype} like {parts[0][1]}. Received: {x.shape[1:]} {x.dtype}."
+            )
+    x = parts[0][2] if len(parts) == 1 else np.concatenate([part[2] for part in parts])
+    images = _as_bytes(path, parts[0][1], x)
+    given = [split for split, _, x, _ in parts for _ in range(len(x))]
+    names = [f"{name}[{row}]" for _, name, x, _ in parts for row in range(len(x))]
+    return images if images.ndim == 4 else images[:, :, :, None], given, names
+
+
+def _as_bytes(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
+    if x.dtype == np.uint8:
+        return x
+    expected = f"Expected {name} in {path} as uint8, or as floats from 0 to 1 or from 0 to 255."
+    if x.dtype.kind != "f":
+        raise DataError(
+            f"{expected} Received: dtype {x.dtype}. If its values are from 0 to 255, save "
+            f"{name}.astype('uint8')."
+        )
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0.0 and high <= 255.0):  # also where there is a NaN
+        raise DataError(
+            f"{expected} Received: values from {low:.6g} to {high:.6g}. Scale them before saving."
+        )
+    factor = 255.0 if high <= 1.0 else 1.0
+    images = np.empty(x.shape, np.uint8)
+    for row, image in enumerate(x):
+        images[row] = np.rint(image.astype(np.float64) * factor)
+    return images
+
+
+def _all_labels(
+    path: Path, arrays: Mapping[str, NDArray[Any]], given: Sequence[Split]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Labels of all splits and the names of the classes."""
+    y = np.concatenate([part[3] for part in _given_splits(path, arrays)])
+    names: list[str] | None = None
+    if "classes" in arrays:
+        classes = arrays["classes"]
+        if classes.ndim != 1 or classes.dtype.kind not in "US":
+            raise DataError(
+                f"Expected classes in {path} as a list of strings. Received: shape "
+                f"{classes.shape}, dtype {classes.dtype}."
+            )
+        names = [_text(name) for name in classes]
+        if len(set(names)) < len(names):
+            raise DataError(f"Expected different names in classes of {path}. Received: {names}.")
+    if y.dtype.kind in "US":
+        texts = [_text(label) for label in y]
+        names = names or sorted(set(texts))
+        unknown = sorted(set(texts) - set(names))
+        if unknown:
+            raise DataError(
+                f"Expected the labels of {path} to be among its classes {names}. "
+                f"Received: {unknown[:5]}."
+            )
+        numbers = {name: number for number, name in enumerate(names)}
+        return np.array([numbers[text] for text in texts], np.int64), names
+    if y.dtype.kind not in "iu":
+        raise DataError(
+            f"Expected y in {path} as integers from 0 or as strings. Received: dtype {y.dtype}."
+        )
+    last = len(names) - 1 if names else len(np.unique(y)) - 1
+    if int(y.min()) < 0 or int(y.max()) > last:
+        raise DataError(
+            f"Expected y in {path} to hold every integer from 0 to {last}, one a class. Received: "
+            f"values from {int(y.min())} to {int(y.max())}. Number the classes from 0 without gaps."
+        )
+    return y.astype(np.int64), names or [str(number) for number in range(last + 1)]
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
