@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from data_pictures import MakeFolder, fill
+from pictures_support import MakeFolder, fill
 
 
 @pytest.fixture

@@ -30,7 +30,9 @@ def percent(accuracy: Accuracy | None, *, error: bool = False) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """A latency with two significant digits."""
+    """A latency with two significant digits, not below a hundredth."""
+    if value < 0.01:
+        return "<0.01"
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
@@ -144,8 +146,8 @@ def print_board(spec: RunSpec, rows: Sequence[Ranked]) -> None:
     from rich.table import Table
 
     target = spec.targets[0]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("#", justify="right", no_wrap=True)
     table.add_column("candidate", no_wrap=True)
     table.add_column("input", no_wrap=True)
     for name in ("int8 %", "float32", "test"):

@@ -121,8 +121,8 @@ class Arena:
     Args:
         head_bytes: tensors and scratch buffers.
         tail_bytes: persistent structs.
-        planning_bytes: what planning itself takes where the head will be; an arena must hold
-            the larger of both.
+        planning_bytes: what preparing and planning take where the head will be; an arena must
+            hold the larger of both. Decides for small deep nets only.
         peak_at: the node at which the head is fullest; empty where planning takes more.
         scratch_bytes: the largest scratch of one operator, already within the head.
     """
@@ -158,20 +158,14 @@ def plan_arena(graph: Graph, *, structs: Structs = DEVICE_32, kernels: str = "re
     ]
     buffers += [Buffer(size=_up(size), first=index, last=index) for index, size in scratch]
     offsets = greedy_offsets(buffers)
-    allocations = len(graph.tensors) + graph.constants + len(scratch)
+    head = max(offset + buffer.size for offset, buffer in zip(offsets, buffers, strict=True))
+    tail, end_bytes = _tail_bytes(graph, len(scratch), structs)
+    planning = _planning_bytes(graph, len(buffers), len(scratch), structs)
     return Arena(
-        head_bytes=max(
-            offset + buffer.size for offset, buffer in zip(offsets, buffers, strict=True)
-        ),
-        tail_bytes=_tail_bytes(graph, len(scratch), structs),
-        planning_bytes=(
-            structs.scratch_request * (SCRATCH_REQUESTS_PER_OPERATOR + len(scratch))
-            + structs.allocation_info * allocations
-            + structs.planned_buffer * len(buffers)
-            + structs.pointer
-            + ALIGNMENT_BYTES
-        ),
-        peak_at=_peak_at(graph, buffers, offsets),
+        head_bytes=head,
+        tail_bytes=tail,
+        planning_bytes=max(0, planning - end_bytes),
+        peak_at=_peak_at(graph, buffers, offsets) if head >= planning - end_bytes else "",
         scratch_bytes=max(_scratch_by_operator(scratch).values(), default=0),
     )
 
@@ -220,8 +214,27 @@ def _peak_at(graph: Graph, buffers: Sequence[Buffer], offsets: Sequence[int]) ->
     return name
 
 
-def _tail_bytes(graph: Graph, scratch_buffers: int, structs: Structs) -> int:
-    """Replay the allocations from the arena's end, in TFLM's order and alignment."""
+def _planning_bytes(graph: Graph, buffers: int, scratch_buffers: int, structs: Structs) -> int:
+    """Bytes of temporary structs at their peak: the planner's tables, or one kernel's tensors.
+
+    While a convolution prepares it holds input, output and weights twice and its bias once, each
+    with its zero points.
+    """
+    requests = structs.scratch_request * (SCRATCH_REQUESTS_PER_OPERATOR + scratch_buffers)
+    allocations = len(graph.tensors) + graph.constants + scratch_buffers
+    tables = structs.allocation_info * allocations + structs.planned_buffer * buffers
+    tensor = structs.tensor + structs.quantization + structs.pointer
+    widest = max(operator.channels for operator in graph.operators)
+    prepared = 7 * tensor + 4 * 4 + 3 * 4 * widest
+    return requests + max(tables + ALIGNMENT_BYTES, prepared)
+
+
+def _tail_bytes(graph: Graph, scratch_buffers: int, structs: Structs) -> tuple[int, int]:
+    """Replay the allocations from the arena's end, in TFLM's order and alignment.
+
+    Returns:
+        Bytes of all, and of those that follow the planning.
+    """
     used = structs.fixed
     kinds = [operator.kind for operator in graph.operators]
 
@@ -240,13 +253,14 @@ def _tail_bytes(graph: Graph, scratch_buffers: int, structs: Structs) -> int:
             allocate(4 * operator.channels, ALIGNMENT_BYTES)
             allocate(4 * operator.channels, ALIGNMENT_BYTES)
     allocate(structs.pointer * scratch_buffers, structs.pointer)
+    planned = used
     for tensors in (1, len(graph.outputs)):
         allocate(structs.pointer * tensors, ALIGNMENT_BYTES)
         for _ in range(tensors):
             allocate(structs.tensor, structs.pointer)
             allocate(structs.quantization, structs.pointer)
             allocate(8, 4)  # the zero point as an int array
-    return used
+    return used, used - planned
 
 
 def _up(size: int, alignment: int = ALIGNMENT_BYTES) -> int:

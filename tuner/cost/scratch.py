@@ -1,9 +1,10 @@
 """Scratch buffers that TFLM's kernel libraries ask for, beside the tensors, in the arena.
 
-Sources: TFLM `kernels/reduce_common.cc` (MEAN, sizes confirmed by the referee); CMSIS-NN `arm_*_get_buffer_size` for cores with
-the DSP extension (Cortex-M4, M7, M33; a core without it needs no more); ESP-NN
-`esp_nn_get_*_scratch_size_esp32s3` (plain ESP32 kernels need none). The two libraries' sizes were
-read from source and not measured on a board.
+Sources: TFLM `kernels/reduce_common.cc` (MEAN; its sizes are confirmed by the referee); CMSIS-NN
+`arm_convolve_s8_get_buffer_size` for cores with the DSP extension (Cortex-M4, M7, M33; a core
+without it needs no more), and its depthwise rule from memory, unchecked; ESP-NN
+`esp_nn_get_*_scratch_size_esp32s3` (the kernels of the plain ESP32 ask for none). Of these two
+libraries nothing was measured on a board.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ worth its memory and the search has something to weigh.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -100,17 +100,17 @@ def _light_part(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Coverage and brightness of the part, float32, 96 x 96, from 0 to about 1."""
     height = _floats(canvas.height.filter(ImageFilter.BoxBlur(0.55 * OVERSAMPLING)))
-    slope = np.zeros_like(height)
-    slope[:, 1:-1] += np.float32(direction[0]) * (height[:, 2:] - height[:, :-2])
-    slope[1:-1, :] += np.float32(direction[1]) * (height[2:, :] - height[:-2, :])
-    marks = _floats(canvas.marks) - np.float32(NEUTRAL / 255)
+    bright = _floats(canvas.marks)
+    bright *= np.float32(1.25)
+    bright += np.float32(0.72 - 1.25 * NEUTRAL / 255)
+    across, down = (np.float32(0.65 * part) for part in direction)
+    bright[:, 1:-1] += across * (height[:, 2:] - height[:, :-2])
+    bright[1:-1, :] += down * (height[2:, :] - height[:-2, :])
+    surface = _floats(_image(bright).reduce(OVERSAMPLING))
     brushed = _noise(random, (120, 6), -math.degrees(pose.angle))
     strength = np.float32(between(random, 0.03, 0.09))
-    grain = _floats(brushed.resize(canvas.cover.size, Image.Resampling.BILINEAR)) - np.float32(0.5)
-    bright = np.float32(0.72) + np.float32(0.65) * slope + np.float32(1.25) * marks
-    bright += strength * grain
-    cover = _floats(canvas.cover.reduce(OVERSAMPLING))
-    return cover, _floats(_image(bright).reduce(OVERSAMPLING))
+    surface += strength * (_floats(brushed) - np.float32(0.5))
+    return _floats(canvas.cover.reduce(OVERSAMPLING)), surface
 
 
 def _ground(random: np.random.Generator) -> NDArray[np.float32]:
@@ -163,10 +163,13 @@ def _noise(random: np.random.Generator, cells: tuple[int, int], degrees: float) 
 
 
 def _floats(image: Image.Image) -> NDArray[np.float32]:
-    return np.asarray(image, np.float32) / np.float32(255)
+    values = np.array(image, np.float32)
+    values *= np.float32(1 / 255)
+    return values
 
 
-def _image(values: NDArray[Any]) -> Image.Image:
-    return Image.fromarray(
-        np.clip(values * np.float32(255) + np.float32(0.5), 0, 255).astype(np.uint8)
-    )
+def _image(values: NDArray[np.float32]) -> Image.Image:
+    levels = values * np.float32(255)
+    levels += np.float32(0.5)
+    np.clip(levels, 0, 255, out=levels)
+    return Image.fromarray(levels.astype(np.uint8))
