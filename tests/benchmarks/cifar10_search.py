@@ -19,7 +19,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from tuner.catalog import load_target
-from tuner.testing.referee import measure_arena
+from tuner.cost.arena import plan_arena
+from tuner.cost.lower import lower
+from tuner.spec import Candidate, from_plain
+from tuner.testing.referee import recorded_arena
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TRAINING_IMAGES_PER_CLASS = 1000
@@ -74,7 +77,9 @@ def main() -> None:
         if row["status"] != "ok":
             continue
         model = (home / "runs" / "cifar10" / row["artifacts"]["int8_tflite"]).read_bytes()
-        arena = measure_arena(model)
+        head, tail = recorded_arena(model)
+        candidate = from_plain(Candidate, row["candidate"], row["id"])
+        reference = plan_arena(lower(candidate.architecture))
         cost = row["costs"][options.target]
         rows.append(
             {
@@ -86,12 +91,12 @@ def main() -> None:
                 "float32_test": row["accuracy"]["test"]["float32"],
                 "epochs": row["epochs"],
                 "train_seconds": row["train_seconds"],
-                "head_predicted": cost["ram_parts"]["arena_head"],
-                "head_recorded": arena.head_bytes,
-                "total_recorded_host": arena.total_bytes,
+                "head_predicted": reference.head_bytes,
+                "head_recorded": head,
+                "host_total_recorded": head + tail,
+                "file_predicted": cost["flash_parts"]["model"],
                 "file_bytes": len(model),
-                "file_high_predicted": cost["flash_parts"].get("model"),
-                "within_limits": arena.total_bytes <= limits.ram_bytes
+                "within_limits": head + tail <= limits.ram_bytes
                 and len(model) <= limits.flash_bytes,
             }
         )

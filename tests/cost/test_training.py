@@ -4,45 +4,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.cost.training import (
-    macs,
-    macs_by_operator,
-    train_seconds_per_image,
-    training_load,
-)
-from tuner.spec import Architecture, Conv2D, DepthwiseConv2D, Input, Node, Throughput
+from tuner.cost.training import train_seconds_per_image, training_load
+from tuner.spec import Throughput
 from tuner.testing.architectures import random_architecture
+from tuner.train.throughput import solve
 
-NET = Architecture(
-    nodes=(
-        Node(name="input", op=Input(height=8, width=8, channels=3)),
-        Node(name="conv", op=Conv2D(filters=4, kernel=1), inputs=("input",)),
-        Node(name="depthwise", op=DepthwiseConv2D(kernel=3), inputs=("conv",)),
-    ),
-    outputs=("depthwise",),
-)
+seeds = st.integers(0, 10**6)
+ratios = st.floats(0.5, 2.0)
 
 
-def test_depthwise_macs_are_counted_once() -> None:
-    assert training_load(NET) == (64 * 3 * 4, 64 * 9 * 4, 2 * 64 * 4)
-    assert macs_by_operator(NET) == {"conv": 768, "depthwise": 2304}
-
-
-def test_seconds_of_an_image() -> None:
-    throughput = Throughput(
-        image_seconds=1.0,
-        macs_per_second=768.0,
-        depthwise_macs_per_second=1152.0,
-        element_seconds=0.25,
-    )
-    assert train_seconds_per_image(NET, throughput) == pytest.approx(1 + 1 + 2 + 128)
-
-
-@given(st.integers(0, 10**6))
-def test_loads_add_up(seed: int) -> None:
+@given(seeds, st.sampled_from([16, 32, 128]))
+def test_seconds_are_the_scaled_parts(seed: int, batch_size: int) -> None:
     architecture = random_architecture(seed)
-    other, depthwise, elements = training_load(architecture)
-    assert other + depthwise == macs(architecture) == sum(macs_by_operator(architecture).values())
-    assert other > 0
-    assert depthwise >= 0
-    assert elements > 0
+    load = training_load(architecture, batch_size)
+    assert min(load.compute, load.memory, load.overhead) > 0
+    throughput = Throughput(compute_ratio=2.0, memory_ratio=3.0, overhead_ratio=4.0)
+    assert train_seconds_per_image(architecture, batch_size, throughput) == pytest.approx(
+        2 * load.compute + 3 * load.memory + 4 * load.overhead
+    )
+
+
+@given(seeds)
+def test_larger_batches_cost_less_an_image(seed: int) -> None:
+    architecture = random_architecture(seed)
+    assert training_load(architecture, 128).overhead < training_load(architecture, 32).overhead
+
+
+@given(ratios, ratios, ratios)
+def test_ratios_are_found_again(compute: float, memory: float, overhead: float) -> None:
+    loads = [training_load(random_architecture(seed), 32) for seed in range(12)]
+    truth = Throughput(compute_ratio=compute, memory_ratio=memory, overhead_ratio=overhead)
+    seconds = [
+        truth.compute_ratio * load.compute
+        + truth.memory_ratio * load.memory
+        + truth.overhead_ratio * load.overhead
+        for load in loads
+    ]
+    found = solve(loads, seconds)
+    for load, second in zip(loads, seconds, strict=True):
+        predicted = (
+            found.compute_ratio * load.compute
+            + found.memory_ratio * load.memory
+            + found.overhead_ratio * load.overhead
+        )
+        assert predicted == pytest.approx(second, rel=0.1)

@@ -64,6 +64,11 @@ def test_a_clock_cuts_the_planned_epochs():
     assert outcome.epochs == outcome.planned < 100_000
 
 
+def test_a_clock_lets_a_fast_training_have_all_its_epochs():
+    _, outcome = trained(epochs=2, seconds=60.0)
+    assert outcome.epochs == small_candidate().training.epochs
+
+
 def test_patience_ends_a_training_that_gets_no_better():
     _, outcome = trained(epochs=200, patience=3)
     assert outcome.epochs - outcome.best_epoch <= 3 or outcome.epochs == 200

@@ -12,7 +12,7 @@ from tuner.spec import Candidate, Cost, Excess, Quantity, RunSpec
 MIN_EPOCHS = 15
 """A candidate that cannot be trained for this many epochs in its time is not proposed."""
 
-OVERHEAD_SECONDS = 6.0
+OVERHEAD_SECONDS = 5.0
 """Tracing, converting and scoring a candidate, beside its training."""
 
 STARTED_LATE_SHARE = 0.6
@@ -76,7 +76,9 @@ class Plan:
         counts = self.spec.dataset.counts
         # Validation is a forward pass: about a third of the work of a training image.
         images = counts["training"] + counts["validation"] / 3.0
-        return images * train_seconds_per_image(candidate.architecture, self.spec.throughput)
+        return images * train_seconds_per_image(
+            candidate.architecture, candidate.training.batch_size, self.spec.throughput
+        )
 
     def with_training(self, candidate: Candidate, costs: Mapping[str, Cost]) -> dict[str, Cost]:
         """Add predicted training time to costs, and what of it exceeds a limit."""

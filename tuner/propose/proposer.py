@@ -16,8 +16,9 @@ from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.sampler import Draw, Told, ask
 from tuner.spec import Candidate, Context, Cost, Excess, SearchSpace
 
-RANDOM_PROPOSALS = 10
-"""Proposals before the sampler takes over: Optuna's own default of startup trials."""
+RANDOM_PROPOSALS = 6
+"""Random draws before the sampler takes over: with the starting points, which are told to it
+too, about as many as Optuna's own default of 10 startup trials."""
 
 SAMPLER_ATTEMPTS = 16
 RANDOM_ATTEMPTS = 2000

@@ -15,16 +15,19 @@ RankBy = Literal["target", "int8", "float32"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """How fast one slot of this machine trains, measured at the start of the run.
+    """How slowly one slot of this machine trains, measured at the start of the run.
 
-    Seconds of one training image = image_seconds + MACs / macs_per_second
-    + depthwise MACs / depthwise_macs_per_second + output elements * element_seconds.
+    Each is measured seconds by the seconds of the reference rates in `tuner/cost/training.py`.
+
+    Args:
+        compute_ratio: of multiply-accumulates.
+        memory_ratio: of reading and writing elements, and of depthwise convolutions.
+        overhead_ratio: of what each image, operator and parameter costs beside arithmetic.
     """
 
-    image_seconds: float
-    macs_per_second: float
-    depthwise_macs_per_second: float
-    element_seconds: float
+    compute_ratio: float
+    memory_ratio: float
+    overhead_ratio: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,8 +86,9 @@ def train(
         epochs: passes over the training images.
         seed: of the order of images and of the augmentation.
         loss: a Keras loss over (labels, logits).
-        seconds: time that the training may take; after two epochs, `epochs` is cut to what fits.
-            None for no clock, which makes the outcome depend on the seed alone.
+        seconds: time that the training may take. After two epochs the plan is set anew to what
+            fits, at most the candidate's own epochs; later it is only cut. None for no clock,
+            which makes the outcome depend on the seed alone.
         patience: stop after this many epochs without a better validation accuracy.
         on_epoch: called after each epoch.
 
@@ -171,7 +172,8 @@ def train(
             # The first epoch also traces the graph, so the others tell the pace.
             pace = (elapsed - first_epoch_seconds) / (done - 1)
             affordable = done + max(0, int((seconds - elapsed) / max(pace, 1e-6)))
-            planned = min(planned, max(done, affordable))
+            longest = max(epochs, settings.epochs) if done == 2 else planned
+            planned = min(longest, affordable)
     model.set_weights(best_weights)
     return Trained(
         epochs=done,
