@@ -70,12 +70,16 @@ def test_an_arena_may_lie_in_external_ram_but_the_reserved_bytes_may_not() -> No
         make(ram_regions=(*regions(100), external), ram_reserved_bytes=100 * KB)
 
 
-def test_limits_of_the_target_tighten_and_never_loosen() -> None:
+def test_limits_replace_what_is_left_and_never_exceed_the_memory() -> None:
     sources = {**SOURCES, "limits": "assumed"}
     tight = make(limits=Limits(ram_bytes=100, latency_ms=50.0), sources=sources).model_limits
     assert (tight.ram_bytes, tight.flash_bytes, tight.latency_ms) == (100, 960 * KB, 50.0)
-    loose = make(limits=Limits(ram_bytes=10**9, flash_bytes=10**9), sources=sources).model_limits
-    assert (loose.ram_bytes, loose.flash_bytes) == (240 * KB, 960 * KB)
+    loose = make(limits=Limits(ram_bytes=250 * KB), sources=sources).model_limits
+    assert (loose.ram_bytes, loose.flash_bytes) == (250 * KB, 960 * KB)
+    with pytest.raises(SpecError, match=r"limits: expected ram_bytes up to \d+ bytes, the largest"):
+        make(limits=Limits(ram_bytes=10**9), sources=sources)
+    with pytest.raises(SpecError, match=r"limits: expected flash_bytes up to \d+ bytes, the flash"):
+        make(limits=Limits(flash_bytes=10**9), sources=sources)
 
 
 @given(

@@ -75,8 +75,9 @@ def test_second_holder_is_refused_and_told_who_holds(tmp_path: Path):
     holder.start()
     try:
         assert ready.wait(30)
-        with pytest.raises(LockedError, match=rf"pid {holder.pid}"), locked(
-            tmp_path / "run.lock", "The run 'x'"
+        with (
+            pytest.raises(LockedError, match=rf"pid {holder.pid}"),
+            locked(tmp_path / "run.lock", "The run 'x'"),
         ):
             pass
     finally:

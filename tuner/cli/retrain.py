@@ -22,10 +22,12 @@ def retrain(
     ] = None,
 ) -> None:
     """Train a template in full, with all cores, into a new version of a model."""
+    from tuner.cli.run import interrupt_on_signals
     from tuner.cli.show import percent
     from tuner.models.retrain import retrain as train_in_full
     from tuner.store.templates import read_template
 
+    interrupt_on_signals()
     terminal = sys.stderr.isatty()
     shown = [0]
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from tuner.store.runs import RunFolder
+
+
+def interrupt_on_signals() -> None:
+    """Let a polite kill and a closed terminal end the work as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 def run_and_show(folder: RunFolder) -> None:
@@ -37,6 +44,7 @@ def run_and_show(folder: RunFolder) -> None:
     if notice:
         print(notice, file=sys.stderr)
     print(f"Run {folder.name} in {folder.path}", file=sys.stderr)
+    interrupt_on_signals()
     with live_progress(spec) as progress:
         run_search(folder, progress)
     rows = board(folder)

@@ -141,9 +141,18 @@ def live_progress(spec: RunSpec) -> Iterator[LiveProgress]:
 
 
 def print_board(spec: RunSpec, rows: Sequence[Ranked]) -> None:
-    """Print the ranked table, made to fit 80 columns."""
+    """Print the ranked table and what its figures mean, made to fit 80 columns."""
     from rich.console import Console
+
+    console = Console(highlight=False)
+    for renderable in board_renderables(spec, rows):
+        console.print(renderable)
+
+
+def board_renderables(spec: RunSpec, rows: Sequence[Ranked]) -> list[RenderableType]:
+    """The ranked table and its legend."""
     from rich.table import Table
+    from rich.text import Text
 
     target = spec.targets[0]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -175,9 +184,7 @@ def print_board(spec: RunSpec, rows: Sequence[Ranked]) -> None:
             format_bytes(cost.flash_bytes.value),
             milliseconds(cost.latency_ms.value),
         )
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(_legend(spec, rows), style="dim")
+    return [table, Text(_legend(spec, rows), style="dim")]
 
 
 def _legend(spec: RunSpec, rows: Sequence[Ranked]) -> str:

@@ -9,6 +9,7 @@ from typing import cast
 
 from tuner import catalog
 from tuner.cost.fit import check_limits, explain
+from tuner.engine import jobs
 from tuner.engine.plan import Plan
 from tuner.engine.supervisor import Observer, Supervisor
 from tuner.errors import InputError, NothingFitsError
@@ -101,7 +102,13 @@ def prepare_run(request: SearchRequest) -> RunFolder:
 
 
 def run_search(folder: RunFolder, observer: Observer) -> list[Result]:
-    """Run a prepared search, or go on with one that was stopped; see `Supervisor.run`."""
+    """Run a prepared search, or go on with one that was stopped; see `Supervisor.run`.
+
+    Raises:
+        DataError: the data changed since the run began.
+    """
+    dataset = folder.spec().dataset
+    jobs.open_data(dataset.source, dataset.split_seed, dataset.fingerprint)
     return Supervisor(folder, make_proposer, observer).run()
 
 
@@ -114,7 +121,10 @@ def with_limits(target: Target, limits: Limits) -> Target:
         latency_ms=limits.latency_ms or own.latency_ms,
         train_minutes=limits.train_minutes or own.train_minutes,
     )
-    return replace(target, limits=changed)
+    if changed == own:
+        return target
+    sources = {**target.sources, "limits": "given for this run"}
+    return replace(target, limits=changed, sources=sources)
 
 
 def make_proposer(spec: RunSpec, plan: Plan) -> Proposer:

@@ -85,7 +85,8 @@ class Target:
         accelerator: what runs the model beside the CPU, or `none`.
         runtime: the program that executes the model; a file of `tuner/runtimes`.
         kernels: the kernel library under the runtime.
-        limits: tighter limits than the device's own, if any.
+        limits: what a model may use; each replaces what the memory less the reserved bytes
+            would give.
         sources: where each number comes from, by field name.
         note: what a user of this target should know.
     """
@@ -151,6 +152,16 @@ class Target:
                 f"the chip, {self._internal_ram_bytes}. "
                 f"Received: ram_reserved_bytes={self.ram_reserved_bytes}."
             )
+        largest = max(region.size_bytes for region in self.ram_regions)
+        for name, limit, memory, what in (
+            ("ram_bytes", self.limits.ram_bytes, largest, "the largest block of RAM"),
+            ("flash_bytes", self.limits.flash_bytes, self.flash_bytes, "the flash"),
+        ):
+            if limit is not None and limit > memory:
+                raise SpecError(
+                    f"limits: expected {name} up to {memory} bytes, {what} of {self.name}. "
+                    f"Received: {name}={limit}."
+                )
 
     @property
     def _internal_ram_bytes(self) -> int:
@@ -169,18 +180,13 @@ class Target:
 
     @property
     def model_limits(self) -> Limits:
-        """What a model may use on this device: the tighter of its limits and its memory.
+        """What a model may use: the limits, or what memory and reserved bytes leave.
 
         The arena lies in one region, inside the chip or outside it.
         """
-        ram = max(
-            self.internal_arena_bytes,
-            *(region.arena_bytes for region in self.ram_regions if region.external),
-            0,
-        )
-        flash = self.flash_bytes - self.flash_reserved_bytes
+        arenas = [region.arena_bytes for region in self.ram_regions if region.external]
         return replace(
             self.limits,
-            ram_bytes=min(ram, self.limits.ram_bytes or ram),
-            flash_bytes=min(flash, self.limits.flash_bytes or flash),
+            ram_bytes=self.limits.ram_bytes or max(self.internal_arena_bytes, *arenas, 0),
+            flash_bytes=self.limits.flash_bytes or self.flash_bytes - self.flash_reserved_bytes,
         )
