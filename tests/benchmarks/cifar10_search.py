@@ -62,7 +62,7 @@ def main() -> None:
     subprocess.run(
         [*tune, "--target", options.target, "--data", str(images), "--time", options.time,
          "--workers", "2", "--seed", options.seed, "--name", "cifar10"],
-        env=environment, cwd=home, check=True,
+        env=environment, cwd=home, check=True, stdout=sys.stderr,
     )  # fmt: skip
     seconds = time.monotonic() - started
     report = json.loads(

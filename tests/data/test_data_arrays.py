@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures_support import MakeFolder, fill, picture
 
+from pictures_support import MakeFolder, fill, picture
 from tuner.data import Dataset, dataset, open_dataset
 from tuner.data.split import fingerprint, split_rows
 from tuner.errors import DataError, UnknownNameError

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures_support import MakeFolder, fill, picture
 from PIL import Image
 
+from pictures_support import MakeFolder, fill, picture
 from tuner.data import Dataset, folder, open_dataset, scan
 from tuner.errors import DataError
 from tuner.spec import SPLITS, Preprocessing

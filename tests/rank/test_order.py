@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests_support import make_result
 
+from tests_support import make_result
 from tuner.rank.order import rank_results
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests_support import small_candidate
 
+from tests_support import small_candidate
 from tuner.spec import Augmentation
 from tuner.train.augment import augment
 from tuner.train.build import build_keras
