@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,17 @@ def work(tmp_path: Path) -> Iterator[Workplace]:
     place = Workplace(workers=2, threads=1, logs=tmp_path / "logs")
     yield place
     place.close()
+
+
+def spin(seconds: float) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return "done"
+
+
+def fail_silently() -> None:
+    raise KeyError
 
 
 def collect(work: Workplace) -> dict[int, object]:
@@ -68,6 +80,7 @@ def test_a_killed_worker_is_reported_as_died(work: Workplace, tmp_path: Path):
 
 def test_too_slow_is_timed_out_and_killed(work: Workplace, tmp_path: Path):
     start(work, 0, time.sleep, 60, path=tmp_path / "a", allowed_seconds=1.0)
+    (tmp_path / "a").write_text("{}")
     work.poll()
     pids = work.running[0].slot._pids()
     outcome = collect(work)[0]
@@ -81,7 +94,34 @@ def test_too_slow_is_timed_out_and_killed(work: Workplace, tmp_path: Path):
 def test_silence_is_timed_out(work: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(workplace, "SILENT_SECONDS", 1.0)
     start(work, 0, time.sleep, 60, path=tmp_path / "a")
-    assert "no epoch ended within 1 s" in collect(work)[0].reason
+    assert "computed nothing for 1 s" in collect(work)[0].reason
+
+
+def test_a_job_that_computes_is_not_silent(
+    work: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(workplace, "SILENT_SECONDS", 1.0)
+    start(work, 0, spin, 3.0, path=tmp_path / "a")
+    assert collect(work) == {0: "done"}
+
+
+def test_a_worker_that_died_while_idle_is_replaced(work: Workplace, tmp_path: Path):
+    start(work, 0, pow, 2, 3, path=tmp_path / "a")
+    slot = work.running[0].slot
+    assert collect(work) == {0: 8}
+    for pid in slot._pids():
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(1.0)
+    start(work, 1, pow, 2, 4, path=tmp_path / "b")
+    assert collect(work) == {1: 16}
+
+
+def test_an_error_without_words_is_named_by_its_type(work: Workplace, tmp_path: Path):
+    start(work, 0, sys.exit, path=tmp_path / "a")
+    start(work, 1, fail_silently, path=tmp_path / "b")
+    outcomes = collect(work)
+    assert outcomes[1].reason == "KeyError"
+    assert outcomes[0].reason
 
 
 def test_memory_is_limited(work: Workplace, tmp_path: Path):

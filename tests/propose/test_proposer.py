@@ -84,8 +84,8 @@ def test_starting_points_first_then_random_then_the_sampler():
 
 def test_a_starting_point_is_the_largest_that_fits():
     tight, loose = (
-        make_proposer(dataclasses.replace(LIMITS, ram_bytes=size << 10)).propose([], frozenset())
-        for size in (24, 200)
+        make_proposer(Limits(ram_bytes=size << 10, flash_bytes=1 << 20)).propose([], frozenset())
+        for size in (10, 200)
     )
     assert tight.costs["nano33ble"].macs < loose.costs["nano33ble"].macs
 
@@ -94,14 +94,21 @@ def test_refused_draws_are_counted_by_reason():
     proposer = make_proposer(Limits(ram_bytes=10 << 10, flash_bytes=1 << 20))
     proposals = [p for p in propose_many(proposer, 6) if p.over_limit]
     assert proposals
-    assert all(set(p.over_limit) == {"ram_bytes"} for p in proposals)
-    assert all(p.nearest_miss["nano33ble"][0].limit == "ram_bytes" for p in proposals)
+    assert all("ram_bytes" in p.over_limit for p in proposals)
+    assert all(p.nearest_miss["nano33ble"][0].needed > 10 << 10 for p in proposals)
 
 
 def test_nothing_fits_gives_none_and_names_the_smallest():
     proposer = make_proposer(Limits(ram_bytes=100))
     assert proposer.propose([], frozenset()) is None
-    assert proposer.smallest().costs["nano33ble"].over[0].limit == "ram_bytes"
+    assert not proposer.fits_any()
+    text = proposer.nothing_fits()
+    assert "No candidate fits nano33ble. The smallest one, c" in text
+    assert "> 100 B" in text
+
+
+def test_a_limit_that_few_draws_meet_is_not_called_impossible():
+    assert make_proposer(Limits(ram_bytes=200 << 10, flash_bytes=85 << 10)).fits_any()
 
 
 @pytest.mark.parametrize("told", [0.0, 0.9])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from tests_support import small_candidate
 from tuner.spec import Augmentation
 from tuner.train.augment import augment
 from tuner.train.build import build_keras
-from tuner.train.loop import Epoch, LabelledImages, make_evaluator, train
+from tuner.train.loop import MIN_PATIENCE_EPOCHS, Epoch, LabelledImages, make_evaluator, train
 
 
 def stripes(count: int, seed: int) -> LabelledImages:
@@ -22,11 +24,14 @@ def stripes(count: int, seed: int) -> LabelledImages:
     )
 
 
-def trained(epochs: int = 6, seed: int = 3, **options):
+def trained(epochs: int = 6, seed: int = 3, learning_rate: float | None = None, **options):
     import keras
 
     keras.utils.set_random_seed(seed)
     candidate = small_candidate()
+    if learning_rate is not None:
+        settings = dataclasses.replace(candidate.training, learning_rate=learning_rate)
+        candidate = dataclasses.replace(candidate, training=settings)
     model = build_keras(candidate.architecture)
     outcome = train(
         model,
@@ -70,8 +75,16 @@ def test_a_clock_lets_a_fast_training_have_all_its_epochs():
 
 
 def test_patience_ends_a_training_that_gets_no_better():
-    _, outcome = trained(epochs=200, patience=3)
-    assert outcome.epochs - outcome.best_epoch <= 3 or outcome.epochs == 200
+    _, outcome = trained(epochs=400, patience_share=0.02)
+    first_best = outcome.curve.index(max(outcome.curve)) + 1
+    assert outcome.epochs == first_best + MIN_PATIENCE_EPOCHS < 400
+
+
+def test_a_loss_that_explodes_is_refused():
+    from tuner.errors import TuneError
+
+    with pytest.raises(TuneError, match=r"infinite in the first epoch; the learning rate 1e\+30"):
+        trained(learning_rate=1e30)
 
 
 def batch() -> np.ndarray:

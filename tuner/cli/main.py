@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 
 import typer
 
@@ -34,21 +36,32 @@ app.add_typer(targets_command.app, name="targets")
 
 
 def run() -> None:
-    """Run the command line; an error of the user's becomes one line and its exit code."""
-    from tuner.errors import TuneError
+    """Run the command line; an error becomes one line and its exit code."""
+    from tuner.errors import InputError, TuneError
 
     # Every command takes --debug, wherever it stands.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(arguments, prog_name="tune")
+        sys.exit(app(arguments, prog_name="tune", standalone_mode=False) or 0)
     except TuneError as error:
         if debug:
-            raise
-        print(f"tune: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+            traceback.print_exception(error)
+        message, code = str(error), error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        message, code = "Stopped.", 130
     except BrokenPipeError:
+        # The reader of stdout has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except KeyboardInterrupt:
-        print("tune: stopped.", file=sys.stderr)
-        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # wrong options or arguments
+            message, code = f"{error.format_message()} Try 'tune --help'.", InputError.exit_code
+        elif isinstance(error, OSError) and error.strerror:
+            message, code = f"{error.strerror}: {error.filename or 'a file'}.", 1
+        else:
+            message, code = f"Unexpected {type(error).__name__}: {error}; --debug shows it all.", 1
+        if debug:
+            traceback.print_exception(error)
+    print(f"tune: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -51,6 +51,7 @@ def _row(version: Any) -> dict[str, Any]:
     return {
         "name": version.name,
         "version": version.version,
+        "parent": version.parent,
         "target": version.template.target.name,
         "run": version.template.run,
         "candidate": version.template.as_candidate.id,

@@ -11,7 +11,8 @@ from tuner.store.runs import RunFolder
 def interrupt_on_signals() -> None:
     """Let a polite kill and a closed terminal end the work as Ctrl-C does."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we then
+            signal.signal(number, signal.default_int_handler)
 
 
 def run_and_show(folder: RunFolder) -> None:

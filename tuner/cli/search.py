@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Annotated, Literal
 
@@ -96,6 +97,11 @@ def _search(
     if data is None:
         print(f"No --data given: using {DEFAULT_DATA}, generated images.", file=sys.stderr)
         data = DEFAULT_DATA
+    given = {"--ram-kb": ram_kb, "--flash-kb": flash_kb, "--latency-ms": latency_ms,
+             "--train-minutes": train_minutes}  # fmt: skip
+    for option, value in given.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"Expected a number above 0 for {option}. Received: {value}.")
     limits = Limits(
         ram_bytes=None if ram_kb is None else int(ram_kb * 1024),
         flash_bytes=None if flash_kb is None else int(flash_kb * 1024),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tuner.cost.fit import format_bytes
@@ -62,13 +62,18 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """One line worth keeping."""
-        if self._live is not None:
-            self._live.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, file=sys.stderr)
+        with suppress(OSError):  # the terminal may have gone; the search goes on
+            if self._live is not None:
+                self._live.console.print(text, highlight=False, markup=False)
+            else:
+                print(text, file=sys.stderr)
 
     def update(self, progress: Progress) -> None:
         """Draw what has changed."""
+        with suppress(OSError):
+            self._draw(progress)
+
+    def _draw(self, progress: Progress) -> None:
         for result in progress.finished:
             if result.index not in self._reported:
                 self._reported.add(result.index)

@@ -6,7 +6,7 @@ from typing import Any
 
 from tuner.rank.board import board
 from tuner.rank.order import Ranked
-from tuner.spec import Cost, RankBy, Result, to_plain
+from tuner.spec import Build, Cost, RankBy, Result, to_plain
 from tuner.store.runs import RunFolder
 
 SPLITS_SHOWN = ("validation", "test")
@@ -42,15 +42,22 @@ def _row(ranked: Ranked) -> dict[str, Any]:
             for split in SPLITS_SHOWN
         },
         "costs": {target: cost_row(cost) for target, cost in result.costs.items()},
-        "builds": to_plain(result.builds),
+        "builds": {
+            precision: {**to_plain(build), "artifact": _artifact(result, build)}
+            for precision, build in result.builds.items()
+        },
         "epochs": result.epochs,
         "train_seconds": result.train_seconds,
         "curve": list(result.curve),
         "artifacts": {
-            f"{precision}_tflite": f"candidates/{identifier}/{build.artifact}"
+            f"{precision}_tflite": _artifact(result, build)
             for precision, build in result.builds.items()
         },
     }
+
+
+def _artifact(result: Result, build: Build) -> str:
+    return f"candidates/{result.candidate.id}/{build.artifact}"
 
 
 def _accuracies(result: Result, split: str) -> dict[str, float]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from tuner.spec import Preprocessing
+
+CHUNK_BYTES = 16 * 2**20
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,6 +116,18 @@ def scale(images: NDArray[np.uint8], scaling: str) -> NDArray[np.float32]:
         pixels -= np.float32(128)
         pixels /= np.float32(128)
     return pixels
+
+
+def scaled_chunks(images: NDArray[np.uint8], scaling: str) -> Iterator[NDArray[np.float32]]:
+    """Scaled images in chunks that keep memory small, in order.
+
+    Args:
+        images: n x height x width x channels.
+        scaling: see `scale`.
+    """
+    count = max(1, CHUNK_BYTES // (4 * int(np.prod(images.shape[1:]))))
+    for start in range(0, len(images), count):
+        yield scale(images[start : start + count], scaling)
 
 
 def preprocessing_document(preprocessing: Preprocessing, classes: Sequence[str]) -> dict[str, Any]:

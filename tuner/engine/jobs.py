@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from tuner.train.loop import Epoch, LabelledImages
 
 CALIBRATION_IMAGES = 200
-CHUNK_IMAGES = 1000
 PATIENCE_SHARE = 0.35
-MIN_PATIENCE_EPOCHS = 8
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
@@ -140,7 +138,7 @@ def _train(
         seed=seed,
         loss=task.loss(),
         seconds=seconds,
-        patience=max(MIN_PATIENCE_EPOCHS, round(PATIENCE_SHARE * epochs)),
+        patience_share=PATIENCE_SHARE,
         on_epoch=note,
     )
     builds = make_builds(model, candidate, training, spec.targets[0].runtime, folder)
@@ -229,7 +227,7 @@ def with_accuracy(
     """Run a build on some splits with the runtime of the run's first target."""
     import numpy as np
 
-    from tuner.data.preprocess import scale
+    from tuner.data.preprocess import scaled_chunks
 
     runtime = catalog.load_module("runtimes", spec.targets[0].runtime)
     task = catalog.load_module("tasks", spec.task)
@@ -238,12 +236,8 @@ def with_accuracy(
     for split in splits:
         data = labelled(dataset, candidate, split)
         logits = [
-            runtime.predict(
-                content,
-                build.precision,
-                scale(data.images[start : start + CHUNK_IMAGES], candidate.preprocessing.scaling),
-            )
-            for start in range(0, len(data.labels), CHUNK_IMAGES)
+            runtime.predict(content, build.precision, images)
+            for images in scaled_chunks(data.images, candidate.preprocessing.scaling)
         ]
         accuracy[split] = task.score(
             np.concatenate(logits), data.labels, task.outputs(spec.dataset)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
 from tuner import catalog
-from tuner.cost.fit import check_limits, explain
+from tuner.cost.fit import check_limits
 from tuner.engine import jobs
 from tuner.engine.plan import Plan
+from tuner.engine.slots import available_workers
 from tuner.engine.supervisor import Observer, Supervisor
 from tuner.errors import InputError, NothingFitsError
 from tuner.propose.proposer import Proposer
@@ -31,6 +31,7 @@ from tuner.store.runs import RunFolder, new_run
 
 PACKAGES = ("tensorflow", "keras", "optuna", "numpy", "ai-edge-litert", "pillow")
 DEFAULT_BUDGET_SECONDS = 20 * 60.0
+DEFAULT_WINDOW = 4
 NO_LIMITS = Limits()
 DEFAULT_SPACE = "mixed_stages"
 
@@ -75,6 +76,7 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     budget = request.budget_seconds
     if budget is None and request.max_candidates is None:
         budget = DEFAULT_BUDGET_SECONDS
+    workers = request.workers or available_workers()
     created = now()
     folder = new_run(request.name, target.name, created)
     dataset = open_dataset(request.data, split_seed=request.seed, cache=cache_folder())
@@ -85,7 +87,8 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         task="classification",
         spaces=(DEFAULT_SPACE,),
         seed=request.seed,
-        workers=request.workers or os.cpu_count() or 1,
+        window=max(DEFAULT_WINDOW, workers),
+        workers=workers,
         budget_seconds=budget,
         max_candidates=request.max_candidates,
         rank_by=request.rank_by,
@@ -93,10 +96,15 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         created=created,
     )
     proposer = make_proposer(spec, Plan(spec))
-    smallest = proposer.smallest()
-    if not any(cost.fits for cost in smallest.costs.values()):
-        raise NothingFitsError(nothing_fits_text(proposer, spec))
-    folder.path.mkdir(parents=True, exist_ok=True)
+    if not proposer.fits_any():
+        raise NothingFitsError(proposer.nothing_fits())
+    try:
+        folder.path.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(
+            f"A run named '{folder.name}' was started by another process in the meantime; "
+            "choose another --name."
+        ) from None
     folder.write_spec(spec)
     return folder
 
@@ -156,20 +164,6 @@ def make_proposer(spec: RunSpec, plan: Plan) -> Proposer:
         outputs=task.outputs(spec.dataset),
     )
     return Proposer(spaces, context, gate, spec.seed)
-
-
-def nothing_fits_text(proposer: Proposer, spec: RunSpec) -> str:
-    """Name the smallest candidate and what it needs."""
-    smallest = proposer.smallest()
-    target = spec.targets[0].name
-    image = smallest.candidate.preprocessing
-    needs = "; ".join(explain(excess) for excess in smallest.costs[target].over)
-    return (
-        f"No candidate fits {target}. The smallest one, {smallest.candidate.id} "
-        f"({image.height}x{image.width} {image.colour}), exceeds: "
-        f"{needs or 'nothing, but every larger one does'}. "
-        "Loosen that limit, or choose a larger target ('tune targets')."
-    )
 
 
 def _as_space(name: str) -> SearchSpace:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 WATCH_SECONDS = 0.5
+WORKER_MEMORY_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Slot:
     def __init__(self, number: int, threads: int, log: Path) -> None:
         self.number = number
         self._threads = threads
-        self._log = log
+        self.log = log
         self._executor: Any = None
         self._future: Future[Any] | None = None
 
@@ -58,6 +59,16 @@ class Slot:
 
         Call it from the main thread: on Linux a worker dies with the thread that started it.
         """
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        try:
+            self._future = self._open().submit(_guarded, job, arguments)
+        except BrokenProcessPool:  # the worker died while it had nothing to do
+            self.kill()
+            self._future = self._open().submit(_guarded, job, arguments)
+        return self._future
+
+    def _open(self) -> Any:
         if self._executor is None:
             from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
@@ -66,10 +77,9 @@ class Slot:
                 timeout=None,
                 env=_environment(self._threads),
                 initializer=_start_worker,
-                initargs=(os.getpid(), self._log),
+                initargs=(os.getpid(), self.log),
             )
-        self._future = self._executor.submit(_guarded, job, arguments)
-        return self._future
+        return self._executor
 
     def outcome(self) -> Any:
         """What the job returned, or Raised, or Died; call it when the future is done."""
@@ -80,28 +90,34 @@ class Slot:
         if error is None:
             return future.result()
         self.kill()
-        return Died(f"its worker process died ({str(error).splitlines()[0].rstrip('.')})")
+        return Died(f"its worker process died ({_first_line(error).rstrip('.')})")
 
-    @property
-    def memory_bytes(self) -> int:
-        """Resident memory of the worker, 0 when there is none."""
+    def usage(self) -> tuple[int, float]:
+        """Resident memory of the worker, bytes, and its processor time so far, seconds."""
         import psutil
 
-        total = 0
+        memory, seconds = 0, 0.0
         for pid in self._pids():
             try:
-                total += psutil.Process(pid).memory_info().rss
+                process = psutil.Process(pid)
+                memory += process.memory_info().rss
+                times = process.cpu_times()
+                seconds += times.user + times.system
             except psutil.Error:
                 continue
-        return total
+        return memory, seconds
 
-    def kill(self) -> None:
-        """Kill the worker at once; the next job starts a fresh one."""
+    def signal_kill(self) -> None:
+        """Send SIGKILL to the worker without waiting for its end."""
         for pid in self._pids():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+
+    def kill(self) -> None:
+        """Kill the worker at once; the next job starts a fresh one."""
+        self.signal_kill()
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=True)
             self._executor = None
@@ -155,5 +171,23 @@ def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     try:
         return job(*arguments)
     except Exception as error:  # one bad candidate never ends a run
-        text = str(error).strip() or type(error).__name__
-        return Raised(text.splitlines()[0][:500], traceback.format_exc())
+        return Raised(_first_line(error)[:500], traceback.format_exc())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def available_cores() -> int:
+    """Cores that this process may use, as affinity and container limits allow."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def available_workers() -> int:
+    """Slots that this machine can keep busy: one a core, and 2 GB of memory each."""
+    import psutil
+
+    memory = int(psutil.virtual_memory().total)
+    return max(1, min(available_cores(), memory // WORKER_MEMORY_BYTES))

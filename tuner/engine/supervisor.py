@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,10 @@ LATE_SECONDS = 60.0
 """With a clock, a candidate is given up after its time x factor + seconds."""
 
 ATTEMPTS = 2
-"""A candidate whose worker died is tried again, once."""
+"""A job whose worker died or took too much memory is tried again, once, in a fresh worker."""
+
+FAILURES_IN_A_ROW = 5
+"""So many candidates that fail without one that succeeds have a common cause: the run ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,12 @@ class Observer(Protocol):
 
     def note(self, text: str) -> None:
         """One line worth keeping."""
+
+
+def ignore_signals() -> None:
+    """From the first signal on, further ones must not disturb the cleaning up."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Supervisor:
@@ -113,6 +123,7 @@ class Supervisor:
                     self._score_on_test()
                     self._note("ended")
                 except KeyboardInterrupt:
+                    ignore_signals()
                     self._note("interrupted")
                     raise InterruptedRunError(
                         f"Stopped. Continue with 'tune resume {self._folder.name}'."
@@ -144,22 +155,34 @@ class Supervisor:
         if self._spec.throughput or not (self._spec.budget_seconds or timed):
             return
         for slot in self._work.slots:
-            progress = self._folder.path / "measure.json"
-            self._work.start(slot, slot.number, jobs.measure_machine, progress=progress)
+            self._start_measuring(slot, attempt=1)
         measured: list[Mapping[str, float]] = []
         while self._work.running:
-            for _, outcome in self._work.poll():
-                if isinstance(outcome, Died | Raised | GivenUp):
-                    raise TuneError(f"This machine could not be measured: {outcome.reason}.")
-                measured.append(outcome)
+            for job, outcome in self._work.poll():
+                if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
+                    self._start_measuring(job.slot, job.attempt + 1)
+                elif isinstance(outcome, Died | Raised | GivenUp):
+                    raise TuneError(
+                        f"This machine could not be measured: {outcome.reason}. See "
+                        f"{job.slot.log}; 'tune resume {self._folder.name}' tries again."
+                    )
+                else:
+                    measured.append(outcome)
             self._show("measuring this machine")
         mean = {name: sum(row[name] for row in measured) / len(measured) for name in measured[0]}
         self._spec = dataclasses.replace(self._spec, throughput=Throughput(**mean))
         self._plan = Plan(self._spec)
         self._folder.write_spec(self._spec)
 
+    def _start_measuring(self, slot: Slot, attempt: int) -> None:
+        progress = self._folder.path / "measure.json"
+        self._work.start(
+            slot, slot.number, jobs.measure_machine, progress=progress, attempt=attempt
+        )
+
     def _search(self) -> None:
         while True:
+            self._stop_if_all_fail()
             self._fill()
             if not self._work.running:
                 return
@@ -227,11 +250,7 @@ class Supervisor:
         if proposal is None:
             self._exhausted = True
             if not self._results:
-                raise NothingFitsError(
-                    "Every candidate that fits the target takes too long to train in the time "
-                    f"given ({self._plan.candidates} candidates planned). Give more --time, or "
-                    "fewer --max-candidates."
-                )
+                raise NothingFitsError(self._proposer.nothing_fits())
             return None
         return self._note_proposal(index, proposal)
 
@@ -262,13 +281,15 @@ class Supervisor:
 
     def _collect(self, job: Running, outcome: Any) -> None:
         result = self._results[job.key]
-        if isinstance(outcome, Died):
-            share = self._plan.share(result.candidate, self._remaining)
-            if job.attempt >= ATTEMPTS:
-                self._finish(job.key, {"status": "failed", "reason": f"twice {outcome.reason}"})
-            elif share is not None:
-                self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
-                self._start(job.slot, result, share, job.attempt + 1)
+        again = isinstance(outcome, Died) or (
+            isinstance(outcome, GivenUp) and outcome.status == "failed"
+        )
+        share = self._plan.share(result.candidate, self._remaining)
+        if again and job.attempt < ATTEMPTS and share is not None:
+            self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
+            self._start(job.slot, result, share, job.attempt + 1)
+        elif isinstance(outcome, Died):
+            self._finish(job.key, {"status": "failed", "reason": outcome.reason})
         elif isinstance(outcome, Raised):
             write_atomic(self._candidate_folder(job.key) / "error.log", outcome.traceback)
             self._finish(job.key, {"status": "failed", "reason": outcome.reason})
@@ -282,6 +303,15 @@ class Supervisor:
         result = self._refold(index)
         if result.status != "ok":
             self._observer.note(f"{result.candidate.id}: {result.status}: {result.reason}")
+
+    def _stop_if_all_fail(self) -> None:
+        ended = [event for event in self._events if event["event"] == "finished"]
+        last = ended[-FAILURES_IN_A_ROW:]
+        if len(last) == FAILURES_IN_A_ROW and all(event["status"] != "ok" for event in last):
+            raise TuneError(
+                f"The last {FAILURES_IN_A_ROW} candidates of '{self._folder.name}' failed, the "
+                f"latest with: {last[-1]['reason']}. Mend the cause and start a new run."
+            )
 
     def _refold(self, index: int) -> Result:
         events = [event for event in self._events if event.get("index") == index]

@@ -12,12 +12,18 @@ from typing import Any
 from tuner.engine.slots import Slot
 
 POLL_SECONDS = 0.2
-MEMORY_POLL_SECONDS = 1.0
+CHECK_SECONDS = 0.5
 MEMORY_SHARE = 0.8
 """Of the machine's memory, divided among the slots: what a job may take."""
 
 SILENT_SECONDS = 600.0
-"""A job that writes no progress for so long is given up."""
+"""A job that neither computes nor writes progress for so long hangs, and is given up."""
+
+PREPARING_SECONDS = 3600.0
+"""A job with a time limit has to show its first progress within this time."""
+
+BUSY_SHARE = 0.01
+"""Of a core: a job that uses less does not compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ class Running:
         slot: where it runs.
         future: its outcome.
         progress: a file that the job writes again and again.
-        allowed_seconds: wall-clock time it may take; None for no limit.
+        allowed_seconds: wall-clock time it may take from its first progress on, so that
+            preparing images does not count; None for no limit.
         attempt: from 1; a job whose worker died may be tried again.
     """
 
@@ -48,15 +55,10 @@ class Running:
     allowed_seconds: float | None
     attempt: int
     started: float = field(default_factory=time.monotonic)
-    memory_checked: float = 0.0
-
-    def silent_seconds(self) -> float:
-        """Seconds since it last wrote its progress, or since it started."""
-        running = time.monotonic() - self.started
-        try:
-            return min(running, time.time() - self.progress.stat().st_mtime)
-        except FileNotFoundError:
-            return running
+    first_progress: float | None = None
+    checked: float = 0.0
+    computed_at: float = field(default_factory=time.monotonic)
+    computed_seconds: float = 0.0
 
 
 class Workplace:
@@ -121,27 +123,36 @@ class Workplace:
         return ended
 
     def close(self) -> None:
-        """Kill all workers."""
+        """Kill all workers; first all of them, so that none outlives a second signal."""
+        for slot in self.slots:
+            slot.signal_kill()
         for slot in self.slots:
             slot.kill()
 
     def _exceeded(self, job: Running) -> GivenUp | None:
         now = time.monotonic()
-        seconds = now - job.started
-        if job.allowed_seconds is not None and seconds > job.allowed_seconds:
-            return GivenUp(
-                "timed_out",
-                f"not ready after {seconds:.0f} s; {job.allowed_seconds:.0f} s were allowed",
-            )
-        if job.silent_seconds() > SILENT_SECONDS:
-            return GivenUp("timed_out", f"no epoch ended within {SILENT_SECONDS:.0f} s")
-        if now - job.memory_checked > MEMORY_POLL_SECONDS:
-            job.memory_checked = now
-            used = job.slot.memory_bytes
-            if used > self._memory_limit:
+        if now - job.checked < CHECK_SECONDS:
+            return None
+        job.checked = now
+        if job.first_progress is None and job.progress.exists():
+            job.first_progress = now
+        if job.allowed_seconds is not None:
+            prepared = job.first_progress is not None
+            seconds = now - (job.first_progress or job.started)
+            allowed = job.allowed_seconds if prepared else PREPARING_SECONDS
+            if seconds > allowed:
                 return GivenUp(
-                    "failed",
-                    f"used {used / 2**30:.1f} GB of memory; "
-                    f"{self._memory_limit / 2**30:.1f} GB were allowed",
+                    "timed_out", f"not ready after {seconds:.0f} s; {allowed:.0f} s were allowed"
                 )
+        memory, computed = job.slot.usage()
+        if memory > self._memory_limit:
+            return GivenUp(
+                "failed",
+                f"used {memory / 2**30:.1f} GB of memory; "
+                f"{self._memory_limit / 2**30:.1f} GB were allowed",
+            )
+        if computed - job.computed_seconds > BUSY_SHARE * (now - job.computed_at):
+            job.computed_at, job.computed_seconds = now, computed
+        elif now - job.computed_at > SILENT_SECONDS:
+            return GivenUp("timed_out", f"computed nothing for {SILENT_SECONDS:.0f} s")
         return None

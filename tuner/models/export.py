@@ -18,7 +18,6 @@ from tuner.store.files import cache_folder, write_json
 from tuner.store.models import ModelFolder
 
 COMPARED_IMAGES = 256
-CHUNK_IMAGES = 1000
 FLOAT_TOLERANCE = 1e-3
 """Largest difference of float32 logits, relative to the largest logit."""
 
@@ -76,7 +75,8 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; choose another folder with -o, or remove it.")
     held_out = _HeldOut(model, version)
-    temporary = folder.parent / f".{folder.name}-{os.getpid()}"
+    whole = folder.resolve()
+    temporary = whole.parent / f".{whole.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -96,9 +96,9 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
                 "artifacts": [to_plain(check) for check in checks],
             },
         )
-        if folder.exists():
-            folder.rmdir()
-        os.rename(temporary, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for item in temporary.iterdir():
+            os.replace(item, folder / item.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -108,8 +108,10 @@ class _HeldOut:
     """Held-out images and what the model says of them."""
 
     def __init__(self, model: ModelFolder, version: ModelVersion) -> None:
+        import numpy as np
+
         from tuner.data import open_dataset
-        from tuner.data.preprocess import scale
+        from tuner.data.preprocess import scaled_chunks
         from tuner.train.build import load_keras, run_keras
 
         dataset = open_dataset(
@@ -126,27 +128,26 @@ class _HeldOut:
         self._images, self._labels = dataset.arrays(pixels, self._split, cache_folder())
         self._scaling = pixels.scaling
         self._version = version
-        self._logits = run_keras(
-            load_keras(model.path / "model.keras"),
-            scale(self._images[:COMPARED_IMAGES], self._scaling),
+        keras_model = load_keras(model.path / "model.keras")
+        self._logits = np.concatenate(
+            [
+                run_keras(keras_model, images)
+                for images in scaled_chunks(self._images[:COMPARED_IMAGES], self._scaling)
+            ]
         )
 
     def check(self, exporter: Any, name: str, artifact: Artifact, folder: Path) -> Check:
         """Run one artifact on all held-out images."""
         import numpy as np
 
-        from tuner.data.preprocess import scale
+        from tuner.data.preprocess import scaled_chunks
 
         path = folder / artifact.path
+        target = self._version.template.target
         logits = np.concatenate(
             [
-                exporter.run(
-                    path,
-                    artifact.precision,
-                    scale(self._images[start : start + CHUNK_IMAGES], self._scaling),
-                    self._version.template.target,
-                )
-                for start in range(0, len(self._labels), CHUNK_IMAGES)
+                exporter.run(path, artifact.precision, images, target)
+                for images in scaled_chunks(self._images, self._scaling)
             ]
         )
         classes = logits.argmax(axis=-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from tuner import catalog
 from tuner.cost.fit import check_limits, explain
 from tuner.engine import jobs
-from tuner.engine.slots import Died, Raised
+from tuner.engine.slots import Died, Raised, available_cores
+from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InputError, InterruptedRunError, TuneError
 from tuner.spec import (
@@ -24,7 +24,7 @@ from tuner.spec import (
     to_plain,
 )
 from tuner.store.events import now
-from tuner.store.files import cache_folder, read_json
+from tuner.store.files import cache_folder, read_json, write_atomic
 from tuner.store.models import ModelFolder, new_version, write_version
 
 
@@ -73,7 +73,7 @@ def retrain(
             f"The data at {template.data} has {outputs} classes, the template's net gives {units}. "
             "Change the units of its last layer, or use the data it was made for."
         )
-    threads = threads or os.cpu_count() or 1
+    threads = threads or available_cores()
     spec = RunSpec(
         name=name,
         dataset=dataset.spec,
@@ -86,11 +86,11 @@ def retrain(
         max_candidates=1,
         created=now(),
     )
-    with new_version(name) as (folder, number):
+    with new_version(name) as folder:
         outcome = _run(template, spec, folder, threads, on_progress)
         version = ModelVersion(
             name=name,
-            version=number,
+            version=1,
             template=template,
             dataset=dataset.spec,
             costs=costs,
@@ -129,7 +129,8 @@ def _run(
     on_progress: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
     """Train in a slot of its own: a crash of a library ends the job, not the command."""
-    work = Workplace(workers=1, threads=threads, logs=folder)
+    logs = folder.parent / ".logs"
+    work = Workplace(workers=1, threads=threads, logs=logs)
     progress = folder / "progress.json"
     ended: list[tuple[Any, Any]] = []
     try:
@@ -147,12 +148,15 @@ def _run(
             if progress.exists():
                 on_progress(read_json(progress))
     except KeyboardInterrupt:
+        ignore_signals()
         raise InterruptedRunError("Stopped; no version was made.") from None
     finally:
         work.close()
     outcome = ended[0][1]
+    if isinstance(outcome, Raised):
+        write_atomic(logs / "error.log", outcome.traceback)
     if isinstance(outcome, Died | Raised | GivenUp):
-        raise TuneError(f"Retraining failed: {outcome.reason}.")
+        raise TuneError(f"Retraining failed: {outcome.reason}. See the logs in {logs}.")
     progress.unlink(missing_ok=True)
     result: dict[str, Any] = outcome
     return result

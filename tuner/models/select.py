@@ -8,7 +8,7 @@ from tuner.errors import InputError
 from tuner.rank.board import find_candidate
 from tuner.rank.order import Ranked
 from tuner.spec import Result, RunSpec, Template
-from tuner.store.runs import RunFolder
+from tuner.store.runs import RunFolder, check_name
 from tuner.store.templates import write_template
 
 
@@ -43,10 +43,16 @@ def select(folder: RunFolder, wanted: str, output: Path | None) -> Path:
     """
     row = find_candidate(folder, wanted)
     spec, result = folder.spec(), row.result
+    if result.status != "ok":
+        raise InputError(
+            f"Expected a candidate that was trained to its end. {result.candidate.id} is "
+            f"{result.status}: {result.reason}."
+        )
     if output is None:
         output = Path(f"{folder.name}-{result.candidate.id}.toml")
     if output.suffix != ".toml":
         raise InputError(f"Expected a file that ends in .toml. Received: {output}.")
+    check_name("model", output.stem)
     if output.exists():
         raise InputError(f"{output} exists; choose another name with -o, or remove it first.")
     write_template(output, make_template(spec, result, output.stem), _card(spec, row))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tuner.cost.fit import explain
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.sampler import Draw, Told, ask
 from tuner.spec import Candidate, Context, Cost, Excess, SearchSpace
@@ -22,6 +23,7 @@ too, about as many as Optuna's own default of 10 startup trials."""
 
 SAMPLER_ATTEMPTS = 16
 RANDOM_ATTEMPTS = 2000
+SURVEY_DRAWS = 500
 
 Gate = Callable[[Candidate], Mapping[str, Cost]]
 """Costs of a candidate by target, each with the limits it exceeds."""
@@ -88,18 +90,35 @@ class Proposer:
                 continue
             if any(cost.fits for cost in proposal.costs.values()):
                 return replace(proposal, over_limit=dict(refused), nearest_miss=nearest)
-            misses = {target: cost.over for target, cost in proposal.costs.items()}
+            misses = _misses(proposal)
             refused.update({excess.limit for over in misses.values() for excess in over})
             if not nearest or _distance(misses) < _distance(nearest):
                 nearest = misses
         return None
 
-    def smallest(self) -> Proposal:
-        """The smallest candidate of all spaces: every choice at its first option."""
-        tables = [self._from_table(space, {}, "smallest") for space in self._spaces]
-        return min(
-            tables, key=lambda proposal: min(c.ram_bytes.high for c in proposal.costs.values())
+    def fits_any(self) -> bool:
+        """Whether a starting point or any of many random draws fits."""
+        return bool(self._starting) or not _distance(_misses(self._nearest()))
+
+    def nothing_fits(self) -> str:
+        """Name the candidate that comes nearest to the limits, and what it needs."""
+        nearest = self._nearest()
+        image = nearest.candidate.preprocessing
+        misses = _misses(nearest)
+        target = min(misses, key=lambda name: _distance({name: misses[name]}))
+        needs = "; ".join(explain(excess) for excess in misses[target])
+        return (
+            f"No candidate fits {target}. The smallest one, {nearest.candidate.id} "
+            f"({image.height}x{image.width} {image.colour}), exceeds: {needs}. "
+            "Loosen that limit, or choose a larger target ('tune targets')."
         )
+
+    def _nearest(self) -> Proposal:
+        """Of the smallest and many random draws, the one whose worst excess is least."""
+        proposals = [self._from_table(space, {}, "smallest") for space in sorted(self._spaces)]
+        for attempt in range(SURVEY_DRAWS):
+            proposals.append(self._random(self._number(0, attempt, "survey")))
+        return min(proposals, key=lambda proposal: _distance(_misses(proposal)))
 
     def _attempts(self, index: int, history: Sequence[Told]) -> Iterator[Proposal]:
         if index < len(self._starting):
@@ -113,11 +132,14 @@ class Proposer:
                 candidate, choices = ask(history, self._draws, space, seed)
                 yield self._gated(candidate, choices, space, "sampler")
         for attempt in range(RANDOM_ATTEMPTS):
-            seed = self._number(index, attempt, "random")
-            space = names[seed % len(names)]
-            random_choices = RandomChoices(seed)
-            candidate = self._draws[space](random_choices)
-            yield self._gated(candidate, random_choices.taken, space, "random")
+            yield self._random(self._number(index, attempt, "random"))
+
+    def _random(self, seed: int) -> Proposal:
+        names = sorted(self._spaces)
+        space = names[seed % len(names)]
+        choices = RandomChoices(seed)
+        candidate = self._draws[space](choices)
+        return self._gated(candidate, choices.taken, space, "random")
 
     def _number(self, index: int, attempt: int, purpose: str) -> int:
         digest = hashlib.sha256(f"{self._seed}/{purpose}/{index}/{attempt}".encode()).digest()
@@ -153,5 +175,12 @@ class Proposer:
 
 
 def _distance(misses: Mapping[str, tuple[Excess, ...]]) -> float:
-    """How far the nearest target's worst limit is exceeded, as a ratio."""
-    return min(max(excess.needed / excess.allowed for excess in over) for over in misses.values())
+    """How far the nearest target's worst limit is exceeded, as a ratio; 0 if one fits."""
+    return min(
+        max((excess.needed / excess.allowed for excess in over), default=0.0)
+        for over in misses.values()
+    )
+
+
+def _misses(proposal: Proposal) -> dict[str, tuple[Excess, ...]]:
+    return {target: cost.over for target, cost in proposal.costs.items()}

@@ -53,8 +53,9 @@ def cost(architecture: Architecture, target: Target) -> Cost:
             ),
         ),
         ram_parts={
-            "arena_head": total - arena.tail_bytes,
+            "arena_head": without_scratch.head_bytes,
             "arena_tail": arena.tail_bytes,
+            "scratch": total - arena.tail_bytes - without_scratch.head_bytes,
         },
         ram_peak_at=arena.peak_at,
         flash_bytes=add([model, code]),

@@ -18,6 +18,7 @@ class ModelVersion:
     Args:
         name: the model's folder below `models/`.
         version: from 1.
+        parent: the version that it was trained on from; None for a training from scratch.
         template: what was trained.
         dataset: what it was trained on.
         costs: by target.
@@ -42,3 +43,4 @@ class ModelVersion:
     curve: tuple[float, ...]
     threads: int
     created: str
+    parent: str | None = None

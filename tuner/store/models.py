@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tuner.errors import InputError, UnknownNameError
+from tuner.errors import UnknownNameError
 from tuner.spec import ModelVersion, from_plain, to_plain
 from tuner.store.files import home, read_json, write_json
 from tuner.store.runs import check_name
@@ -34,7 +35,11 @@ def models_folder() -> Path:
 
 def known_models() -> list[ModelFolder]:
     """All versions of all models, the newest first."""
-    paths = [path.parent for path in models_folder().glob("*/*/model.json")]
+    paths = [
+        path.parent
+        for path in models_folder().glob("*/*/model.json")
+        if path.parent.name.isdigit()  # a version being made lies in a folder with a dot
+    ]
     return [
         ModelFolder(path)
         for path in sorted(paths, key=lambda path: (path / "model.json").stat().st_mtime_ns)[::-1]
@@ -69,37 +74,29 @@ def find_model(reference: str) -> ModelFolder:
 
 
 @contextmanager
-def new_version(name: str) -> Iterator[tuple[Path, int]]:
-    """A folder to fill; it becomes the next version when the block ends without an error.
-
-    Yields:
-        The folder to write into and the number that the version is expected to get. The number
-        is taken by `write_version`.
-    """
+def new_version(name: str) -> Iterator[Path]:
+    """A folder to fill; `write_version` makes it the next version."""
     parent = models_folder() / check_name("model", name)
     parent.mkdir(parents=True, exist_ok=True)
     temporary = parent / f".new-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary, (_versions(name) or [0])[-1] + 1
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
-    """Give a filled folder its number.
-
-    Raises:
-        InputError: another process took that number in the meantime.
-    """
-    write_json(temporary / "model.json", to_plain(version))
-    path = temporary.parent / str(version.version)
-    try:
-        os.rename(temporary, path)
-    except OSError:
-        raise InputError(
-            f"Version {version.version} of '{version.name}' was made by another process in the "
-            "meantime; retrain again."
-        ) from None
-    return ModelFolder(path)
+    """Give a filled folder the next free number, whatever number `version` names."""
+    while True:
+        number = (_versions(version.name) or [0])[-1] + 1
+        write_json(temporary / "model.json", to_plain(replace(version, version=number)))
+        path = temporary.parent / str(number)
+        try:
+            os.rename(temporary, path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            continue  # another process took the number in the meantime
+        return ModelFolder(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tuner.errors import TuneError
 from tuner.spec import Candidate
 from tuner.train.augment import augment
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WARM_UP_SHARE = 0.05
+MIN_PATIENCE_EPOCHS = 8
 EVALUATION_BATCH = 250
+EVALUATION_BYTES = 64 * 2**20
+"""Of the largest activation of an evaluation batch, which is made smaller to keep it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ def train(
     seed: int,
     loss: Any,
     seconds: float | None = None,
-    patience: int | None = None,
+    patience_share: float | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Train `model` in place and leave the weights of its best epoch in it.
@@ -89,11 +93,15 @@ def train(
         seconds: time that the training may take. After two epochs the plan is set anew to what
             fits, at most the candidate's own epochs; later it is only cut. None for no clock,
             which makes the outcome depend on the seed alone.
-        patience: stop after this many epochs without a better validation accuracy.
+        patience_share: stop when this share of the planned epochs, 8 at least, brought no better
+            validation accuracy.
         on_epoch: called after each epoch.
 
     Returns:
         Epochs done, the best one, seconds and the curve of validation accuracy.
+
+    Raises:
+        TuneError: the loss is not a number from the first epoch on.
     """
     import keras
     import tensorflow as tf
@@ -138,7 +146,7 @@ def train(
     curve: list[float] = []
     best_accuracy, best_epoch, best_weights = -1.0, 0, model.get_weights()
     planned = epochs
-    done = 0
+    done = gained_epoch = 0
     while done < planned:
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
         rates = _learning_rates(settings.schedule, settings.learning_rate, done, planned, steps)
@@ -147,6 +155,13 @@ def train(
                 tf.constant(order.astype(np.int32)), tf.constant(rates), tf.constant(seed ^ done)
             )
         )
+        if not math.isfinite(mean_loss):
+            if not done:
+                raise TuneError(
+                    "The loss became infinite in the first epoch; the learning rate "
+                    f"{settings.learning_rate:g} is too high for this net."
+                )
+            break  # what was best before stays
         accuracy = evaluate()
         done += 1
         curve.append(accuracy)
@@ -160,11 +175,13 @@ def train(
                 seconds=elapsed,
             )
         )
-        if not math.isfinite(mean_loss):
-            break
-        if accuracy >= best_accuracy:
+        if accuracy > best_accuracy:
+            gained_epoch = done
+        if accuracy >= best_accuracy:  # of equal epochs the later one, trained longer
             best_accuracy, best_epoch, best_weights = accuracy, done, model.get_weights()
-        if patience is not None and done - best_epoch >= patience:
+        if patience_share is not None and done - gained_epoch >= max(
+            MIN_PATIENCE_EPOCHS, round(patience_share * planned)
+        ):
             break
         if done == 1:
             first_epoch_seconds = elapsed
@@ -191,7 +208,8 @@ def make_evaluator(model: keras.Model, data: LabelledImages, scaling: str) -> Ca
     images = tf.constant(np.ascontiguousarray(data.images))
     labels = tf.constant(data.labels)
     count = len(data.labels)
-    batch = min(EVALUATION_BATCH, count)
+    largest = max(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    batch = max(1, min(EVALUATION_BATCH, count, EVALUATION_BYTES // (4 * largest)))
     starts = tf.range(0, count, batch)
 
     @tf.function  # type: ignore[untyped-decorator]
