@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TUNE_TIME ?= 3m
 
-.PHONY: help tune test test-slow check fix bench docs clean
+.PHONY: help tune test test-slow check fix bench pictures clean
 help:
 	@echo "make tune       install and run a short real search for the K230 on generated images"
 	@echo "make test       install and run the tests"
@@ -15,6 +15,7 @@ help:
 	@echo "make check      lint, format, types, import directions"
 	@echo "make fix        mend what can be mended by a tool"
 	@echo "make bench      side-by-side measurements, as JSON"
+	@echo "make pictures RUN=runs/NAME   the pictures of README.md"
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; install python3."; exit 2; }
@@ -44,6 +45,10 @@ fix: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/train_loop.py
+	$(BIN)/python tests/benchmarks/cifar10_search.py
+
+pictures: $(READY)
+	$(BIN)/python docs/make_pictures.py $(RUN) docs/images
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -20,13 +20,14 @@ ALIVE_SECONDS = 5.0
 
 
 def spawn(arguments: list[str], home: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tuner", *arguments],
-        env={**os.environ, "TUNE_HOME": str(home)},
-        cwd=home,
-        stdout=subprocess.DEVNULL,
-        stderr=open(home / "stderr.log", "ab"),
-    )
+    with open(home / "stderr.log", "ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tuner", *arguments],
+            env={**os.environ, "TUNE_HOME": str(home)},
+            cwd=home,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
 
 
 def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -91,10 +91,12 @@ class LiveProgress:
 
 
 def _ended_line(result: Result, progress: Progress) -> str:
+    name = f"[{clock(progress.elapsed_seconds)}] {result.candidate.id} {input_text(result)}"
+    if result.status != "ok":
+        return f"{name}: {result.status}"
     accuracy = percent(result.accuracy("int8"), error=True)
     return (
-        f"[{clock(progress.elapsed_seconds)}] {result.candidate.id} {input_text(result)}: "
-        f"{result.status}, int8 {accuracy} %, {result.epochs} epochs, "
+        f"{name}: ok, int8 {accuracy} %, {result.epochs} epochs, "
         f"{result.train_seconds:.0f} s ({result.origin})"
     )
 

@@ -112,16 +112,13 @@ def _train(
 ) -> tuple[Any, dict[str, Any]]:
     """Train, build and score; the Keras model and the fields of what came of it."""
     import_tensorflow()
-    import keras
-
-    from tuner.train.build import build_keras
+    from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import train
 
     dataset = open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
     task = catalog.load_module("tasks", spec.task)
     seed = seed_of(spec.seed, candidate.id)
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
+    start_anew(seed)
     training = labelled(dataset, candidate, "training")
     validation = labelled(dataset, candidate, "validation")
 

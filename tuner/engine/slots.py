@@ -187,7 +187,11 @@ def available_cores() -> int:
 
 def available_workers() -> int:
     """Slots that this machine can keep busy: one a core, and 2 GB of memory each."""
+    return max(1, min(available_cores(), machine_memory_bytes() // WORKER_MEMORY_BYTES))
+
+
+def machine_memory_bytes() -> int:
+    """Memory of this machine."""
     import psutil
 
-    memory = int(psutil.virtual_memory().total)
-    return max(1, min(available_cores(), memory // WORKER_MEMORY_BYTES))
+    return int(psutil.virtual_memory().total)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.engine.slots import Slot
+from tuner.engine.slots import Slot, machine_memory_bytes
 
 POLL_SECONDS = 0.2
 CHECK_SECONDS = 0.5
@@ -71,13 +71,11 @@ class Workplace:
     """
 
     def __init__(self, workers: int, threads: int, logs: Path) -> None:
-        import psutil
-
         self.slots = [
             Slot(number, threads, logs / f"slot-{number}.log") for number in range(workers)
         ]
         self.running: list[Running] = []
-        self._memory_limit = MEMORY_SHARE * psutil.virtual_memory().total / workers
+        self._memory_limit = MEMORY_SHARE * machine_memory_bytes() / workers
 
     def free_slots(self) -> list[Slot]:
         """Slots without a job."""

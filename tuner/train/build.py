@@ -97,6 +97,14 @@ def _normalize_and_activate(operator: Conv2D | DepthwiseConv2D, tensor: Any, nam
     return tensor
 
 
+def start_anew(seed: int) -> None:
+    """Forget the nets built before in this process and seed all generators."""
+    import keras
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+
+
 def load_keras(path: Path) -> keras.Model:
     """Load a `.keras` file that `retrain` wrote, for inference."""
     import keras
