@@ -5,6 +5,8 @@ Usage: make_pictures.py RUN-FOLDER OUTPUT-FOLDER
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from pathlib import Path
 
@@ -44,11 +46,14 @@ def board_picture(run: Path, path: Path) -> None:
     from tuner.rank.board import board
 
     folder = RunFolder(run)
-    console = Console(record=True, width=80, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(record=True, width=80, file=io.StringIO())
     console.print("$ tune report", style="bold")
     for renderable in board_renderables(folder.spec(), board(folder)):
         console.print(renderable, highlight=False)
-    console.save_svg(str(path), title=folder.name)
+    svg = console.export_svg(title=folder.name)
+    # Pictures must not fetch fonts from a network.
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    path.write_text(svg.replace("Fira Code", "DejaVu Sans Mono"), encoding="utf-8")
 
 
 if __name__ == "__main__":
