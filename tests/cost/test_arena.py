@@ -5,17 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuner import catalog
 from tuner.cost.arena import DEVICE_32, HOST_64, Buffer, greedy_offsets, plan_arena
 from tuner.cost.flash import model_file_bytes
 from tuner.cost.lower import lower
 from tuner.cost.scratch import TFLM_KERNELS, scratch_buffers
+from tuner.propose.choices import RandomChoices
 from tuner.spec import (
     Architecture,
+    Context,
     Conv2D,
     Dense,
     DepthwiseConv2D,
     GlobalAveragePool2D,
     Input,
+    Limits,
     Node,
 )
 from tuner.testing.architectures import random_architecture
@@ -189,4 +193,30 @@ def test_plan_equals_tflite_micro_on_100_nets() -> None:
         for seed in range(100)
         if (gap := _compare(random_architecture(seed), seed)) != (0, 0)
     }
+    assert not wrong
+
+
+def candidate_of_the_space(seed: int) -> Architecture:
+    """A random candidate of mixed_stages, for a small or a larger microcontroller."""
+    context = Context(
+        limits=Limits(ram_bytes=(64 << 10) if seed % 2 else (208 << 10), flash_bytes=1 << 20),
+        kernels=("cmsis-nn",),
+        accelerated=False,
+        image_height=48 if seed % 3 else 33,
+        image_width=64,
+        colour="rgb",
+        outputs=2 + seed % 9,
+    )
+    space = catalog.load_module("search_spaces", "mixed_stages")
+    return space.draw(RandomChoices(seed), context).architecture
+
+
+def test_plan_equals_tflite_micro_on_100_candidates_of_the_space() -> None:
+    pytest.importorskip("tflite_micro", reason=NO_REFEREE)
+    wrong = {}
+    for seed in range(100):
+        architecture = candidate_of_the_space(seed)
+        gap = _compare(architecture, seed)
+        if gap != (0, 0):
+            wrong[seed] = gap
     assert not wrong
