@@ -31,9 +31,10 @@ def run_and_show(folder: RunFolder) -> None:
     dataset, target = spec.dataset, spec.targets[0]
     counts = dataset.counts
     print(
-        f"{dataset.source}: {len(dataset.classes)} classes; {counts['training']} training, "
-        f"{counts['validation']} validation, {counts['test']} test images "
-        f"({dataset.image_width}x{dataset.image_height} {dataset.colour}).",
+        f"Data: {dataset.source}, {len(dataset.classes)} classes, "
+        f"{dataset.image_width}x{dataset.image_height} {dataset.colour}\n"
+        f"      {counts['training']} training, {counts['validation']} validation, "
+        f"{counts['test']} test images",
         file=sys.stderr,
     )
     if dataset.left_out:
@@ -44,7 +45,7 @@ def run_and_show(folder: RunFolder) -> None:
     notice = getattr(catalog.load_module("runtimes", target.runtime), "NOTICE", "")
     if notice:
         print(notice, file=sys.stderr)
-    print(f"Run {folder.name} in {folder.path}", file=sys.stderr)
+    print(f"Run:  {folder.path}", file=sys.stderr)
     interrupt_on_signals()
     with live_progress(spec) as progress:
         run_search(folder, progress)
