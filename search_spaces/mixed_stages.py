@@ -10,7 +10,7 @@ Sources of the forms: plain stages with pools as in the CIFAR-10 net of CMSIS-NN
 arXiv 1801.06601); separable ones as in DS-CNN (Zhang et al., arXiv 1711.07128) and MobileNetV1
 (Howard et al., arXiv 1704.04861).
 
-Assumptions: padding `same`, ReLU, batch normalization after each convolution, Adam.
+Assumptions: padding `same`, ReLU, batch normalization after each convolution, AdamW.
 """
 
 from __future__ import annotations

@@ -28,6 +28,15 @@ def test_torn_last_line_is_dropped_and_cut(tmp_path: Path):
     assert [event["event"] for event in read_events(path)] == ["opened", "resumed"]
 
 
+def test_a_damaged_line_is_named(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event":"opened"}\nscribble\n{"event":"ended"}\n')
+    with pytest.raises(
+        SpecError, match=r"line 2: expected an event as JSON. Received: b'scribble'"
+    ):
+        read_events(path)
+
+
 def test_no_log_means_no_events(tmp_path: Path):
     assert read_events(tmp_path / "none.jsonl") == []
 

@@ -65,7 +65,7 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """How the net is trained, with Adam and cross-entropy.
+    """How the net is trained, with AdamW and cross-entropy.
 
     Args:
         epochs: passes over the training data of a full training; a search may train for fewer.

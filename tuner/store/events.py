@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from tuner.errors import SpecError
+
 Event = Mapping[str, Any]
 
 
@@ -58,9 +60,22 @@ class EventLog:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """All whole events of a log, in order; none when there is no log yet."""
+    """All whole events of a log, in order; none when there is no log yet.
+
+    Raises:
+        SpecError: a whole line is not an event: somebody else wrote into the file.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in content.split(b"\n")[:-1] if line]
+    events = []
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            raise SpecError(
+                f"{path}, line {number}: expected an event as JSON. Received: {line[:60]!r}. "
+                "Remove the line, or start a new run."
+            ) from None
+    return events
