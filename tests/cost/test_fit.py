@@ -58,6 +58,10 @@ def test_no_limit_and_no_figure_is_no_excess() -> None:
         ),
         (Excess(limit="latency_ms", needed=12.34, allowed=10), "latency 12.3 ms > 10.0 ms"),
         (Excess(limit="latency_ms", needed=10.02, allowed=10), "latency 10.02 ms > 10.00 ms"),
+        (
+            Excess(limit="train_minutes", needed=0.041, allowed=0.001),
+            "full training 0.041 min > 0.001 min",
+        ),
         (Excess(limit="train_minutes", needed=90, allowed=60), "full training 90.0 min > 60.0 min"),
         (
             Excess(limit="candidate_minutes", needed=9, allowed=4),

@@ -50,11 +50,16 @@ def run_and_show(folder: RunFolder) -> None:
     with live_progress(spec) as progress:
         run_search(folder, progress)
     rows = board(folder)
+    if not rows:
+        raise TuneError(
+            f"The {spec.budget_seconds:.0f} s of {folder.name} ended before a first candidate "
+            "could be trained; measuring the machine takes part of them. Give more --time."
+        )
     print_board(folder.spec(), rows)
     if not any(row.result.status == "ok" for row in rows):
         raise TuneError(
-            f"No candidate of {folder.name} was trained to its end; see 'tune report "
-            f"{folder.name}' for the reasons, and give more --time."
+            f"No candidate of {folder.name} was trained to its end; 'tune report "
+            f"{folder.name} --format json' has the reasons."
         )
     best = rows[0].result.candidate.id
     print(

@@ -47,7 +47,10 @@ def explain(excess: Excess) -> str:
     else:
         unit = "ms" if excess.limit == "latency_ms" else "min"
         digits = 1
-        while digits < 4 and f"{excess.needed:.{digits}f}" == f"{excess.allowed:.{digits}f}":
+        while digits < 4 and (
+            f"{excess.needed:.{digits}f}" == f"{excess.allowed:.{digits}f}"
+            or float(f"{excess.allowed:.{digits}f}") == 0.0
+        ):
             digits += 1
         needed, allowed = (
             f"{excess.needed:.{digits}f} {unit}",
