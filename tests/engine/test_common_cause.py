@@ -1,0 +1,38 @@
+"""A drop-in that fails every time ends the run with its reason, not the user's evening."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tuner import catalog
+from tuner.engine.supervisor import FAILURES_IN_A_ROW
+
+
+def test_a_run_in_which_all_fail_ends_early_and_says_why(home: Path):
+    task = catalog.names("tasks")["classification"].read_text(encoding="utf-8")
+    broken = task.replace(
+        "def loss() -> Any:", 'def loss() -> Any:\n    raise RuntimeError("no loss today")', 1
+    )
+    assert broken != task
+    (home / "tasks").mkdir()
+    (home / "tasks" / "classification.py").write_text(broken, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner", "--target", "nano33ble", "--data", "sample:digits",
+         "--max-candidates", "50", "--name", "broken"],
+        cwd=home, env={**os.environ, "TUNE_HOME": str(home)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"The last {FAILURES_IN_A_ROW} candidates of 'broken' failed" in last
+    assert "no loss today" in last
+    events = (home / "runs" / "broken" / "events.jsonl").read_text().splitlines()
+    finished = [event for event in map(json.loads, events) if event["event"] == "finished"]
+    assert FAILURES_IN_A_ROW <= len(finished) < 50
+    assert {event["status"] for event in finished} == {"failed"}
+    first = next(iter((home / "runs" / "broken" / "candidates").iterdir()))
+    assert "no loss today" in (first / "error.log").read_text()
