@@ -39,7 +39,7 @@ def run_and_show(folder: RunFolder) -> None:
     )
     if dataset.left_out:
         print(
-            f"Left out {len(dataset.left_out)} unreadable files, the first: {dataset.left_out[0]}",
+            f"Left out unreadable files: {len(dataset.left_out)}, the first {dataset.left_out[0]}",
             file=sys.stderr,
         )
     notice = getattr(catalog.load_module("runtimes", target.runtime), "NOTICE", "")
