@@ -10,20 +10,24 @@ from pathlib import Path
 
 from tuner import catalog
 from tuner.engine.supervisor import FAILURES_IN_A_ROW
+from tuner.store.runs import RunFolder
+
+CANDIDATES = FAILURES_IN_A_ROW + 3
 
 
-def test_a_run_in_which_all_fail_ends_early_and_says_why(home: Path):
+def test_a_run_in_which_all_fail_ends_early_says_why_and_goes_on_once_mended(home: Path):
     task = catalog.names("tasks")["classification"].read_text(encoding="utf-8")
     broken = task.replace(
         "def loss() -> Any:", 'def loss() -> Any:\n    raise RuntimeError("no loss today")', 1
     )
     assert broken != task
+    environment = {**os.environ, "TUNE_HOME": str(home)}
     (home / "tasks").mkdir()
     (home / "tasks" / "classification.py").write_text(broken, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "tuner", "--target", "nano33ble", "--data", "sample:digits",
-         "--max-candidates", "50", "--name", "broken"],
-        cwd=home, env={**os.environ, "TUNE_HOME": str(home)}, capture_output=True, text=True,
+         "--max-candidates", str(CANDIDATES), "--name", "broken"],
+        cwd=home, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -32,7 +36,15 @@ def test_a_run_in_which_all_fail_ends_early_and_says_why(home: Path):
     assert "no loss today" in last
     events = (home / "runs" / "broken" / "events.jsonl").read_text().splitlines()
     finished = [event for event in map(json.loads, events) if event["event"] == "finished"]
-    assert FAILURES_IN_A_ROW <= len(finished) < 50
+    assert FAILURES_IN_A_ROW <= len(finished) < CANDIDATES
     assert {event["status"] for event in finished} == {"failed"}
     first = next(iter((home / "runs" / "broken" / "candidates").iterdir()))
     assert "no loss today" in (first / "error.log").read_text()
+
+    (home / "tasks" / "classification.py").unlink()
+    resume = [sys.executable, "-m", "tuner", "resume", "broken"]
+    done = subprocess.run(resume, cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    statuses = [result.status for result in RunFolder(home / "runs" / "broken").results()]
+    assert statuses.count("failed") == len(finished)
+    assert statuses.count("ok") == CANDIDATES - len(finished)

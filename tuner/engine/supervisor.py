@@ -112,6 +112,7 @@ class Supervisor:
                 self._proposed = {
                     event["index"]: event for event in self._events if event["event"] == "proposed"
                 }
+                self._session_start = len(self._events)
                 used = max((event.get("elapsed", 0.0) for event in self._events), default=0.0)
                 self._opened = monotonic() - used
                 self._work = Workplace(self._spec.workers, 1, self._folder.path)
@@ -305,12 +306,13 @@ class Supervisor:
             self._observer.note(f"{result.candidate.id}: {result.status}: {result.reason}")
 
     def _stop_if_all_fail(self) -> None:
-        ended = [event for event in self._events if event["event"] == "finished"]
-        last = ended[-FAILURES_IN_A_ROW:]
+        session = self._events[self._session_start :]
+        last = [event for event in session if event["event"] == "finished"][-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all(event["status"] != "ok" for event in last):
             raise TuneError(
                 f"The last {FAILURES_IN_A_ROW} candidates of '{self._folder.name}' failed, the "
-                f"latest with: {last[-1]['reason']}. Mend the cause and start a new run."
+                f"latest with: {last[-1]['reason']}. Mend the cause, then go on with "
+                f"'tune resume {self._folder.name}', or start a new run."
             )
 
     def _refold(self, index: int) -> Result:
