@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tuner.spec import Cost, Excess, Limits
+from tuner.spec.cost import LimitName
 
 KB = 1024
 
@@ -17,7 +18,7 @@ def check_limits(cost: Cost, limits: Limits) -> Cost:
     enough. What is not known or not limited is not exceeded.
     """
     over: list[Excess] = []
-    needs = (
+    needs: tuple[tuple[LimitName, float | None, float | None, str], ...] = (
         ("ram_bytes", cost.ram_bytes.high, limits.ram_bytes, cost.ram_peak_at),
         ("flash_bytes", cost.flash_bytes.high, limits.flash_bytes, ""),
         ("latency_ms", cost.latency_ms.value, limits.latency_ms, ""),
@@ -30,7 +31,7 @@ def check_limits(cost: Cost, limits: Limits) -> Cost:
     )
     for limit, needed, allowed, where in needs:
         if needed is not None and allowed is not None and needed > allowed:
-            over.append(Excess(limit=limit, needed=needed, allowed=allowed, at=where))  # type: ignore[arg-type]
+            over.append(Excess(limit=limit, needed=needed, allowed=allowed, at=where))
     return replace(cost, over=tuple(over))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from tuner.cost.fit import explain
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.sampler import Draw, Told, ask
-from tuner.spec import Candidate, Context, Cost, Excess, SearchSpace
+from tuner.spec import Candidate, Choices, Context, Cost, Excess, SearchSpace
 
 RANDOM_PROPOSALS = 6
 """Random draws before the sampler takes over: with the starting points, which are told to it
@@ -66,10 +66,7 @@ class Proposer:
         self, spaces: Mapping[str, SearchSpace], context: Context, gate: Gate, seed: int
     ) -> None:
         self._spaces, self._context, self._gate, self._seed = spaces, context, gate, seed
-        self._draws: dict[str, Draw] = {
-            name: (lambda choices, space=space: space.draw(choices, context))  # type: ignore[misc]
-            for name, space in spaces.items()
-        }
+        self._draws = {name: _bound(space, context) for name, space in spaces.items()}
         self._starting = list(self._fitting_starting_points())
 
     def propose(self, history: Sequence[Told], known: frozenset[str]) -> Proposal | None:
@@ -172,6 +169,13 @@ class Proposer:
                             seen.add(proposal.candidate.id)
                             yield proposal
                         break
+
+
+def _bound(space: SearchSpace, context: Context) -> Draw:
+    def draw(choices: Choices) -> Candidate:
+        return space.draw(choices, context)
+
+    return draw
 
 
 def _distance(misses: Mapping[str, tuple[Excess, ...]]) -> float:

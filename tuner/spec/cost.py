@@ -8,6 +8,8 @@ from typing import Literal
 
 from tuner.errors import SpecError
 
+LimitName = Literal["ram_bytes", "flash_bytes", "latency_ms", "train_minutes", "candidate_minutes"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
@@ -47,7 +49,7 @@ class Excess:
         at: the node where the need is greatest, if one node decides.
     """
 
-    limit: Literal["ram_bytes", "flash_bytes", "latency_ms", "train_minutes", "candidate_minutes"]
+    limit: LimitName
     needed: float
     allowed: float
     at: str = ""
