@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TUNE_TIME ?= 3m
 
-.PHONY: help tune test test-slow check fix bench pictures clean
+.PHONY: help tune test test-slow check fix bench pictures clean latency
 help:
 	@echo "make tune       install and run a short real search for the K230 on generated images"
 	@echo "make test       install and run the tests"
@@ -15,13 +15,14 @@ help:
 	@echo "make check      lint, format, types, import directions"
 	@echo "make fix        mend what can be mended by a tool"
 	@echo "make bench      side-by-side measurements, as JSON"
+	@echo "make latency    fit the latency rates to the public measurements again"
 	@echo "make pictures RUN=runs/NAME   the pictures of README.md"
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; install python3."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || sh .ci/install-venv $(PYTHON) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[dev,referee]'
+		--constraint constraints.txt --editable '.[dev,referee,ethos-u]'
 	@touch $@
 
 tune: $(READY)
@@ -46,6 +47,9 @@ fix: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/train_loop.py
 	$(BIN)/python tests/benchmarks/cifar10_search.py
+
+latency: $(READY)
+	$(BIN)/python -m tuner.cost.latency_fit
 
 pictures: $(READY)
 	$(BIN)/python docs/make_pictures.py $(RUN) docs/images

@@ -43,12 +43,12 @@ def board_picture(run: Path, path: Path) -> None:
     from rich.console import Console
 
     from tuner.cli.show import board_renderables
-    from tuner.rank.board import board
+    from tuner.engine.board import board
 
     folder = RunFolder(run)
     console = Console(record=True, width=80, file=io.StringIO())
     console.print("$ tune report", style="bold")
-    for renderable in board_renderables(folder.spec(), board(folder)):
+    for renderable in board_renderables(board(folder)):
         console.print(renderable, highlight=False)
     svg = console.export_svg(title=folder.name)
     # Pictures must not fetch fonts from a network.

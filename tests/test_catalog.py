@@ -81,7 +81,7 @@ def test_an_unknown_target_gets_close_matches_and_the_file_to_add() -> None:
     with pytest.raises(UnknownNameError) as caught:
         load_target("nano33")
     text = str(caught.value)
-    assert text.startswith("Unknown target 'nano33'. Did you mean 'nano33ble'? Known: esp-eye, ")
+    assert text.startswith("Unknown target 'nano33'. Did you mean 'nano33ble'? Known: alif-e7, ")
     assert text.endswith(". Or add targets/nano33.toml.")
 
 

@@ -15,13 +15,14 @@ FILES = sorted(SHIPPED.glob("*.toml"))
 
 EXPECTED = {
     "k230", "nano33ble", "esp32", "esp-eye", "esp32s3", "rp2040", "stm32f746", "stm32h743",
-    "portenta-h7", "nicla-vision", "raspberry-pi-4", "linux-x86",
+    "portenta-h7", "nicla-vision", "raspberry-pi-4", "linux-x86", "grove-vision-v2", "alif-e7",
+    "corstone300", "imx93", "teensy41",
 }  # fmt: skip
 
 
 def test_the_promised_targets_are_there() -> None:
     assert {path.stem for path in FILES} >= EXPECTED
-    assert len(FILES) >= 14
+    assert len(FILES) >= 23
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -53,6 +54,11 @@ class TestCard:
         assert limits.flash_bytes is not None
         assert limits.ram_bytes >= 64 * 1024
         assert limits.flash_bytes >= 256 * 1024
+
+    def test_an_accelerator_has_a_source(self, path: Path) -> None:
+        target = load_target(str(path))
+        if target.runtime == "ethos_u":
+            assert re.search(r"\w[./]\w", target.sources["accelerator"])
 
     def test_its_runtime_exists_and_lists_its_kernels(self, path: Path) -> None:
         target = load_target(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from tuner.spec import (
     Accuracy,
@@ -17,9 +18,12 @@ from tuner.spec import (
     Node,
     Preprocessing,
     Quantity,
+    RamRegion,
     Result,
+    Target,
     TrainingSettings,
 )
+from tuner.spec.target import NEED_SOURCES
 
 TOTAL = 20
 
@@ -89,3 +93,23 @@ def make_result(
             "float32": build("float32", correct if float_correct is None else float_correct),
         },
     )
+
+
+def targets_of_sizes(sizes: Sequence[int]) -> list[Target]:
+    """Made-up microcontrollers with so many bytes of RAM, and flash in plenty."""
+    return [
+        Target(
+            name=f"board{index}",
+            title="made up",
+            cpu="Cortex-M4F",
+            clock_mhz=100,
+            ram_regions=(RamRegion(name="RAM", size_bytes=size),),
+            ram_reserved_bytes=0,
+            flash_bytes=1 << 30,
+            flash_reserved_bytes=0,
+            runtime="tflm",
+            kernels="cmsis-nn",
+            sources=dict.fromkeys(NEED_SOURCES, "assumed: made up"),
+        )
+        for index, size in enumerate(sizes)
+    ]

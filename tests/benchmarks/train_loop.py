@@ -32,7 +32,7 @@ def candidates() -> dict[str, Candidate]:
     space = load_module("search_spaces", "mixed_stages")
     context = Context(
         limits=Limits(ram_bytes=128 << 10),
-        kernels=("cmsis-nn",),
+        kernels="cmsis-nn",
         accelerated=False,
         image_height=32,
         image_width=32,

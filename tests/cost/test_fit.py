@@ -45,27 +45,39 @@ def test_no_limit_and_no_figure_is_no_excess() -> None:
     [
         (
             Excess(limit="ram_bytes", needed=276.9 * 1024, allowed=256 * 1024, at="stage1_conv"),
-            "arena 276.9 KB > 256.0 KB at 'stage1_conv'",
+            "arena 276.9 KB > 256.0 KB, 20.9 KB too much, at 'stage1_conv'",
         ),
-        (Excess(limit="ram_bytes", needed=2048, allowed=1024), "RAM 2.0 KB > 1.0 KB"),
+        (
+            Excess(limit="ram_bytes", needed=2048, allowed=1024),
+            "RAM 2.0 KB > 1.0 KB, 1.0 KB too much",
+        ),
         (
             Excess(limit="flash_bytes", needed=1.2 * 2**20, allowed=2**20),
-            "flash 1.2 MB > 1.0 MB",
+            "flash 1.2 MB > 1.0 MB, 204.8 KB too much",
         ),
         (
             Excess(limit="flash_bytes", needed=262150, allowed=262144),
-            "flash 262,150 B > 262,144 B",
+            "flash 262,150 B > 262,144 B, 6 B too much",
         ),
-        (Excess(limit="latency_ms", needed=12.34, allowed=10), "latency 12.3 ms > 10.0 ms"),
-        (Excess(limit="latency_ms", needed=10.02, allowed=10), "latency 10.02 ms > 10.00 ms"),
+        (
+            Excess(limit="latency_ms", needed=12.34, allowed=10),
+            "latency 12.3 ms > 10.0 ms, 2.3 ms too much",
+        ),
+        (
+            Excess(limit="latency_ms", needed=10.02, allowed=10),
+            "latency 10.02 ms > 10.00 ms, 0.02 ms too much",
+        ),
         (
             Excess(limit="train_minutes", needed=0.041, allowed=0.001),
-            "full training 0.041 min > 0.001 min",
+            "full training 0.041 min > 0.001 min, 0.040 min too much",
         ),
-        (Excess(limit="train_minutes", needed=90, allowed=60), "full training 90.0 min > 60.0 min"),
+        (
+            Excess(limit="train_minutes", needed=90, allowed=60),
+            "full training 90.0 min > 60.0 min, 30.0 min too much",
+        ),
         (
             Excess(limit="candidate_minutes", needed=9, allowed=4),
-            "training within this search 9.0 min > 4.0 min",
+            "training within this search 9.0 min > 4.0 min, 5.0 min too much",
         ),
     ],
 )

@@ -69,10 +69,10 @@ def test_a_late_candidate_gets_what_is_left_or_is_not_started():
 
 def test_what_cannot_be_trained_in_its_time_is_over_a_limit():
     candidate = small_candidate()
-    costs = make_result(0, correct=1).costs
-    fast = Plan(spec(900.0)).with_training(candidate, costs)["board"]
+    costs = {"nano33ble": make_result(0, correct=1).costs["board"]}
+    fast = Plan(spec(900.0)).with_training(candidate, costs)["nano33ble"]
     assert fast.fits
-    slow = Plan(spec(900.0, ratio=10_000.0)).with_training(candidate, costs)["board"]
+    slow = Plan(spec(900.0, ratio=10_000.0)).with_training(candidate, costs)["nano33ble"]
     assert [excess.limit for excess in slow.over] == ["candidate_minutes"]
     needed = MIN_EPOCHS * Plan(spec(900.0, ratio=10_000.0)).epoch_seconds(candidate)
     assert slow.over[0].needed == pytest.approx((needed + OVERHEAD_SECONDS) / 60)

@@ -6,6 +6,7 @@ import pytest
 
 from tuner import catalog
 from tuner.cost.fit import check_limits
+from tuner.cost.lower import lower
 from tuner.propose.proposer import RANDOM_PROPOSALS, Proposer
 from tuner.propose.sampler import Told
 from tuner.runtimes import tflm
@@ -15,12 +16,13 @@ TARGET = catalog.load_target("nano33ble")
 
 
 def make_proposer(limits: Limits, seed: int = 0) -> Proposer:
-    def gate(candidate: Candidate):
-        return {"nano33ble": check_limits(tflm.cost(candidate.architecture, TARGET), limits)}
+    def gate(candidate: Candidate, names):
+        assert tuple(names) == ("nano33ble",)
+        return {"nano33ble": check_limits(tflm.cost(lower(candidate.architecture), TARGET), limits)}
 
     context = Context(
         limits=limits,
-        kernels=("cmsis-nn",),
+        kernels="cmsis-nn",
         accelerated=False,
         image_height=32,
         image_width=32,
@@ -28,7 +30,7 @@ def make_proposer(limits: Limits, seed: int = 0) -> Proposer:
         outputs=10,
     )
     spaces = {"mixed_stages": catalog.load_module("search_spaces", "mixed_stages")}
-    return Proposer(spaces, context, gate, seed)
+    return Proposer(spaces, {"nano33ble": context}, [["nano33ble"]], gate, seed)
 
 
 def score(candidate: Candidate) -> float:
@@ -44,6 +46,7 @@ def propose_many(proposer: Proposer, count: int, window: int = 4) -> list:
             Told(
                 space=proposal.space,
                 choices=proposal.choices,
+                fits=frozenset({"nano33ble"}),
                 score=score(proposal.candidate) if number <= index - window else None,
             )
             for number, proposal in enumerate(proposals)
@@ -95,27 +98,31 @@ def test_refused_draws_are_counted_by_reason():
     proposals = [p for p in propose_many(proposer, 6) if p.over_limit]
     assert proposals
     assert all("ram_bytes" in p.over_limit for p in proposals)
-    assert all(p.nearest_miss["nano33ble"][0].needed > 10 << 10 for p in proposals)
+    assert all(p.nearest_miss.target == "nano33ble" for p in proposals)
+    assert all(p.nearest_miss.over[0].needed > 10 << 10 for p in proposals)
 
 
 def test_nothing_fits_gives_none_and_names_the_smallest():
     proposer = make_proposer(Limits(ram_bytes=100))
     assert proposer.propose([], frozenset()) is None
-    assert not proposer.fits_any()
-    text = proposer.nothing_fits()
+    text = proposer.unfit()["nano33ble"]
     assert "No candidate fits nano33ble. The smallest one, c" in text
     assert "> 100 B" in text
 
 
 def test_a_limit_that_few_draws_meet_is_not_called_impossible():
-    assert make_proposer(Limits(ram_bytes=200 << 10, flash_bytes=85 << 10)).fits_any()
+    assert make_proposer(Limits(ram_bytes=200 << 10, flash_bytes=85 << 10)).unfit() == {}
 
 
 @pytest.mark.parametrize("told", [0.0, 0.9])
 def test_the_sampler_depends_on_what_was_told(told: float):
     proposer = make_proposer(LIMITS)
     proposals = propose_many(proposer, 18)
-    history = [Told(space=p.space, choices=p.choices, score=score(p.candidate)) for p in proposals]
+    fits = frozenset({"nano33ble"})
+    history = [
+        Told(space=p.space, choices=p.choices, fits=fits, score=score(p.candidate))
+        for p in proposals
+    ]
     changed = [dataclasses.replace(history[0], score=told), *history[1:]]
     known = frozenset(p.candidate.id for p in proposals)
     assert proposer.propose(history, known) == proposer.propose(history, known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tuner.catalog import load_target
+from tuner.cost.lower import lower
 from tuner.runtimes import nncase
 from tuner.spec import (
     Architecture,
@@ -57,20 +58,20 @@ COMPILED = [
 def test_roofline_beside_the_compilers_own(
     net: Architecture, milliseconds: float, share: float
 ) -> None:
-    latency = nncase.estimate_kpu_latency(net)
+    latency = nncase.estimate_kpu_latency(lower(net))
     assert latency.value == pytest.approx(milliseconds, rel=share)
     assert latency.low <= milliseconds <= latency.high
 
 
 def test_what_bounds_a_net_is_told() -> None:
-    assert "bound by MACs" in nncase.estimate_kpu_latency(convolutions()).basis
-    basis = nncase.estimate_kpu_latency(mobilenet_v1_part(0.5, 224)).basis
+    assert "bound by MACs" in nncase.estimate_kpu_latency(lower(convolutions())).basis
+    basis = nncase.estimate_kpu_latency(lower(mobilenet_v1_part(0.5, 224))).basis
     assert "bound by traffic on the chip" in basis
     assert "lower bound for small nets" in basis
 
 
 def test_kmodel_size_of_a_compiled_net() -> None:
-    cost = nncase.cost(mobilenet_v1_part(0.25, 96), load_target("k230"))
+    cost = nncase.cost(lower(mobilenet_v1_part(0.25, 96)), load_target("k230"))
     # nncase 2.11 compiles it to 40.8 KB.
     assert cost.flash_bytes.value == pytest.approx(40.8 * 1024, rel=0.05)
     assert cost.macs == pytest.approx(3.42e6, rel=0.01)
@@ -84,7 +85,7 @@ def test_the_user_is_told_whose_accuracies_are_shown() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_costs_of_random_nets_are_positive_and_add_up(seed: int) -> None:
-    cost = nncase.cost(random_architecture(seed), load_target("k230"))
+    cost = nncase.cost(lower(random_architecture(seed)), load_target("k230"))
     assert cost.ram_bytes.value == sum(cost.ram_parts.values())
     assert cost.flash_bytes.value == sum(cost.flash_parts.values()) > nncase.KMODEL_FIXED_BYTES
     assert 0 < cost.latency_ms.low <= cost.latency_ms.value <= cost.latency_ms.high

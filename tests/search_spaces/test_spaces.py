@@ -20,7 +20,7 @@ contexts = st.builds(
         ram_bytes=st.sampled_from([8 << 10, 64 << 10, 256 << 10, 512 << 20, None]),
         flash_bytes=st.sampled_from([32 << 10, 1 << 20, None]),
     ),
-    kernels=st.just(("cmsis-nn",)),
+    kernels=st.just("cmsis-nn"),
     accelerated=st.booleans(),
     image_height=st.integers(4, 700),
     image_width=st.integers(4, 700),
@@ -61,7 +61,7 @@ def test_small_and_large_devices_get_different_ranges():
     def context(ram_bytes: int, accelerated: bool) -> Context:
         return Context(
             limits=Limits(ram_bytes=ram_bytes, flash_bytes=1 << 20),
-            kernels=("reference",),
+            kernels="reference",
             accelerated=accelerated,
             image_height=320,
             image_width=320,

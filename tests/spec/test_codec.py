@@ -84,7 +84,7 @@ def test_wrong_field_is_named(plain: object, message: str):
 
 
 def test_dense_over_an_image_names_what_is_missing():
-    with pytest.raises(SpecError, match="put a global_average_pool2d before it"):
+    with pytest.raises(SpecError, match="put a global_average_pool2d or flatten before it"):
         Architecture(
             nodes=(
                 Node(name="image", op=Input(height=8, width=8, channels=1)),

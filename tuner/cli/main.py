@@ -8,8 +8,10 @@ import traceback
 
 import typer
 
+from tuner.cli import calibrate as calibrate_command
 from tuner.cli import export as export_command
 from tuner.cli import models as models_command
+from tuner.cli import profile as profile_command
 from tuner.cli import report as report_command
 from tuner.cli import resume as resume_command
 from tuner.cli import retrain as retrain_command
@@ -32,6 +34,8 @@ app.command("select")(select_command.select)
 app.command("retrain")(retrain_command.retrain)
 app.command("models")(models_command.models)
 app.command("export")(export_command.export)
+app.command("profile")(profile_command.profile)
+app.command("calibrate")(calibrate_command.calibrate)
 app.add_typer(targets_command.app, name="targets")
 
 

@@ -17,6 +17,10 @@ def report(
         Literal["target", "int8", "float32"] | None,
         typer.Option(help="Accuracy that orders the board; as the run was started by default."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Device: one of the run's, or any other name or TOML file."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write instead of stdout.")
     ] = None,
@@ -25,23 +29,23 @@ def report(
     import json
 
     from tuner.dashboard.rows import csv_rows, report_rows
+    from tuner.engine.board import board
     from tuner.errors import InputError
-    from tuner.rank.board import board
     from tuner.store.files import write_atomic
     from tuner.store.runs import find_run
 
-    folder = find_run(run)
+    ranked = board(find_run(run), rank_by, target)
     if format == "table":
         if output is not None:
             raise InputError("Expected --format json or csv together with -o. Received: table.")
         from tuner.cli.show import print_board
 
-        print_board(folder.spec(), board(folder, rank_by))
+        print_board(ranked)
         return
     if format == "json":
-        text = json.dumps(report_rows(folder, rank_by), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(report_rows(ranked), indent=2, ensure_ascii=False) + "\n"
     else:
-        text = _csv(csv_rows(folder, rank_by))
+        text = _csv(csv_rows(ranked))
     if output is None:
         print(text, end="")
     else:

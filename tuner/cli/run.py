@@ -22,13 +22,13 @@ def run_and_show(folder: RunFolder) -> None:
         TuneError: the search could not go on, was stopped, or nothing fits.
     """
     from tuner import catalog
-    from tuner.cli.show import live_progress, print_board
+    from tuner.cli.show import live_progress, print_bests, print_board
+    from tuner.engine.board import board
     from tuner.engine.search import run_search
     from tuner.errors import TuneError
-    from tuner.rank.board import board
 
     spec = folder.spec()
-    dataset, target = spec.dataset, spec.targets[0]
+    dataset, several = spec.dataset, len(spec.targets) > 1
     counts = dataset.counts
     print(
         f"Data: {dataset.source}, {len(dataset.classes)} classes, "
@@ -42,28 +42,40 @@ def run_and_show(folder: RunFolder) -> None:
             f"Left out unreadable files: {len(dataset.left_out)}, the first {dataset.left_out[0]}",
             file=sys.stderr,
         )
-    notice = getattr(catalog.load_module("runtimes", target.runtime), "NOTICE", "")
-    if notice:
-        print(notice, file=sys.stderr)
+    if several:
+        print(f"For:  {', '.join(target.name for target in spec.targets)}", file=sys.stderr)
+    for reason in spec.left_out.values():
+        print(f"Left out: {reason}", file=sys.stderr)
+    for runtime in dict.fromkeys(target.runtime for target in spec.targets):
+        notice = getattr(catalog.load_module("runtimes", runtime), "NOTICE", "")
+        if notice:
+            print(notice, file=sys.stderr)
     print(f"Run:  {folder.path}", file=sys.stderr)
     interrupt_on_signals()
     with live_progress(spec) as progress:
         run_search(folder, progress)
-    rows = board(folder)
-    if not rows:
+    first = board(folder)
+    if not first.rows:
         raise TuneError(
             f"The {spec.budget_seconds:.0f} s of {folder.name} ended before a first candidate "
             "could be trained; measuring the machine takes part of them. Give more --time."
         )
-    print_board(folder.spec(), rows)
-    if not any(row.result.status == "ok" for row in rows):
+    if not any(row.result.status == "ok" for row in first.rows):
+        print_board(first)
         raise TuneError(
             f"No candidate of {folder.name} was trained to its end; 'tune report "
             f"{folder.name} --format json' has the reasons."
         )
-    best = rows[0].result.candidate.id
+    if several:
+        print_bests([board(folder, target_name=target.name) for target in spec.targets])
+        which = f" --target {spec.targets[0].name}"
+        print(f"\nEach board: tune report {folder.name} --target NAME")
+    else:
+        print_board(first)
+        which = ""
+    best = first.rows[0].result.candidate.id
     print(
-        f"\nNext: tune select {folder.name} 1 -o template.toml"
+        f"\nNext: tune select {folder.name} 1{which} -o template.toml"
         f"\n      tune retrain template.toml"
         f"\n(rank 1 is {best}; 'tune report {folder.name} --format json' tells all)"
     )

@@ -15,7 +15,8 @@ DEFAULT_DATA = "sample:parts"
 def tune(
     context: typer.Context,
     target: Annotated[
-        str | None, typer.Option(help="Device: a name of 'tune targets', or a TOML file.")
+        list[str] | None,
+        typer.Option(help="Device: a name of 'tune targets', a TOML file, or all; repeatable."),
     ] = None,
     data: Annotated[
         str | None,
@@ -61,18 +62,18 @@ def tune(
 
         print(package_version("edge-tuner"))
         return
-    if target is None and data is None:
+    if not target and data is None:
         print(context.get_help())
         print(f"\n{NEXT_STEP}")
         return
     _search(
-        target, data, time, max_candidates, workers, seed, name, rank_by,
+        target or [], data, time, max_candidates, workers, seed, name, rank_by,
         ram_kb, flash_kb, latency_ms, train_minutes,
     )  # fmt: skip
 
 
 def _search(
-    target: str | None,
+    targets: list[str],
     data: str | None,
     time: str | None,
     max_candidates: int | None,
@@ -91,7 +92,7 @@ def _search(
     from tuner.errors import InputError
     from tuner.spec import Limits
 
-    if target is None:
+    if not targets:
         names = ", ".join(sorted(catalog.names("targets")))
         raise InputError(f"Expected --target: the device to search for. Known: {names}.")
     if data is None:
@@ -110,7 +111,7 @@ def _search(
     )
     folder = prepare_run(
         SearchRequest(
-            target=target,
+            targets=tuple(targets),
             data=data,
             limits=limits,
             budget_seconds=None if time is None else parse_time(time),

@@ -11,6 +11,9 @@ import typer
 def select(
     run: Annotated[str, typer.Argument(help="Name of the run, or latest.")],
     candidate: Annotated[str, typer.Argument(help="Rank, id, or the beginning of an id.")],
+    target: Annotated[
+        str | None, typer.Option(help="Device to make the template for; also ranks for it.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The template to write, .toml.")
     ] = None,
@@ -19,5 +22,5 @@ def select(
     from tuner.models.select import select as write_selected
     from tuner.store.runs import find_run
 
-    path = write_selected(find_run(run), candidate, output)
+    path = write_selected(find_run(run), candidate, output, target)
     print(f"Wrote {path}\nNext: tune retrain {path}")

@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from tuner.cost.fit import format_bytes
+from tuner.cost.fit import LIMIT_NAMES, explain, format_bytes
 from tuner.engine.supervisor import Progress
-from tuner.rank.order import Ranked, best_accuracy
-from tuner.spec import Accuracy, RankBy, Result, RunSpec
+from tuner.rank.order import best_accuracy
+from tuner.spec import Accuracy, Result, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import RenderableType
+
+    from tuner.engine.board import Board
 
 REFRESH_SECONDS = 0.5
 
@@ -87,7 +89,7 @@ class LiveProgress:
         now = time.monotonic()
         if now - self._drawn >= REFRESH_SECONDS:
             self._drawn = now
-            self._live.update(_live_text(progress, self._spec.rank_by))
+            self._live.update(_live_text(progress, self._spec))
 
 
 def _ended_line(result: Result, progress: Progress) -> str:
@@ -101,7 +103,7 @@ def _ended_line(result: Result, progress: Progress) -> str:
     )
 
 
-def _live_text(progress: Progress, rank_by: RankBy) -> RenderableType:
+def _live_text(progress: Progress, spec: RunSpec) -> RenderableType:
     from rich.text import Text
 
     done, running = len(progress.finished), len(progress.running)
@@ -118,13 +120,30 @@ def _live_text(progress: Progress, rank_by: RankBy) -> RenderableType:
     text.append("▒" * busy, style="yellow")
     text.append("░" * (width - full - busy), style="dim")
     text.append(f" {done} finished, {running} running, ~{waiting} to go{left}\n")
-    best = best_accuracy(progress.finished, rank_by)
-    text.append(f"{progress.phase}; best so far: {percent(best, error=True)}")
-    text.append(" %\n" if best else "\n")
+    text.append(f"{progress.phase}; best so far: {_bests_text(progress, spec)}\n")
     for result, epoch in progress.running:
         state = _epoch_text(epoch) if epoch else "starting"
         text.append(f"  {result.candidate.id} {input_text(result):<12} {state}\n", style="dim")
     return text
+
+
+def _bests_text(progress: Progress, spec: RunSpec) -> str:
+    """The best accuracy so far; of several targets, the range of their bests."""
+    found = [
+        best
+        for target in spec.targets
+        if (best := best_accuracy(progress.finished, target.name, spec.rank_by)) is not None
+    ]
+    if not found:
+        return "-"
+    low, high = min(found, key=_value), max(found, key=_value)
+    if len(spec.targets) == 1:
+        return f"{percent(high, error=True)} %"
+    return f"{percent(low)} to {percent(high)} % on {len(found)} of {len(spec.targets)} targets"
+
+
+def _value(accuracy: Accuracy) -> float:
+    return accuracy.value
 
 
 def _epoch_text(epoch: Mapping[str, Any]) -> str:
@@ -147,21 +166,61 @@ def live_progress(spec: RunSpec) -> Iterator[LiveProgress]:
         yield LiveProgress(spec, live)
 
 
-def print_board(spec: RunSpec, rows: Sequence[Ranked]) -> None:
+def print_board(board: Board) -> None:
     """Print the ranked table and what its figures mean, made to fit 80 columns."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    for renderable in board_renderables(spec, rows):
+    for renderable in board_renderables(board):
         console.print(renderable)
 
 
-def board_renderables(spec: RunSpec, rows: Sequence[Ranked]) -> list[RenderableType]:
+def print_bests(boards: Sequence[Board]) -> None:
+    """Print the best candidate of each target, made to fit 80 columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("target", no_wrap=True)
+    table.add_column("best", no_wrap=True)
+    table.add_column("input", no_wrap=True)
+    for name in ("int8 %", "test", "RAM", "flash", "ms", "fit"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for board in boards:
+        name = board.target.name
+        trained = [row for row in board.rows if row.result.status == "ok"]
+        fitting = [row for row in trained if row.fits]
+        count = f"{len(fitting)}/{len(trained)}"
+        if not fitting:
+            table.add_row(name, "none fits", "", "", "", "", "", "", count, style="dim")
+            continue
+        result = fitting[0].result
+        cost = result.costs[name]
+        table.add_row(
+            name,
+            result.candidate.id,
+            input_text(result),
+            percent(result.accuracy("int8")),
+            percent(result.accuracy("int8", "test")),
+            format_bytes(cost.ram_bytes.value),
+            format_bytes(cost.flash_bytes.value),
+            milliseconds(cost.latency_ms.value),
+            count,
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        "best: by int8 validation accuracy; fit: trained candidates that fit the target",
+        style="dim",
+    )
+
+
+def board_renderables(board: Board) -> list[RenderableType]:
     """The ranked table and its legend."""
     from rich.table import Table
     from rich.text import Text
 
-    target = spec.targets[0]
+    target = board.target
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("candidate", no_wrap=True)
@@ -170,7 +229,7 @@ def board_renderables(spec: RunSpec, rows: Sequence[Ranked]) -> list[RenderableT
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("RAM", "flash", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
+    for row in board.rows:
         result = row.result
         cost = result.costs[target.name]
         if result.status != "ok":
@@ -181,7 +240,7 @@ def board_renderables(spec: RunSpec, rows: Sequence[Ranked]) -> list[RenderableT
             )  # fmt: skip
             continue
         table.add_row(
-            f"{row.rank}{'=' if row.tied else ''}",
+            f"{row.rank}{'=' if row.tied else ''}" if row.fits else "over",
             result.candidate.id,
             input_text(result),
             percent(result.accuracy("int8"), error=True),
@@ -190,12 +249,13 @@ def board_renderables(spec: RunSpec, rows: Sequence[Ranked]) -> list[RenderableT
             format_bytes(cost.ram_bytes.value),
             format_bytes(cost.flash_bytes.value),
             milliseconds(cost.latency_ms.value),
+            style=None if row.fits else "dim",
         )
-    return [table, Text(_legend(spec, rows), style="dim")]
+    return [table, Text(_legend(board), style="dim")]
 
 
-def _legend(spec: RunSpec, rows: Sequence[Ranked]) -> str:
-    target = spec.targets[0]
+def _legend(board: Board) -> str:
+    spec, target, rows = board.spec, board.target, board.rows
     build = next((row.result.builds["int8"] for row in rows if "int8" in row.result.builds), None)
     lines = []
     if build is not None:
@@ -214,4 +274,39 @@ def _legend(spec: RunSpec, rows: Sequence[Ranked]) -> str:
             f"ms of rank 1: {milliseconds(cost.latency_ms.low)} to "
             f"{milliseconds(cost.latency_ms.high)} ({cost.latency_ms.basis})."
         )
+    over = next((row for row in rows if not row.fits and row.result.status == "ok"), None)
+    if over is not None:
+        reasons = "; ".join(explain(excess) for excess in over.result.costs[target.name].over)
+        lines.append(f"over: does not fit {target.name}; {over.result.candidate.id}: {reasons}.")
+    if board.refused:
+        counts = ", ".join(
+            f"{LIMIT_NAMES[limit]} {count}" for limit, count in board.refused.items()
+        )
+        lines.append(f"Refused before training, by what is over: {counts}.")
+        lines.append(f"Nearest miss: {board.nearest_miss}.")
+    lines += _measured_lines(board)
     return "\n".join(lines)
+
+
+def _measured_lines(board: Board) -> list[str]:
+    """What tools of the runtime measured of the finalists, beside the estimates."""
+    name = board.target.name
+    rows = [row for row in board.rows if name in row.result.measured]
+    if not rows:
+        return []
+    measured = rows[0].result.measured[name]
+    lines = [f"Measured of {len(rows)} finalists, by {next(iter(measured.values())).basis}."]
+    if "arena_head_bytes" in measured and board.target.runtime == "tflm":
+        equal = sum(
+            row.result.measured[name]["arena_head_bytes"].value
+            == row.result.costs[name].ram_parts["arena_head"]
+            for row in rows
+        )
+        lines.append(f"The arena's head was as planned for {equal} of {len(rows)}.")
+    if "latency_ms" in measured:
+        pairs = (
+            f"{milliseconds(row.result.measured[name]['latency_ms'].value)} ms (rank {row.rank})"
+            for row in rows
+        )
+        lines.append(f"Latency: {', '.join(pairs)}.")
+    return lines

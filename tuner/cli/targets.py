@@ -152,6 +152,9 @@ def fact_rows(target: Target) -> list[tuple[str, str, str]]:
             source("flash_reserved_bytes", ""),
         ),
     ]
+    if target.calibration is not None:
+        band = f"{target.calibration.low:.2f} to {target.calibration.high:.2f} x"
+        rows.append(("latency band", band, target.calibration.basis))
     return rows
 
 

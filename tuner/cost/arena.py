@@ -15,11 +15,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tuner.cost.lower import WEIGHTED, Graph
-from tuner.cost.scratch import scratch_buffers
+from tuner.cost.lower import Graph
+from tuner.cost.scratch import kernel_sums_bytes, scratch_buffers
 
 ALIGNMENT_BYTES = 16
 """Of each buffer in the arena (`MicroArenaBufferAlignment`)."""
+
+_PER_CHANNEL = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})
 
 SCRATCH_REQUESTS_PER_OPERATOR = 12
 """Requests that the allocator keeps room for while it prepares an operator."""
@@ -57,12 +59,34 @@ class Structs:
 
 
 _PARAMETERS = {
-    "CONV_2D": 28,
-    "DEPTHWISE_CONV_2D": 28,
-    "MAX_POOL_2D": 40,
-    "MEAN": 1,
-    "FULLY_CONNECTED": 32,
-}
+    "CONV_2D": 28, "DEPTHWISE_CONV_2D": 28, "TRANSPOSE_CONV": 20, "FULLY_CONNECTED": 32,
+    "MAX_POOL_2D": 40, "AVERAGE_POOL_2D": 40, "MEAN": 1, "SUM": 1, "REDUCE_MAX": 1, "ADD": 8,
+    "SUB": 8, "MUL": 4, "RESHAPE": 36, "SQUEEZE": 36, "CONCATENATION": 12, "SOFTMAX": 4,
+    "LEAKY_RELU": 4, "L2_NORMALIZATION": 4, "RESIZE_NEAREST_NEIGHBOR": 2, "RESIZE_BILINEAR": 2,
+    "STRIDED_SLICE": 28, "SPLIT": 0, "SPACE_TO_DEPTH": 4, "DEPTH_TO_SPACE": 4, "PACK": 8,
+    "GATHER": 8, "ARG_MAX": 4, "BATCH_MATMUL": 3, "PAD": 0, "PADV2": 0, "TRANSPOSE": 0,
+    "LOGISTIC": 0, "TANH": 0, "RELU": 0, "RELU6": 0, "ELU": 0, "HARD_SWISH": 0, "QUANTIZE": 0,
+    "DEQUANTIZE": 0, "ABS": 0, "NEG": 0, "EXP": 0, "RSQRT": 0, "MAXIMUM": 0, "MINIMUM": 0,
+    "SQUARED_DIFFERENCE": 0, "EXPAND_DIMS": 0,
+}  # fmt: skip
+
+_STATE_64 = {
+    "CONV_2D": 80, "DEPTHWISE_CONV_2D": 80, "TRANSPOSE_CONV": 88, "FULLY_CONNECTED": 72,
+    "MAX_POOL_2D": 32, "AVERAGE_POOL_2D": 32, "MEAN": 44, "SUM": 44, "REDUCE_MAX": 44, "ADD": 60,
+    "SUB": 52, "MUL": 36, "CONCATENATION": 80, "SOFTMAX": 80, "LOGISTIC": 16, "TANH": 16,
+    "PAD": 56, "PADV2": 56, "HARD_SWISH": 20, "LEAKY_RELU": 24, "STRIDED_SLICE": 84, "RELU": 28,
+    "ELU": 256, "QUANTIZE": 32, "DEQUANTIZE": 32, "ABS": 28, "RSQRT": 28,
+    "SPACE_TO_DEPTH": 20, "DEPTH_TO_SPACE": 20, "L2_NORMALIZATION": 4, "GATHER": 20,
+    "SQUARED_DIFFERENCE": 112, "BATCH_MATMUL": 76, "RELU6": 28,
+    "RESHAPE": 0, "SQUEEZE": 0, "TRANSPOSE": 0, "RESIZE_NEAREST_NEIGHBOR": 0,
+    "RESIZE_BILINEAR": 0, "SPLIT": 0, "MAXIMUM": 0, "MINIMUM": 0, "PACK": 0, "ARG_MAX": 0,
+    "NEG": 0, "EXP": 0, "EXPAND_DIMS": 0,
+}  # fmt: skip
+"""Recorded by tflite-micro, but for RELU6, which is assumed like RELU."""
+
+_OTHER_PARAMETERS = 40
+_OTHER_STATE = 128
+"""Assumed for a kind not in the tables: as much as the largest recorded, tables aside."""
 
 HOST_64 = Structs(
     pointer=8,
@@ -70,13 +94,7 @@ HOST_64 = Structs(
     eval_tensor=24,
     node=64,
     parameters=_PARAMETERS,
-    state={
-        "CONV_2D": 80,
-        "DEPTHWISE_CONV_2D": 80,
-        "MAX_POOL_2D": 32,
-        "MEAN": 44,
-        "FULLY_CONNECTED": 72,
-    },
+    state=_STATE_64,
     tensor=64,
     quantization=24,
     allocation_info=32,
@@ -90,19 +108,26 @@ DEVICE_32 = Structs(
     eval_tensor=12,
     node=32,
     parameters=_PARAMETERS,
-    state={
-        "CONV_2D": 56,
-        "DEPTHWISE_CONV_2D": 56,
-        "MAX_POOL_2D": 32,
-        "MEAN": 44,
-        "FULLY_CONNECTED": 48,
-    },
+    # Kernels whose state holds pointers or serves compression; the others' does not change.
+    state=_STATE_64
+    | {"CONV_2D": 56, "DEPTHWISE_CONV_2D": 56, "TRANSPOSE_CONV": 64, "FULLY_CONNECTED": 48},
     tensor=40,
     quantization=12,
     allocation_info=24,
     scratch_request=12,
 )
 """A microcontroller with 32-bit pointers, built without compression."""
+
+_KERNEL_STATE = {
+    "cmsis-nn": {
+        "CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "MAX_POOL_2D": 4, "AVERAGE_POOL_2D": 4,
+        "FULLY_CONNECTED": 28,
+    },
+    "esp-nn": {"CONV_2D": 8, "DEPTHWISE_CONV_2D": 4, "SOFTMAX": 4},
+}  # fmt: skip
+"""What a kernel library's `OpData` adds to the reference's on a 32-bit device
+(`kernels/cmsis_nn/*.cc`, `kernels/esp_nn/*.cc`): buffer indices; for dense layers also three
+pointers and three sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +150,7 @@ class Arena:
             hold the larger of both. Decides for small deep nets only.
         peak_at: the node at which the head is fullest; empty where planning takes more.
         scratch_bytes: the largest scratch of one operator, already within the head.
+        alive_bytes: tensors and scratch alive while each operator runs, in order.
     """
 
     head_bytes: int
@@ -132,6 +158,7 @@ class Arena:
     planning_bytes: int
     peak_at: str
     scratch_bytes: int
+    alive_bytes: tuple[int, ...]
 
     @property
     def total_bytes(self) -> int:
@@ -139,13 +166,16 @@ class Arena:
         return max(self.head_bytes, self.planning_bytes) + self.tail_bytes
 
 
-def plan_arena(graph: Graph, *, structs: Structs = DEVICE_32, kernels: str = "reference") -> Arena:
+def plan_arena(
+    graph: Graph, *, structs: Structs = DEVICE_32, kernels: str = "reference", cpu: str = ""
+) -> Arena:
     """Lay the graph out as TFLM does.
 
     Args:
-        graph: from `tuner.cost.lower`.
+        graph: from `tuner.cost.lower` or from a file.
         structs: the kind of machine.
         kernels: the kernel library, which asks for scratch buffers.
+        cpu: as targets name it; decides the kernels' buffers, see `scratch.core_of`.
     """
     buffers = [
         Buffer(size=_up(tensor.bytes), first=tensor.first, last=tensor.last)
@@ -154,19 +184,30 @@ def plan_arena(graph: Graph, *, structs: Structs = DEVICE_32, kernels: str = "re
     scratch = [
         (index, size)
         for index, operator in enumerate(graph.operators, start=1)
-        for size in scratch_buffers(operator, kernels)
+        for size in scratch_buffers(operator, kernels, cpu=cpu, precision=graph.precision)
     ]
     buffers += [Buffer(size=_up(size), first=index, last=index) for index, size in scratch]
     offsets = greedy_offsets(buffers)
-    head = max(offset + buffer.size for offset, buffer in zip(offsets, buffers, strict=True))
-    tail, end_bytes = _tail_bytes(graph, len(scratch), structs)
-    planning = _planning_bytes(graph, len(buffers), len(scratch), structs)
+    reach, alive = [0] * len(graph.operators), [0] * len(graph.operators)
+    for buffer, offset in zip(buffers, offsets, strict=True):
+        end = offset + buffer.size
+        for index in range(max(buffer.first, 1) - 1, buffer.last):
+            reach[index] = max(reach[index], end)
+            alive[index] += buffer.size
+    head = max(reach)
+    tail, end_bytes = _tail_bytes(graph, len(scratch), structs, kernels, cpu)
+    planning = _planning_bytes(graph, len(buffers), len(scratch), structs) - end_bytes
+    fullest = max(range(len(reach)), key=lambda index: (reach[index], alive[index]))
+    sums: Counter[int] = Counter()
+    for index, size in scratch:
+        sums[index] += size
     return Arena(
         head_bytes=head,
         tail_bytes=tail,
-        planning_bytes=max(0, planning - end_bytes),
-        peak_at=_peak_at(graph, buffers, offsets) if head >= planning - end_bytes else "",
-        scratch_bytes=max(_scratch_by_operator(scratch).values(), default=0),
+        planning_bytes=max(0, planning),
+        peak_at=graph.operators[fullest].name if head >= planning else "",
+        scratch_bytes=max(sums.values(), default=0),
+        alive_bytes=tuple(alive),
     )
 
 
@@ -178,40 +219,20 @@ def greedy_offsets(buffers: Sequence[Buffer]) -> list[int]:
     """
     order = sorted(range(len(buffers)), key=lambda index: (-buffers[index].size, -index))
     offsets = [0] * len(buffers)
-    placed: list[tuple[int, Buffer]] = []
-    for index in order:
-        wanted, offset = buffers[index], 0
-        for start, other in placed:
-            if other.first > wanted.last or wanted.first > other.last:
+    placed: list[tuple[int, int, int, int, int]] = []  # offset, order, end, first, last
+    for position, index in enumerate(order):
+        buffer = buffers[index]
+        size, first, last, offset = buffer.size, buffer.first, buffer.last, 0
+        for start, _, end, other_first, other_last in placed:
+            if other_first > last or first > other_last:
                 continue
-            if start - offset >= wanted.size:
+            if start - offset >= size:
                 break
-            offset = max(offset, start + other.size)
+            if end > offset:
+                offset = end
         offsets[index] = offset
-        bisect.insort_right(placed, (offset, wanted), key=lambda entry: entry[0])
+        bisect.insort(placed, (offset, position, offset + size, first, last))
     return offsets
-
-
-def _scratch_by_operator(scratch: Sequence[tuple[int, int]]) -> Counter[int]:
-    sums: Counter[int] = Counter()
-    for index, size in scratch:
-        sums[index] += size
-    return sums
-
-
-def _peak_at(graph: Graph, buffers: Sequence[Buffer], offsets: Sequence[int]) -> str:
-    """The operator whose buffers reach highest; of several the one with most bytes alive."""
-    fullest, name = (-1, -1), ""
-    for index, operator in enumerate(graph.operators, start=1):
-        alive = [
-            (offset + buffer.size, buffer.size)
-            for offset, buffer in zip(offsets, buffers, strict=True)
-            if buffer.first <= index <= buffer.last
-        ]
-        reach = (max(end for end, _ in alive), sum(size for _, size in alive))
-        if reach > fullest:
-            fullest, name = reach, operator.name
-    return name
 
 
 def _planning_bytes(graph: Graph, buffers: int, scratch_buffers: int, structs: Structs) -> int:
@@ -224,42 +245,53 @@ def _planning_bytes(graph: Graph, buffers: int, scratch_buffers: int, structs: S
     allocations = len(graph.tensors) + graph.constants + scratch_buffers
     tables = structs.allocation_info * allocations + structs.planned_buffer * buffers
     tensor = structs.tensor + structs.quantization + structs.pointer
-    widest = max(operator.channels for operator in graph.operators)
+    widest = max((operator.channels for operator in graph.operators), default=0)
     prepared = 7 * tensor + 4 * 4 + 3 * 4 * widest
     return requests + max(tables + ALIGNMENT_BYTES, prepared)
 
 
-def _tail_bytes(graph: Graph, scratch_buffers: int, structs: Structs) -> tuple[int, int]:
+def _tail_bytes(
+    graph: Graph, scratch_buffers: int, structs: Structs, kernels: str, cpu: str
+) -> tuple[int, int]:
     """Replay the allocations from the arena's end, in TFLM's order and alignment.
 
     Returns:
         Bytes of all, and of those that follow the planning.
     """
     used = structs.fixed
-    kinds = [operator.kind for operator in graph.operators]
+    quantized = graph.precision == "int8"
+    added = _KERNEL_STATE.get(kernels, {}) if structs.pointer == 4 else {}
 
     def allocate(size: int, alignment: int) -> None:
         nonlocal used
-        used = _up(used + size, alignment)
+        if size:
+            used = _up(used + size, alignment)
 
     allocate(structs.eval_tensor * (len(graph.tensors) + graph.constants), structs.pointer)
-    allocate(structs.node * len(kinds), structs.pointer)
-    for kind in kinds:
-        allocate(structs.parameters[kind], 4)
-    for kind in kinds:
-        allocate(structs.state[kind], ALIGNMENT_BYTES)
+    allocate(structs.node * len(graph.operators), structs.pointer)
     for operator in graph.operators:
-        if operator.kind in WEIGHTED:  # multipliers and shifts of each channel
+        # Of all options only a dense layer's hold a pointer.
+        alignment = structs.pointer if operator.kind == "FULLY_CONNECTED" else 4
+        allocate(structs.parameters.get(operator.kind, _OTHER_PARAMETERS), alignment)
+    for operator in graph.operators:
+        state = structs.state.get(operator.kind, _OTHER_STATE)
+        allocate(state + added.get(operator.kind, 0), ALIGNMENT_BYTES)
+    for operator in graph.operators:
+        if operator.kind in _PER_CHANNEL or (
+            operator.kind == "FULLY_CONNECTED" and quantized and operator.channels > 1
+        ):  # multipliers and shifts of each channel; convolutions have them in float32 too
             allocate(4 * operator.channels, ALIGNMENT_BYTES)
             allocate(4 * operator.channels, ALIGNMENT_BYTES)
+        allocate(kernel_sums_bytes(operator, kernels, cpu), ALIGNMENT_BYTES)
     allocate(structs.pointer * scratch_buffers, structs.pointer)
     planned = used
-    for tensors in (1, len(graph.outputs)):
+    for tensors in (len(graph.inputs), len(graph.outputs)):
         allocate(structs.pointer * tensors, ALIGNMENT_BYTES)
         for _ in range(tensors):
             allocate(structs.tensor, structs.pointer)
-            allocate(structs.quantization, structs.pointer)
-            allocate(8, 4)  # the zero point as an int array
+            if quantized:
+                allocate(structs.quantization, structs.pointer)
+                allocate(8, 4)  # the zero point as an int array
     return used, used - planned
 
 

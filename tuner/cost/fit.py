@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tuner.spec import Cost, Excess, Limits
 from tuner.spec.cost import LimitName
 
 KB = 1024
+
+LIMIT_NAMES: Mapping[str, str] = {
+    "ram_bytes": "RAM",
+    "flash_bytes": "flash",
+    "latency_ms": "latency",
+    "train_minutes": "full training",
+    "candidate_minutes": "training within this search",
+}
+"""Limits as people read them."""
 
 
 def check_limits(cost: Cost, limits: Limits) -> Cost:
@@ -36,15 +46,18 @@ def check_limits(cost: Cost, limits: Limits) -> Cost:
 
 
 def explain(excess: Excess) -> str:
-    """Say in a line what is exceeded, for example ``flash 1.2 MB > 1.0 MB``.
+    """Say in a line what is exceeded and by how much.
 
-    RAM that one node decides is the arena: ``arena 276.9 KB > 256.0 KB at 'stage1_conv'``.
+    For example ``flash 1.2 MB > 1.0 MB, 204.8 KB too much``. RAM that one node decides is the
+    arena: ``arena 276.9 KB > 256.0 KB, 20.9 KB too much, at 'stage1_conv'``.
     """
+    more = excess.needed - excess.allowed
     if excess.limit in ("ram_bytes", "flash_bytes"):
         needed, allowed = format_bytes(excess.needed), format_bytes(excess.allowed)
         if needed == allowed:  # they differ by less than what is shown
             needed, allowed = f"{excess.needed:,.0f} B", f"{excess.allowed:,.0f} B"
-        name = "flash" if excess.limit == "flash_bytes" else "arena" if excess.at else "RAM"
+        excessive = format_bytes(more)
+        name = "arena" if excess.at else LIMIT_NAMES[excess.limit]
     else:
         unit = "ms" if excess.limit == "latency_ms" else "min"
         digits = 1
@@ -53,16 +66,12 @@ def explain(excess: Excess) -> str:
             or float(f"{excess.allowed:.{digits}f}") == 0.0
         ):
             digits += 1
-        needed, allowed = (
-            f"{excess.needed:.{digits}f} {unit}",
-            f"{excess.allowed:.{digits}f} {unit}",
+        needed, allowed, excessive = (
+            f"{figure:.{digits}f} {unit}" for figure in (excess.needed, excess.allowed, more)
         )
-        name = {
-            "latency_ms": "latency",
-            "train_minutes": "full training",
-            "candidate_minutes": "training within this search",
-        }[excess.limit]
-    return f"{name} {needed} > {allowed}" + (f" at '{excess.at}'" if excess.at else "")
+        name = LIMIT_NAMES[excess.limit]
+    where = f", at '{excess.at}'" if excess.at else ""
+    return f"{name} {needed} > {allowed}, {excessive} too much{where}"
 
 
 def format_bytes(number: float) -> str:

@@ -1,233 +1,200 @@
-"""Latency of one int8 inference: a first figure with an honest band, before any board is asked.
+"""Latency of one inference on a CPU: an estimate with a band that says what it rests on.
 
 The model is a sum over operators, in clock cycles of the target's core:
 
-    cycles = MACs x cycles of one MAC (by kind) + elements x cycles of one element
+    cycles = MACs x cycles of one MAC, by kind of operator
+             + elements written x cycles of one element
              + operators x cycles of calling one
 
-Elements are the numbers an operator writes (a pool: reads). Requantizing them is why a narrow
-net costs more per MAC than a wide one: a 1x1 convolution from 8 channels takes 20 cycles a MAC on
-the RP2040, one from 128 channels 8 (raspberrypi/pico-tflmicro, benchmark_results.txt).
+A narrow layer writes more elements for its MACs, so it costs more a MAC. `LATENCY_TERMS` names the
+terms. Their rates, and how sure they are, come from public measurements (`latency_points.csv`),
+fitted by `tuner.cost.latency_fit` into `latency_rates.json`: one set for each core and kernel
+library, for the library moves latency up to 22 times on one core (mit-han-lab/tinyengine, README).
+The band is the fit's own uncertainty for the net's mix of terms; docs/costs/latency.md holds the
+errors on nets and devices left out.
 
-The kernel library moves the figure up to 22 times on one core (mit-han-lab/tinyengine, README),
-so rates are held by core *and* kernels. `tests/cost/test_latency_points.py` holds the public
-points, fits the rates again and checks that each point lies in its band when its model is left
-out of the fit.
+A target that was calibrated brings rates and band of its own (`tune calibrate`).
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from importlib import resources
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tuner.cost.lower import Graph, GraphOperator
 from tuner.errors import SpecError
-from tuner.spec import (
-    Architecture,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    GlobalAveragePool2D,
-    Input,
-    MaxPool2D,
-    Quantity,
-    Target,
-)
+from tuner.spec import Quantity, Target
+from tuner.spec.target import LATENCY_TERMS
 
-Kind = Literal["conv", "depthwise", "dense", "other"]
+(
+    STEM, CONV, POINTWISE, DEPTHWISE, DEPTHWISE_LARGE, DENSE, ELEMENTS, OTHERS, OPERATORS,
+) = range(len(LATENCY_TERMS))  # fmt: skip
 
-CYCLES_PER_OPERATOR = 2500.0
-"""What calling one operator costs: RESHAPE, which computes nothing, takes 22 us at 125 MHz on the
-RP2040 (raspberrypi/pico-tflmicro, benchmark_results.txt)."""
+TERMS_OF_MACS = ELEMENTS
+"""The first terms count MACs."""
+
+STEM_CHANNELS = 4
+"""A convolution of fewer input channels cannot fill a vector of four int8 values, the width of
+the narrowest SIMD kernels: it runs on a path of its own."""
 
 EXTERNAL_RAM_FACTOR = 2.0
 """Slow-down of tensors in external RAM. Assumed: no public point has a net in both."""
 
+OUTSIDE_SPREAD = 0.25
+"""Standard deviation, in log, for each factor of e that a net's MACs, or its MACs an element, lie
+outside twice the range of the points. Assumed."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What one operator does: its kind, MACs, and elements written (a pool: read)."""
+KNOWN_KINDS: frozenset[str] = frozenset(
+    {
+        "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MAX_POOL_2D", "AVERAGE_POOL_2D",
+        "MEAN", "ADD", "RESHAPE",
+    }
+)  # fmt: skip
+"""Kinds of operators that the nets of the points hold."""
 
-    kind: Kind
-    macs: int
-    elements: int
+_SCALAR = ("cortex-m0+", "cortex-m0", "cortex-m3", "cortex-m23", "rv32", "xtensa-lx6", "rh850")
+_DSP = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m35p", "rxv2", "andes-d25", "andes-d45",
+        "andes-ax45")  # fmt: skip
+_VECTOR = ("cortex-m52", "cortex-m55", "cortex-m85", "xtensa-lx7", "andes-nx27v")
+_APPLICATION = ("cortex-a5", "cortex-a7", "cortex-a8", "cortex-a9", "cortex-a35", "cortex-a53",
+                "cortex-a55", "cortex-a57", "cortex-a72", "cortex-a73", "cortex-a76", "x86-64",
+                "aarch64", "rv64", "c906", "c908")  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """Cycles by kind of work on one core with one kernel library.
-
-    Args:
-        conv: cycles of one MAC of a convolution over all channels.
-        depthwise: cycles of one MAC of a depthwise convolution.
-        dense: cycles of one MAC of a fully connected layer.
-        element: cycles of one element.
-        operator: cycles of calling one operator.
-        low: the latency is not expected below this share of the estimate.
-        high: nor above this one.
-        basis: what rates and band rest on.
-    """
-
-    conv: float
-    depthwise: float
-    dense: float
-    element: float
-    low: float
-    high: float
-    basis: str
-    operator: float = CYCLES_PER_OPERATOR
-
-    def cycles(self, work: Iterable[Work]) -> float:
-        """Clock cycles of all operators together."""
-        rows = list(work)
-        table = np.array([(row.macs, row.elements) for row in rows], dtype=np.float64)
-        per_mac = {"conv": self.conv, "depthwise": self.depthwise, "dense": self.dense}
-        rates = np.array([(per_mac.get(row.kind, 0.0), self.element) for row in rows])
-        return float((table * rates).sum()) + self.operator * len(rows)
-
-
-def _cortex(scale: float, low: float, high: float, basis: str) -> Rate:
-    """A Cortex-M core with DSP instructions: one shape, a scale (cycles of a conv MAC) each.
-
-    The shape is fitted over all points of M4 and M33 together, drawn to that of the RP2040's
-    layers where four nets do not tell (see the test).
-    """
-    return Rate(
-        conv=scale, depthwise=2.507 * scale, dense=0.9345 * scale, element=8.37 * scale,
-        low=low, high=high, basis=basis,
-    )  # fmt: skip
-
-
-def _reference(cycles: float, low: float, high: float, basis: str) -> Rate:
-    """Portable C kernels: nearly flat in cycles a MAC, with a requantization of 50 cycles."""
-    return Rate(
-        conv=cycles, depthwise=cycles, dense=cycles, element=50.0, low=low, high=high, basis=basis
+CORE_CLASSES: dict[str, str] = {
+    core: name
+    for name, cores in (
+        ("scalar", _SCALAR), ("dsp", _DSP), ("vector", _VECTOR), ("application", _APPLICATION),
     )
-
-
-_M4 = _cortex(4.475, 0.6, 1.7, "8 points, Cortex-M4, TFLM 2.3.1 and microTVM with CMSIS-NN, "
-              "MLPerf Tiny v0.5 and v1.0")  # fmt: skip
-_M0 = Rate(
-    conv=7.8, depthwise=32.6, dense=8.0, element=86.0, low=0.7, high=1.5,
-    basis="28 layers of one net, Cortex-M0+ (RP2040), TFLM with CMSIS-NN, "
-    "raspberrypi/pico-tflmicro; 4 points of Bosch HALE on STM32G0B1 as a hint",
-)  # fmt: skip
-_A72 = Rate(
-    conv=0.187, depthwise=0.874, dense=0.611, element=1.98, low=0.4, high=4.3,
-    basis="4 points, Cortex-A72, another engine than XNNPACK (LEIP 1.9.3, threads not stated), "
-    "MLPerf Tiny v0.5; shape agrees with 3 points of TFLite 2.11 on Cortex-A7",
-)  # fmt: skip
-
-RATES: dict[tuple[str, str], Rate] = {
-    ("cortex-m0+", "cmsis-nn"): _M0,
-    ("cortex-m4", "cmsis-nn"): _M4,
-    ("cortex-m33", "cmsis-nn"): _cortex(
-        3.005, 0.7, 1.55, "8 points, Cortex-M33, microTVM with CMSIS-NN and TFLM, "
-        "MLPerf Tiny v0.7 and v1.1"),
-    ("cortex-m7", "cmsis-nn"): _cortex(
-        2.534, 0.6, 1.7, "8 points, Cortex-M7 (STM32H743, 480 MHz assumed), TFLM with CMSIS-NN, "
-        "mit-han-lab/tinyengine README; kinds of layers extrapolated from Cortex-M4 and M33"),
-    ("xtensa-lx7", "esp-nn"): Rate(
-        conv=0.615, depthwise=1.57, dense=3.5, element=32.7, low=0.5, high=2.0,
-        basis="1 net (54 ms), ESP32-S3, TFLM with ESP-NN, espressif/esp-tflite-micro README; "
-        "kinds of layers from the kernel table of espressif/esp-nn README"),
-    ("xtensa-lx6", "esp-nn"): Rate(
-        conv=7.42, depthwise=31.2, dense=7.42, element=81.6, low=0.5, high=2.0,
-        basis="1 net (380 ms), ESP32, TFLM with ESP-NN, espressif/esp-tflite-micro README; "
-        "kinds of layers extrapolated from Cortex-M0+"),
-    ("cortex-m7", "reference"): _reference(
-        44.0, 0.5, 2.0, "1 net (587 ms), STM32H743 (480 MHz assumed), TFLM reference kernels, "
-        "mit-han-lab/tinyengine README"),
-    ("xtensa-lx7", "reference"): _reference(
-        76.0, 0.5, 2.0, "1 net (2300 ms), ESP32-S3, TFLM reference kernels, "
-        "espressif/esp-tflite-micro README"),
-    ("xtensa-lx6", "reference"): _reference(
-        135.0, 0.5, 2.0, "1 net (4084 ms), ESP32, TFLM reference kernels, "
-        "espressif/esp-tflite-micro README"),
-    ("cortex-a72", "xnnpack"): _A72,
-    ("x86-64", "xnnpack"): Rate(
-        conv=0.01814, depthwise=0.1008, dense=0.01973, element=0.2193, operator=300.0,
-        low=0.4, high=6.0,
-        basis="5 nets timed by this project, LiteRT 2.3 with XNNPACK, one thread, AMD EPYC with "
-        "AVX-512 VNNI; high end assumed for processors without it"),
-    ("cortex-a72", "builtin"): Rate(
-        conv=1.87, depthwise=8.74, dense=6.11, element=19.8, low=0.2, high=5.0,
-        basis="assumed: 10 times the Cortex-A72's rates with XNNPACK; no points"),
+    for core in cores
 }  # fmt: skip
+"""Cores by their widest arithmetic for int8: one value at a time, packed in a general register,
+vectors of a microcontroller, vectors of an application processor. Cores of a class are alike."""
 
-# Where a core has no points with its kernels: whose rates stand in, and how far the band widens.
-_NEAREST: dict[str, tuple[tuple[str, str], float]] = {
-    "cmsis-nn": (("cortex-m4", "cmsis-nn"), 2.0),
-    "esp-nn": (("xtensa-lx6", "esp-nn"), 2.0),
-    "reference": (("xtensa-lx7", "reference"), 1.5),
-    "xnnpack": (("cortex-a72", "xnnpack"), 2.0),
-    "builtin": (("cortex-a72", "builtin"), 2.0),
-}
+FAMILIES = frozenset({"x86-64"})
+"""Names of many cores, not of one: another processor of the family adds the spread of cores."""
+
+KERNELS = {"cmsis-nn": "CMSIS-NN", "esp-nn": "ESP-NN", "reference": "reference kernels",
+           "xnnpack": "XNNPACK"}  # fmt: skip
+"""Kernel libraries whose latency is estimated here, as their makers write them."""
 
 
-def estimate_latency(architecture: Architecture, target: Target) -> Quantity:
-    """Estimate one inference of the int8 model, on the target's CPU and without limits.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Cycles by term on one core with one kernel library, and how sure they are.
 
     Args:
-        architecture: the net.
-        target: its `cpu`, `kernels` and `clock_mhz` are read, and which RAM is external.
+        cycles: of one unit of each term, in the order of `LATENCY_TERMS`.
+        covariance: of their logarithms, terms x terms.
+        variance: of the logarithm of a latency that the terms do not explain.
+        quantile: standard deviations from the estimate to either end of the 90 % band.
+        macs: least and most MACs of the nets behind the rates.
+        depth: least and most MACs an element of these nets.
+        basis: what the rates rest on.
+        float32: mean and variance of the logarithm of float32's latency over int8's.
+    """
+
+    cycles: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    variance: float
+    quantile: float
+    macs: tuple[float, float]
+    depth: tuple[float, float]
+    basis: str
+    float32: tuple[float, float]
+
+
+def estimate_latency(graph: Graph, target: Target) -> Quantity:
+    """Estimate one inference of the model on the target's CPU, without limits.
+
+    Args:
+        graph: the net; float32 is scaled from int8.
+        target: its `cpu`, `kernels`, `clock_mhz` and `calibration` are read, and which RAM is
+            external.
 
     Returns:
-        Milliseconds, with a band that spans what the points behind the rates show, wider where
-        the core or its kernels have no points of their own.
+        Milliseconds with a 90 % band. The basis says when the figure is extrapolated: a core
+        without points, kinds of operators without points, a net far smaller or larger, narrower
+        or wider than the points, float32, tensors in external RAM.
 
     Raises:
         SpecError: the kernels have no rates here (an accelerator's runtime estimates itself).
     """
-    rate, widening, note = _rate_of(target)
-    milliseconds = rate.cycles(work_of(architecture)) / (target.clock_mhz * 1e3)
-    basis = rate.basis + note
-    low = milliseconds * rate.low / widening
-    if _largest_working_set_bytes(architecture) > target.internal_arena_bytes:
+    rates = rates_of(target)
+    counts = totals(graph)
+    parts = counts * (rates.cycles if target.calibration is None else _calibrated(target))
+    cycles = float(parts.sum())
+    milliseconds = cycles / (target.clock_mhz * 1e3)
+    notes: list[str] = []
+    unknown = {operator.kind for operator in graph.operators} - KNOWN_KINDS
+    if unknown:
+        notes.append(f"no points for {', '.join(sorted(unknown))}")
+    if target.calibration is None:
+        shares = parts / cycles
+        variance = rates.variance + float(shares @ rates.covariance @ shares)
+        outside = _outside(counts, rates)
+        if outside:
+            variance += (OUTSIDE_SPREAD * outside) ** 2
+            notes.append("outside the points' sizes: extrapolated")
+        high = math.exp(rates.quantile * math.sqrt(variance))
+        low, basis = 1 / high, rates.basis
+    else:
+        low, high = target.calibration.low, target.calibration.high
+        basis = target.calibration.basis
+    if graph.precision == "float32":
+        log_factor, log_variance = rates.float32
+        milliseconds *= math.exp(log_factor)
+        own = rates.quantile**2 * log_variance
+        low = math.exp(-math.hypot(math.log(low), math.sqrt(own)))
+        high = math.exp(math.hypot(math.log(high), math.sqrt(own)))
+        notes.append(f"float32 from int8, {math.exp(log_factor):.1f} times")
+    if is_outside_chip(graph, target):
         # Some tensors may still lie inside the chip, so the low end stays.
         milliseconds *= EXTERNAL_RAM_FACTOR
-        widening *= EXTERNAL_RAM_FACTOR
-        basis += "; tensors in external RAM, assumed 2 times slower"
+        low /= EXTERNAL_RAM_FACTOR
+        high *= EXTERNAL_RAM_FACTOR
+        notes.append("tensors in external RAM, assumed 2 times slower")
     return Quantity(
         value=milliseconds,
-        low=low,
-        high=milliseconds * rate.high * widening,
+        low=milliseconds * low,
+        high=milliseconds * high,
         kind="estimated",
-        basis=basis,
+        basis="; ".join([basis, *notes]),
     )
 
 
-def work_of(architecture: Architecture) -> list[Work]:
-    """Kind, MACs and elements of each operator of the int8 graph, in order.
+def operator_latency_ms(graph: Graph, target: Target) -> list[float]:
+    """Milliseconds of each operator, in order; together the value of `estimate_latency`.
 
-    Batch normalization and activation are part of their convolution; `Dropout` and `Input` do
-    nothing on the device. An operator without a rule counts its outputs and no MACs.
+    Raises:
+        SpecError: the kernels have no rates here.
     """
-    shapes = architecture.shapes()
-    work: list[Work] = []
-    for node in architecture.nodes:
-        operator = node.op
-        if isinstance(operator, Input | Dropout):
-            continue
-        read = math.prod(shapes[node.inputs[0]])
-        written = math.prod(shapes[node.name])
-        if isinstance(operator, Conv2D):
-            macs = operator.kernel**2 * shapes[node.inputs[0]][-1] * written
-            work.append(Work(kind="conv", macs=macs, elements=written))
-        elif isinstance(operator, DepthwiseConv2D):
-            macs = operator.kernel**2 * written
-            work.append(Work(kind="depthwise", macs=macs, elements=written))
-        elif isinstance(operator, Dense):
-            work.append(Work(kind="dense", macs=read * written, elements=written))
-        elif isinstance(operator, MaxPool2D | GlobalAveragePool2D):
-            work.append(Work(kind="other", macs=0, elements=read))
-        else:
-            work.append(Work(kind="other", macs=0, elements=written))
-    return work
+    rates = rates_of(target).cycles if target.calibration is None else _calibrated(target)
+    cycles = np.array([work(operator) for operator in graph.operators]) @ rates
+    total = estimate_latency(graph, target).value
+    return [float(share) for share in cycles * (total / cycles.sum())]
+
+
+def work(operator: GraphOperator) -> list[float]:
+    """What one operator does of each of `LATENCY_TERMS`.
+
+    MACs of a kind without a term of its own count as those of a convolution.
+    """
+    counts = [0.0] * len(LATENCY_TERMS)
+    counts[OPERATORS] = 1.0
+    term, elements = _work(operator)
+    if operator.macs:
+        counts[term] = operator.macs
+        counts[ELEMENTS] = elements
+    else:
+        counts[OTHERS] = elements
+    return counts
 
 
 def core_of(cpu: str) -> str:
@@ -238,28 +205,140 @@ def core_of(cpu: str) -> str:
             return word.rstrip("f")
         if word in ("lx6", "lx7"):
             return f"xtensa-{word}"
+        if word.startswith(("rv32", "rv64")):
+            return word[:4]
+    if "risc-v" in words:
+        return "rv32"
     return words[0] if words else ""
 
 
-def _rate_of(target: Target) -> tuple[Rate, float, str]:
-    """The rate for a target, the factor by which its band widens, and why."""
-    if target.kernels not in _NEAREST:
+def is_outside_chip(graph: Graph, target: Target) -> bool:
+    """Whether an operator's tensors need more than the arena inside the chip."""
+    sizes = {tensor.name: tensor.bytes for tensor in graph.tensors}
+    limit = target.internal_arena_bytes
+    return any(
+        sum([sizes[name] for name in operator.inputs]) + sum([sizes[n] for n in operator.outputs])
+        > limit
+        for operator in graph.operators
+    )
+
+
+def slow_down(graph: Graph, target: Target) -> float:
+    """The factor between a net's latency and its terms': external RAM, float32."""
+    factor = EXTERNAL_RAM_FACTOR if is_outside_chip(graph, target) else 1.0
+    return factor * (math.exp(rates_of(target).float32[0]) if graph.precision == "float32" else 1)
+
+
+def rates_of(target: Target) -> Rates:
+    """The rates of a target's core and kernels, without its calibration.
+
+    Raises:
+        SpecError: the kernels have no rates.
+    """
+    if target.kernels not in KERNELS:
         raise SpecError(
             f"target '{target.name}': no latency rates for kernels '{target.kernels}'; expected "
-            f"one of {', '.join(_NEAREST)}, or a runtime that estimates its own latency."
+            f"one of {', '.join(KERNELS)}, or a runtime that estimates its own latency."
         )
-    core = core_of(target.cpu)
-    rate = RATES.get((core, target.kernels))
-    if rate is not None:
-        return rate, 1.0, ""
-    stand_in, widening = _NEAREST[target.kernels]
-    return RATES[stand_in], widening, f"; no points for {target.cpu}: extrapolated"
+    return _rates(target.cpu, target.kernels)
 
 
-def _largest_working_set_bytes(architecture: Architecture) -> int:
-    """Input and output of the largest operator, bytes: the arena is never below this."""
-    shapes = architecture.shapes()
-    return max(
-        math.prod(shapes[node.name]) + sum(math.prod(shapes[name]) for name in node.inputs)
-        for node in architecture.nodes
+def totals(graph: Graph) -> NDArray[np.float64]:
+    """What a net does of each of `LATENCY_TERMS`."""
+    counts = [0] * len(LATENCY_TERMS)
+    counts[OPERATORS] = len(graph.operators)
+    for operator in graph.operators:
+        term, elements = _work(operator)
+        if operator.macs:
+            counts[term] += operator.macs
+            counts[ELEMENTS] += elements
+        else:
+            counts[OTHERS] += elements
+    return np.array(counts, dtype=np.float64)
+
+
+@functools.cache
+def fitted() -> dict[str, Any]:
+    """The content of `latency_rates.json`."""
+    text = resources.files("tuner.cost").joinpath("latency_rates.json").read_text("utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def _work(operator: GraphOperator) -> tuple[int, int]:
+    """The term of an operator's MACs, and its elements."""
+    kind = operator.kind
+    written = math.prod(operator.output_shape)
+    if kind == "CONV_2D":
+        if operator.input_shape[-1] < STEM_CHANNELS:
+            return STEM, written
+        return (POINTWISE if operator.kernel == (1, 1) else CONV), written
+    if kind == "DEPTHWISE_CONV_2D":
+        return (DEPTHWISE if operator.kernel == (3, 3) else DEPTHWISE_LARGE), written
+    if kind == "FULLY_CONNECTED":
+        return DENSE, written
+    if kind == "RESHAPE":  # moves nothing
+        return CONV, 0
+    return CONV, max(written, math.prod(operator.input_shape))
+
+
+def _outside(counts: NDArray[np.float64], rates: Rates) -> float:
+    """How far a net lies outside twice the range of the points, as a sum of logarithms."""
+    macs = max(float(counts[:TERMS_OF_MACS].sum()), 1.0)
+    beyond = 0.0
+    for value, (least, most) in (
+        (macs, rates.macs),
+        (macs / max(counts[ELEMENTS] + counts[OTHERS], 1.0), rates.depth),
+    ):
+        beyond += max(0.0, math.log(value / (2 * most)), math.log(least / (2 * value)))
+    return beyond
+
+
+def _calibrated(target: Target) -> NDArray[np.float64]:
+    cycles = target.calibration.cycles if target.calibration else {}
+    return np.array([cycles[term] for term in LATENCY_TERMS])
+
+
+@functools.cache
+def _rates(cpu: str, kernels: str) -> Rates:
+    content = fitted()
+    core = core_of(cpu)
+    core_class = CORE_CLASSES.get(core, "other")
+    entries = {(entry["core"], entry["kernels"]): entry for entry in content["rates"]}
+    cores = (core, f"any {core_class} core", "any other core")
+    entry = next(entries[name, kernels] for name in cores if (name, kernels) in entries)
+    ratios = content["float32"]
+    ratio = ratios.get(core_class, ratios["other"])
+    return Rates(
+        cycles=np.array(entry["cycles"]),
+        covariance=_symmetric(entry["covariance"]),
+        variance=content["variance"]
+        + (content["spreads"]["core"] ** 2 if core in FAMILIES else 0.0),
+        quantile=content["quantile"],
+        macs=tuple(entry["macs"]),
+        depth=tuple(entry["depth"]),
+        basis=_basis(entry, cpu, kernels),
+        float32=(ratio["log_factor"], ratio["variance"]),
+    )
+
+
+def _symmetric(lower: list[list[float]]) -> NDArray[np.float64]:
+    """A symmetric matrix from the rows of its lower triangle."""
+    matrix = np.zeros((len(lower), len(lower)))
+    for index, row in enumerate(lower):
+        matrix[index, : index + 1] = matrix[: index + 1, index] = row
+    return matrix
+
+
+def _basis(entry: dict[str, Any], cpu: str, kernels: str) -> str:
+    counted = [
+        f"{entry[name]} {name if entry[name] > 1 else name[:-1]}"
+        for name in ("points", "layers")
+        if entry[name]
+    ]
+    if entry["measured"]:
+        return ", ".join([" and ".join(counted), cpu, KERNELS[kernels], *entry["notes"]])
+    return (
+        f"no points for {cpu} with {KERNELS[kernels]}: extrapolated from "
+        f"{' and '.join(counted)} of other cores"
     )

@@ -1,108 +1,231 @@
-"""Scratch buffers that TFLM's kernel libraries ask for, beside the tensors, in the arena.
+"""Scratch buffers that TFLM's kernels ask for in the arena, beside the tensors.
 
-Sources: TFLM `kernels/reduce_common.cc` (MEAN; its sizes are confirmed by the referee); CMSIS-NN
-`arm_convolve_s8_get_buffer_size` for cores with the DSP extension (Cortex-M4, M7, M33; a core
-without it needs no more), and its depthwise rule from memory, unchecked; ESP-NN
-`esp_nn_get_*_scratch_size_esp32s3` (the kernels of the plain ESP32 ask for none). Of these two
-libraries nothing was measured on a board.
+Every rule is one function of the library, read at source; the tests hold worked examples of it:
+
+* the kernels every build shares: `kernels/reduce_common.cc`, `transpose_conv.cc`
+  (tensorflow/tflite-micro); the x86 referee confirms their sizes;
+* CMSIS-NN (ARM-software/CMSIS-NN, `Source/*/*_get_buffer_sizes_s8.c`, version 2.3.0), asked by
+  TFLM's `kernels/cmsis_nn/*.cc`. The sizes depend on the core: with the DSP extension
+  (Cortex-M4, M7, M33), with MVE (M52, M55, M85), or with neither (M0+, M3, M23);
+* ESP-NN for the ESP32-S3 (espressif/esp-nn, `src/convolution/*_esp32s3.c`, as of 2026), asked by
+  esp-tflite-micro's `kernels/esp_nn/*.cc`. The plain C kernels of the other ESP32s ask for none.
+
+Float32 kernels ask for none but a reduction's. Nothing was measured on a board.
 """
 
 from __future__ import annotations
 
-from tuner.cost.lower import GraphOperator
+import functools
+import math
+from typing import Literal
+
+from tuner.cost.lower import Graph, GraphOperator
 
 TFLM_KERNELS: frozenset[str] = frozenset({"reference", "cmsis-nn", "esp-nn"})
 """Kernel libraries whose scratch is known here."""
 
-_ESP_WHOLE_INPUT_MAX_BYTES = 40 * 1024
+Core = Literal["plain", "dsp", "mve", "esp32s3"]
+"""What of a CPU decides the sizes of its kernels' buffers."""
+
+_MVE_DEPTHWISE_CHANNELS = 124
+"""Channels that a depthwise convolution with MVE takes at once (`CH_IN_BLOCK_MVE`)."""
+
+_ESP_INPUT_MAX_BYTES = 40 * 1024
 """ESP-NN pads a whole depthwise input up to this size and works in strips above it."""
 
+_ESP_INT16_MAX_BYTES = 48 * 1024
+"""Up to this size ESP-NN converts a whole depthwise input to int16."""
 
-def scratch_buffers(operator: GraphOperator, kernels: str) -> tuple[int, ...]:
+_ESP_PANEL_BYTES = 24 * 1024
+"""Weights of a pointwise convolution above which ESP-NN works in panels of outputs."""
+
+_ESP_MARGIN_BYTES = 64
+"""Alignment and reads past the end, in every convolution."""
+
+
+@functools.lru_cache(maxsize=256)
+def core_of(kernels: str, cpu: str) -> Core:
+    """The part of `cpu` that decides buffer sizes; one with DSP where the CPU is not known.
+
+    Args:
+        kernels: the kernel library.
+        cpu: as targets name it, such as `Cortex-M55`.
+    """
+    if kernels == "esp-nn":
+        return "esp32s3" if not cpu or "LX7" in cpu else "plain"
+    name = cpu.removeprefix("Cortex-").rstrip("+F")
+    if name in ("M52", "M55", "M85"):
+        return "mve"
+    return "plain" if name in ("M0", "M1", "M3", "M23") else "dsp"
+
+
+def scratch_buffers(
+    operator: GraphOperator, kernels: str, *, cpu: str = "", precision: str = "int8"
+) -> tuple[int, ...]:
     """Bytes of each scratch buffer that `operator` asks for; empty for none.
 
     Args:
-        operator: of the int8 graph.
+        operator: of the graph.
         kernels: one of `TFLM_KERNELS`; an unknown library counts as `reference`.
+        cpu: as targets name it; see `core_of`.
+        precision: of the graph.
     """
-    if operator.kind == "MEAN":
-        # An index and the axes, int32 each, and an int32 sum for each output.
-        return (4 * 4, 4 * 2, 4 * operator.output_elements)
-    size = {"cmsis-nn": _cmsis_nn, "esp-nn": _esp_nn}.get(kernels, _none)(operator)
+    kind, quantized = operator.kind, precision == "int8"
+    if kind in ("MEAN", "SUM", "REDUCE_MAX"):  # an index and the axes, int32 each
+        sums = (4 * operator.output_elements,) if quantized and kind != "REDUCE_MAX" else ()
+        return (4 * 4, 4 * 2, *sums)
+    if not quantized:
+        return ()
+    if kind == "TRANSPOSE_CONV":
+        return (4 * operator.output_elements,)
+    size = 0
+    core = core_of(kernels, cpu)
+    if kernels == "cmsis-nn":
+        size = _cmsis_nn(operator, core)
+    elif kernels == "esp-nn" and core == "esp32s3" and operator.dilation == (1, 1):
+        if kind == "CONV_2D":
+            size = _esp_nn_conv(operator)
+        elif kind == "DEPTHWISE_CONV_2D":
+            size = _esp_nn_depthwise(operator)
     return (size,) if size else ()
 
 
-def _none(operator: GraphOperator) -> int:
-    return 0
+def kernel_sums_bytes(operator: GraphOperator, kernels: str, cpu: str) -> int:
+    """Persistent sums of a dense layer's weights: int32 each, with MVE (`fully_connected.cc`)."""
+    mve = kernels == "cmsis-nn" and core_of(kernels, cpu) == "mve"
+    return 4 * operator.channels if mve and operator.kind == "FULLY_CONNECTED" else 0
+
+
+def preprocessing_bytes(graph: Graph) -> int:
+    """Buffer that resizes a camera's image as its rows arrive: a row of int32 sums of each channel.
+
+    The finished row goes into the net's input tensor, which the arena holds already. An input
+    that is no image (a row of features) needs none.
+    """
+    image = next((item for item in graph.operators if item.inputs[:1] == graph.inputs[:1]), None)
+    if image is None or len(image.input_shape) != 3 or image.input_shape[0] == 1:
+        return 0
+    return 4 * image.input_shape[1] * image.input_shape[2]
 
 
 def _padding(operator: GraphOperator) -> tuple[int, int, int, int]:
-    """Leading rows and columns of `same` padding, then all rows and columns."""
-    totals = [
-        max((operator.output_shape[axis] - 1) * operator.stride + operator.kernel
-            - operator.input_shape[axis], 0)
+    """Leading rows and columns of padding, then trailing rows and columns."""
+    if operator.padding == "valid":
+        return 0, 0, 0, 0
+    rows, columns = (
+        max(
+            (operator.output_shape[axis] - 1) * operator.stride[axis]
+            + (operator.kernel[axis] - 1) * operator.dilation[axis]
+            + 1
+            - operator.input_shape[axis],
+            0,
+        )
         for axis in (0, 1)
-    ]  # fmt: skip
-    return totals[0] // 2, totals[1] // 2, totals[0], totals[1]
+    )
+    return rows // 2, columns // 2, rows - rows // 2, columns - columns // 2
 
 
-def _cmsis_nn(operator: GraphOperator) -> int:
+def _cmsis_nn(operator: GraphOperator, core: Core) -> int:
     if operator.kind == "CONV_2D":
-        if operator.kernel == 1:
+        return _cmsis_nn_conv(operator, core)
+    if operator.kind == "DEPTHWISE_CONV_2D":  # arm_depthwise_conv_wrapper_s8_get_buffer_size
+        if operator.dilation != (1, 1) or operator.input_shape[2] != operator.output_shape[2]:
             return 0
-        columns = operator.kernel**2 * operator.input_shape[2]
-        return 2 * 2 * _up(columns, 4)  # two im2col columns of int16
-    if operator.kind == "DEPTHWISE_CONV_2D":
-        if operator.kernel == 3 and max(_padding(operator)[:2]) <= 1:
+        if core == "mve":
+            return 4 * _MVE_DEPTHWISE_CHANNELS * math.prod(operator.kernel)
+        top, left, _, _ = _padding(operator)
+        if core == "plain" or (operator.kernel == (3, 3) and top <= 1 and left <= 1):
             return 0
-        return 2 * operator.kernel**2 * operator.input_shape[2]
+        return 2 * math.prod(operator.kernel) * operator.input_shape[2]
+    if operator.kind == "AVERAGE_POOL_2D" and core == "dsp":  # arm_avgpool_s8_get_buffer_size
+        return 4 * operator.input_shape[2]
     return 0
 
 
-def _esp_nn(operator: GraphOperator) -> int:
-    if operator.kind == "CONV_2D":
-        return _esp_nn_conv(operator)
-    if operator.kind == "DEPTHWISE_CONV_2D":
-        return _esp_nn_depthwise(operator)
-    return 0
+def _cmsis_nn_conv(operator: GraphOperator, core: Core) -> int:
+    """`arm_convolve_wrapper_s8_get_buffer_size`."""
+    height, width, channels = operator.input_shape
+    rows, columns = operator.kernel
+    top, left, _, _ = _padding(operator)
+    if (rows, columns) == (1, 1) and top == left == 0:
+        return 0  # with armclang a core with DSP takes 4 bytes a channel; GCC takes none
+    window = rows * columns * channels
+    if core != "mve":
+        return 2 * 2 * _up(window, 4)  # two columns of int16
+    step = operator.stride[1]
+    row = height == rows == 1 and operator.dilation[1] == 1 and step * channels % 4 == 0
+    if row:  # arm_convolve_1_x_n_s8_get_buffer_size_mve
+        odd = ((operator.output_shape[1] - 1) * step + columns - width) % 2
+        right = max(1, (left + odd + step - 1) // step) if left + odd else 0
+        before = max(1, (left + step - 1) // step) if left else 0
+        if right + before <= operator.output_shape[1]:
+            left_bytes = left * channels
+            right_bytes = right * channels if odd else left_bytes
+            return max(columns * channels + left_bytes, (columns - 1) * channels + right_bytes)
+    return 4 * _up(window, 16)
 
 
 def _esp_nn_conv(operator: GraphOperator) -> int:
+    """`esp_nn_get_conv_scratch_size_esp32s3`."""
     height, width, channels = operator.input_shape
-    filters, kernel, alignment = operator.channels, operator.kernel, 32
-    if kernel == 1 and operator.stride == 1:
-        padded = _up(channels, 8)
-        transposed = 16 * padded if height * width >= 8 else 0
-        copied = height * width * padded if channels % 8 else 0
-        return copied + padded * filters + transposed + alignment
-    row, window = kernel * channels, kernel**2 * channels
-    if row < 16 <= window:
-        aligned = _up(window, 16)
-        return filters * 4 + 16 + filters * aligned + 16 + aligned + alignment
-    top, left, _, _ = _padding(operator)
-    padded_input = (height + 2 * top) * (width + 2 * left) * channels if top or left else 0
-    below = max(0, operator.output_shape[0] * operator.stride + kernel - 1 - height)
-    right = max(0, operator.output_shape[1] * operator.stride + kernel - 1 - width)
-    boundary = (height + below) * (width + right) * channels if below or right else 0
-    weights = kernel**2 * _up(channels, 16) * filters + _up(row, 16) * kernel * filters
-    return padded_input + weights + boundary + alignment + filters * 4
+    rows, columns = operator.kernel
+    filters = operator.channels
+    window = rows * columns * channels
+    top, left, below, right = _padding(operator)
+    if (rows, columns) == (3, 3) and channels % 16 == 0 and filters >= 16:
+        return window * (filters + 1) + 4 * filters + 32
+    if (rows, columns) == (1, 1) and top == left == 0 and operator.stride == (1, 1):
+        transposed = 16 * _up(channels, 8) if height * width >= 8 else 0
+        tail = 24 * channels + 8 * filters
+        panel = 24 * channels + 16 * 1024 if channels * filters > _ESP_PANEL_BYTES else 0
+        return max(transposed, tail, panel) + _ESP_MARGIN_BYTES
+    if columns * channels < 16 <= window:
+        return filters * 4 + 16 + (filters + 1) * _up(window, 16) + 16 + _ESP_MARGIN_BYTES
+    padded = 0
+    if top or left or below or right:
+        padded = (height + top + below) * (width + left + right) * channels
+    return padded + _up(columns * channels, 16) * rows * filters + _ESP_MARGIN_BYTES + 4 * filters
 
 
 def _esp_nn_depthwise(operator: GraphOperator) -> int:
+    """`esp_nn_get_depthwise_conv_scratch_size_esp32s3`, one filter a channel."""
     height, width, channels = operator.input_shape
-    top, left, rows, columns = _padding(operator)
-    if channels % 16 == 0 and operator.kernel == 3:
-        rows, columns = max(rows, 2 * top), max(columns, 2 * left)
-        whole = (height + rows) * (width + columns) * channels
-        if whole > _ESP_WHOLE_INPUT_MAX_BYTES:
-            whole = 3 * (width + columns) * channels
-        return operator.weight_bytes + whole + 16
-    # The other paths work in int16 and round the channels up; all of them stay below this.
+    out_height, out_width, filters = operator.output_shape
+    rows, columns = operator.kernel
+    weights = rows * columns * channels
+    top, left, below, right = _padding(operator)
+    if filters != channels:
+        if filters // channels % 4:
+            return 32
+        return 2 * (rows * columns * filters + height * width * channels) + 32
+    if width == columns == out_width == operator.stride[1] == 1 and channels % 16 == 0:
+        return channels * 4 + 2 * rows * channels + 64
+    if channels % 8 and channels > 3:
+        padded = _up(channels, 8)
+        start = _up(2 * rows * columns * padded, 16)
+        start = _up(start + 2 * height * width * padded, 16)
+        return _up(start + out_height * out_width * padded, 16) + 3 * 4 * padded + 16
+    if channels % 8:
+        return 32
+    if (rows, columns) != (3, 3):
+        whole = 2 * (weights + height * width * channels)
+        if whole > _ESP_INT16_MAX_BYTES:
+            whole = 2 * weights + 2 * width * rows * channels
+        return whole + 32
+    if channels % 16 == 0:
+        if not (top or left or below or right):
+            return weights + 16
+        row, padded_rows = (width + left + right) * channels, height + top + below
+        if padded_rows * row <= _ESP_INPUT_MAX_BYTES:
+            return weights + padded_rows * row + 16
+        strip = max((_ESP_INPUT_MAX_BYTES - weights - 32) // row, rows)
+        return weights + min(strip, padded_rows) * row + 32
+    if channels < 12:
+        return 2 * (weights + height * width * channels) + 32
     padded = _up(channels, 16)
-    weights = operator.kernel**2 * padded
-    read = (height + rows) * (width + columns) * padded
-    written = operator.output_shape[0] * operator.output_shape[1] * padded
-    return 2 * (weights + read) + (written if channels % 8 else 0) + 12 * padded + 64
+    wide = width + 2 * left + max(0, out_width * operator.stride[1] + 2 - width)
+    high = height + 2 * top + max(0, out_height * operator.stride[0] + 2 - height)
+    return padded * (9 + wide * high + out_height * out_width + 3 * 4) + 64
 
 
 def _up(number: int, multiple: int) -> int:

@@ -39,7 +39,7 @@ def training_load(architecture: Architecture, batch_size: int) -> TrainingLoad:
     operators = lower(architecture).operators
     image = architecture.input
     depthwise = sum(item.macs for item in operators if item.kind == "DEPTHWISE_CONV_2D")
-    parameters = sum(item.weight_bytes + 3 * item.channels for item in operators)
+    parameters = sum(item.weights + 3 * item.channels for item in operators)
     return TrainingLoad(
         compute=SECONDS_PER_MAC * (sum(item.macs for item in operators) - depthwise),
         memory=SECONDS_PER_DEPTHWISE_MAC * depthwise

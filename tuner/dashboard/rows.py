@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuner.rank.board import board
+from tuner.engine.board import Board
 from tuner.rank.order import Ranked
-from tuner.spec import Build, Cost, RankBy, Result, to_plain
-from tuner.store.runs import RunFolder
+from tuner.spec import Build, Cost, Result, to_plain
 
 SPLITS_SHOWN = ("validation", "test")
 
 
-def report_rows(folder: RunFolder, rank_by: RankBy | None = None) -> list[dict[str, Any]]:
+def report_rows(board: Board) -> list[dict[str, Any]]:
     """The board in rank order, one plain dict a candidate.
 
     Accuracies are shares, 0 to 1; `target` is the int8 accuracy with the kernels that the build
     names. Paths are relative to the run's folder.
     """
-    return [_row(ranked) for ranked in board(folder, rank_by)]
+    return [_row(ranked) for ranked in board.rows]
 
 
 def _row(ranked: Ranked) -> dict[str, Any]:
@@ -42,6 +41,7 @@ def _row(ranked: Ranked) -> dict[str, Any]:
             for split in SPLITS_SHOWN
         },
         "costs": {target: cost_row(cost) for target, cost in result.costs.items()},
+        "measured": {target: to_plain(found) for target, found in result.measured.items()},
         "builds": {
             precision: {**to_plain(build), "artifact": _artifact(result, build)}
             for precision, build in result.builds.items()
@@ -101,11 +101,11 @@ def cost_row(cost: Cost) -> dict[str, Any]:
     return row
 
 
-def csv_rows(folder: RunFolder, rank_by: RankBy | None = None) -> list[dict[str, Any]]:
-    """The board flattened for spreadsheets; one line a candidate, costs of the first target."""
-    target = folder.spec().targets[0].name
+def csv_rows(board: Board) -> list[dict[str, Any]]:
+    """The board flattened for spreadsheets; one line a candidate, costs of the board's target."""
+    target = board.target.name
     lines = []
-    for row in report_rows(folder, rank_by):
+    for row in report_rows(board):
         pixels = row["candidate"]["preprocessing"]
         line = {
             "rank": row["rank"],
@@ -122,6 +122,7 @@ def csv_rows(folder: RunFolder, rank_by: RankBy | None = None) -> list[dict[str,
                 value = row["accuracy"][split].get(precision)
                 line[f"accuracy_{split}_{precision}"] = value
         cost = row["costs"].get(target, {})
+        line["target"] = target
         for name in ("ram_bytes", "flash_bytes", "macs", "latency_ms", "latency_low_ms",
                      "latency_high_ms", "fits", "train_minutes"):  # fmt: skip
             line[name] = cost.get(name)

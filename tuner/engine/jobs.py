@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
-from tuner.errors import DataError
+from tuner.errors import DataError, TuneError
 from tuner.spec import (
     Build,
     Candidate,
     Precision,
     RunSpec,
     Split,
+    Target,
     from_plain,
     seed_of,
     to_plain,
@@ -149,6 +150,50 @@ def _train(
         "train_seconds": round(trained.seconds, 3),
         "curve": [round(accuracy, 5) for accuracy in trained.curve],
     }
+
+
+def can_measure(target: Target) -> bool:
+    """Whether the target's runtime offers `measure`; see `tuner.runtimes.Measures`."""
+    return hasattr(catalog.load_module("runtimes", target.runtime), "measure")
+
+
+def measure_builds(
+    run: Mapping[str, Any], folder: Path, builds: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+    """Let the runtimes' own tools measure the builds of a candidate.
+
+    Args:
+        run: plain RunSpec.
+        folder: the candidate's folder.
+        builds: plain Builds.
+        names: the targets to measure it for.
+
+    Returns:
+        `measured`, plain Quantities by target and name; and `missing`, what kept a tool from it.
+    """
+    spec = from_plain(RunSpec, run, "run.json")
+    models = {
+        precision: (folder / build["artifact"]).read_bytes() for precision, build in builds.items()
+    }
+    done: dict[tuple[object, ...], Mapping[str, Any]] = {}
+    measured, missing = {}, []
+    for target in spec.targets:
+        if target.name not in names:
+            continue
+        runtime = catalog.load_module("runtimes", target.runtime)
+        key = (target.runtime, *(getattr(target, name) for name in runtime.MEASURES_BY))
+        if key not in done:
+            try:
+                done[key] = {
+                    name: to_plain(quantity)
+                    for name, quantity in runtime.measure(models, target).items()
+                }
+            except (ImportError, TuneError) as error:
+                done[key] = {}
+                missing.append(f"Not measured for {target.runtime}: {error}")
+        if done[key]:
+            measured[target.name] = done[key]
+    return {"measured": measured, "missing": missing}
 
 
 def score_on_test(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from tuner.cost.fit import check_limits
 from tuner.cost.training import train_seconds_per_image
 from tuner.spec import Candidate, Cost, Excess, Quantity, RunSpec
 
@@ -85,7 +86,7 @@ class Plan:
         )
 
     def with_training(self, candidate: Candidate, costs: Mapping[str, Cost]) -> dict[str, Cost]:
-        """Add predicted training time to costs, and what of it exceeds a limit."""
+        """Add predicted training time to costs, and check all limits with it."""
         if self.spec.throughput is None:
             return dict(costs)
         epoch = self.epoch_seconds(candidate)
@@ -100,14 +101,11 @@ class Plan:
         )
         needed = (MIN_EPOCHS * epoch + OVERHEAD_SECONDS) / 60.0
         allowed = math.inf if self.candidate_seconds is None else self.candidate_seconds / 60.0
-        limits = {target.name: target.limits.train_minutes for target in self.spec.targets}
+        late = Excess(limit="candidate_minutes", needed=needed, allowed=allowed)
+        limits = {target.name: target.model_limits for target in self.spec.targets}
         timed = {}
         for name, cost in costs.items():
-            over = list(cost.over)
-            limit = limits.get(name)
-            if limit is not None and minutes > limit:
-                over.append(Excess(limit="train_minutes", needed=minutes, allowed=limit))
-            if needed > allowed:
-                over.append(Excess(limit="candidate_minutes", needed=needed, allowed=allowed))
-            timed[name] = replace(cost, train_minutes=retrain, over=tuple(over))
+            checked = check_limits(replace(cost, train_minutes=retrain), limits[name])
+            over = (*checked.over, late) if needed > allowed else checked.over
+            timed[name] = replace(checked, over=over)
         return timed

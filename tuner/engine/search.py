@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 from tuner import catalog
-from tuner.cost.fit import check_limits
 from tuner.engine import jobs
+from tuner.engine.costs import costs_on
 from tuner.engine.plan import Plan
 from tuner.engine.slots import available_workers
 from tuner.engine.supervisor import Observer, Supervisor
 from tuner.errors import InputError, NothingFitsError
+from tuner.propose.bands import size_bands
 from tuner.propose.proposer import Proposer
 from tuner.spec import (
     Candidate,
@@ -41,9 +42,10 @@ class SearchRequest:
     """What the user asked for.
 
     Args:
-        target: name of a target, or path of a target file.
+        targets: names of targets or paths of target files; `all` stands for every known one.
         data: folder, `.npz` file or `sample:NAME`.
-        limits: tighter or looser limits than the target's; None leaves the target's.
+        limits: replace those of a single target, field by field; of several targets they only
+            tighten. None leaves the target's.
         budget_seconds: wall-clock time; with neither this nor max_candidates, 20 minutes.
         max_candidates: candidates to train.
         workers: slots; None for one a core.
@@ -52,7 +54,7 @@ class SearchRequest:
         rank_by: the accuracy that orders the board.
     """
 
-    target: str
+    targets: tuple[str, ...]
     data: str
     limits: Limits = NO_LIMITS
     budget_seconds: float | None = None
@@ -66,24 +68,27 @@ class SearchRequest:
 def prepare_run(request: SearchRequest) -> RunFolder:
     """Check the request, open the data and write `run.json`.
 
+    Of several targets, those that no candidate fits are left out and named in the run.
+
     Raises:
         InputError: something that was asked for cannot be used.
-        NothingFitsError: the smallest candidate exceeds the limits.
+        NothingFitsError: the smallest candidate exceeds the limits of every target.
     """
     from tuner.data import open_dataset
 
-    target = with_limits(catalog.load_target(request.target), request.limits)
+    targets = load_targets(request.targets, request.limits)
     budget = request.budget_seconds
     if budget is None and request.max_candidates is None:
         budget = DEFAULT_BUDGET_SECONDS
     workers = request.workers or available_workers()
     created = now()
-    folder = new_run(request.name, target.name, created)
+    stem = targets[0].name if len(targets) == 1 else f"{len(targets)}-targets"
+    folder = new_run(request.name, stem, created)
     dataset = open_dataset(request.data, split_seed=request.seed, cache=cache_folder())
     spec = RunSpec(
         name=folder.name,
         dataset=dataset.spec,
-        targets=(target,),
+        targets=targets,
         task="classification",
         spaces=(DEFAULT_SPACE,),
         seed=request.seed,
@@ -95,9 +100,12 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         versions=_versions(),
         created=created,
     )
-    proposer = make_proposer(spec, Plan(spec))
-    if not proposer.fits_any():
-        raise NothingFitsError(proposer.nothing_fits())
+    unfit = make_proposer(spec, Plan(spec)).unfit()
+    if len(unfit) == len(targets):
+        raise NothingFitsError(" ".join(unfit.values()))
+    spec = replace(
+        spec, targets=tuple(item for item in targets if item.name not in unfit), left_out=unfit
+    )
     try:
         folder.path.mkdir(parents=True)
     except FileExistsError:
@@ -120,6 +128,40 @@ def run_search(folder: RunFolder, observer: Observer) -> list[Result]:
     return Supervisor(folder, make_proposer, observer).run()
 
 
+def load_targets(wanted: Sequence[str], limits: Limits) -> tuple[Target, ...]:
+    """The targets that were asked for, in that order, with the user's limits.
+
+    Raises:
+        UnknownNameError: no such target.
+        InputError: two of one name.
+    """
+    known: Sequence[str] = tuple(catalog.names("targets")) if "all" in wanted else ()
+    loaded = [catalog.load_target(name) for name in (*known, *wanted) if name != "all"]
+    by_name: dict[str, Target] = {}
+    for target in loaded:
+        if by_name.setdefault(target.name, target) != target:
+            raise InputError(
+                f"Expected targets of different names. Received two named '{target.name}' that "
+                "differ; give one of them another name."
+            )
+    several = len(by_name) > 1
+    return tuple(
+        with_limits(target, _tightened(target, limits) if several else limits)
+        for target in by_name.values()
+    )
+
+
+def _tightened(target: Target, limits: Limits) -> Limits:
+    """The user's limits, but for those that the target's own are below."""
+    own = target.model_limits
+
+    def tighter(name: str) -> Any:
+        given, has = getattr(limits, name), getattr(own, name)
+        return None if given is not None and has is not None and has <= given else given
+
+    return Limits(**{field.name: tighter(field.name) for field in fields(Limits)})
+
+
 def with_limits(target: Target, limits: Limits) -> Target:
     """The target with the user's limits in place of its own, field by field."""
     own = target.limits
@@ -136,34 +178,28 @@ def with_limits(target: Target, limits: Limits) -> Target:
 
 
 def make_proposer(spec: RunSpec, plan: Plan) -> Proposer:
-    """The proposer of a run: its spaces, their context and the gate."""
+    """The proposer of a run: its spaces, their contexts and the gate."""
     task = catalog.load_module("tasks", spec.task)
     spaces: dict[str, SearchSpace] = {name: _as_space(name) for name in spec.spaces}
-    runtimes = {
-        target.name: catalog.load_module("runtimes", target.runtime) for target in spec.targets
-    }
+    targets = {target.name: target for target in spec.targets}
 
-    def gate(candidate: Candidate) -> Mapping[str, Cost]:
-        costs = {
-            target.name: check_limits(
-                runtimes[target.name].cost(candidate.architecture, target), target.model_limits
-            )
-            for target in spec.targets
-        }
+    def gate(candidate: Candidate, names: Sequence[str]) -> Mapping[str, Cost]:
+        costs = costs_on(candidate.architecture, (targets[name] for name in names))
         return plan.with_training(candidate, costs)
 
-    context = Context(
-        limits=_loosest(spec.targets),
-        kernels=tuple(target.kernels for target in spec.targets),
-        accelerated=any(
-            target.accelerator != "none" or target.runtime == "litert" for target in spec.targets
-        ),
-        image_height=spec.dataset.image_height,
-        image_width=spec.dataset.image_width,
-        colour=spec.dataset.colour,
-        outputs=task.outputs(spec.dataset),
-    )
-    return Proposer(spaces, context, gate, spec.seed)
+    contexts = {
+        target.name: Context(
+            limits=target.model_limits,
+            kernels=target.kernels,
+            accelerated=target.accelerator != "none" or target.runtime == "litert",
+            image_height=spec.dataset.image_height,
+            image_width=spec.dataset.image_width,
+            colour=spec.dataset.colour,
+            outputs=task.outputs(spec.dataset),
+        )
+        for target in spec.targets
+    }
+    return Proposer(spaces, contexts, size_bands(spec.targets), gate, spec.seed)
 
 
 def _as_space(name: str) -> SearchSpace:
@@ -175,22 +211,6 @@ def _as_space(name: str) -> SearchSpace:
                 f"'{function}'; see CONTRIBUTING.md."
             )
     return cast(SearchSpace, module)
-
-
-def _loosest(targets: tuple[Target, ...]) -> Limits:
-    limits = [target.model_limits for target in targets]
-
-    def loosest(name: str) -> float | None:
-        values = [getattr(limit, name) for limit in limits]
-        return None if None in values else max(values)
-
-    ram, flash = loosest("ram_bytes"), loosest("flash_bytes")
-    return Limits(
-        ram_bytes=None if ram is None else int(ram),
-        flash_bytes=None if flash is None else int(flash),
-        latency_ms=loosest("latency_ms"),
-        train_minutes=loosest("train_minutes"),
-    )
 
 
 def _versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
+from tuner.cost.fit import check_limits
 from tuner.engine import jobs
 from tuner.engine.plan import Plan, Share
 from tuner.engine.slots import Died, Raised, Slot
@@ -17,8 +18,8 @@ from tuner.engine.workplace import GivenUp, Running, Workplace
 from tuner.errors import InterruptedRunError, NothingFitsError, TuneError
 from tuner.propose.proposer import Proposal, Proposer
 from tuner.propose.sampler import Told
-from tuner.rank.order import ranking_precision
-from tuner.spec import Result, RunSpec, Throughput, to_plain
+from tuner.rank.order import rank_results, ranking_precision
+from tuner.spec import Quantity, Result, RunSpec, Throughput, from_plain, to_plain
 from tuner.store.files import read_json, write_atomic
 from tuner.store.lock import locked
 from tuner.store.runs import RunFolder, fold_results
@@ -26,6 +27,9 @@ from tuner.store.runs import RunFolder, fold_results
 LATE_FACTOR = 2.0
 LATE_SECONDS = 60.0
 """With a clock, a candidate is given up after its time x factor + seconds."""
+
+FINALISTS = 5
+"""So many candidates of each target are measured by its runtime's own tool, if it has one."""
 
 ATTEMPTS = 2
 """A job whose worker died or took too much memory is tried again, once, in a fresh worker."""
@@ -121,6 +125,7 @@ class Supervisor:
                     self._measure()
                     self._proposer = self._proposer_of(self._spec, self._plan)
                     self._search()
+                    self._measure_finalists()
                     self._score_on_test()
                     self._note("ended")
                 except KeyboardInterrupt:
@@ -251,7 +256,8 @@ class Supervisor:
         if proposal is None:
             self._exhausted = True
             if not self._results:
-                raise NothingFitsError(self._proposer.nothing_fits())
+                reasons = self._proposer.unfit().values()
+                raise NothingFitsError(" ".join(reasons) or "No draw of the spaces fits.")
             return None
         return self._note_proposal(index, proposal)
 
@@ -261,12 +267,13 @@ class Supervisor:
             index=index,
             id=proposal.candidate.id,
             origin=proposal.origin,
+            focus=proposal.focus,
             space=proposal.space,
             choices=to_plain(proposal.choices),
             candidate=to_plain(proposal.candidate),
             costs=to_plain(proposal.costs),
             over_limit=to_plain(proposal.over_limit),
-            nearest_miss=to_plain(proposal.nearest_miss),
+            nearest_miss=to_plain(proposal.nearest_miss) if proposal.nearest_miss else None,
         )
         self._results[index] = fold_results([self._proposed[index]])[0]
         return self._results[index]
@@ -278,7 +285,8 @@ class Supervisor:
             accuracy = result.accuracy(ranking_precision(self._spec.rank_by))
             # A failure is a result too: the sampler should go elsewhere.
             score = accuracy.value if accuracy else 0.0
-        return Told(space=event["space"], choices=event["choices"], score=score)
+        fits = frozenset(name for name, cost in result.costs.items() if cost.fits)
+        return Told(space=event["space"], choices=event["choices"], fits=fits, score=score)
 
     def _collect(self, job: Running, outcome: Any) -> None:
         result = self._results[job.key]
@@ -320,40 +328,109 @@ class Supervisor:
         self._results[index] = fold_results(events)[0]
         return self._results[index]
 
+    def _measure_finalists(self) -> None:
+        """Where a runtime has a tool that measures, ask it about the best of each target."""
+        wanted: dict[int, list[str]] = {}
+        for target in self._spec.targets:
+            if not jobs.can_measure(target):
+                continue
+            rows = rank_results(self._results.values(), target.name, self._spec.rank_by)
+            best = [row.result for row in rows if row.fits and row.result.status == "ok"]
+            for result in best[:FINALISTS]:
+                wanted.setdefault(result.index, []).append(target.name)
+        missing: set[str] = set()
+
+        def collect(result: Result, outcome: Mapping[str, Any]) -> None:
+            for reason in set(outcome["missing"]) - missing:
+                self._observer.note(reason)
+                missing.add(reason)
+            over = self._over_when_measured(result, outcome["measured"])
+            self._note("measured", index=result.index, measured=outcome["measured"], over=over)
+
+        self._on_each(
+            [self._results[index] for index in wanted if not self._results[index].measured],
+            jobs.measure_builds,
+            lambda result: (to_plain(result.builds), wanted[result.index]),
+            collect,
+            "measuring finalists",
+        )
+
+    def _over_when_measured(
+        self, result: Result, measured: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Limits that candidates exceed by what was measured in place of what was estimated."""
+        over = {}
+        for target in self._spec.targets:
+            known = {
+                name: from_plain(Quantity, quantity, "measured")
+                for name, quantity in measured.get(target.name, {}).items()
+            }
+            if known:
+                cost = result.costs[target.name]
+                cost = dataclasses.replace(
+                    cost,
+                    ram_bytes=known.get("ram_bytes", cost.ram_bytes),
+                    flash_bytes=known.get("flash_bytes", cost.flash_bytes),
+                    latency_ms=known.get("latency_ms", cost.latency_ms),
+                )
+                over[target.name] = to_plain(check_limits(cost, target.model_limits).over)
+        return over
+
     def _score_on_test(self) -> None:
         """Score each `ok` candidate on the test set, once; nothing reads it but the report."""
         if not self._spec.dataset.counts["test"]:
             return
-        waiting = [
-            (result, 1)
-            for result in self._results.values()
-            if result.status == "ok" and result.accuracy("int8", "test") is None
-        ]
+
+        def collect(result: Result, outcome: Mapping[str, Any]) -> None:
+            self._note("tested", index=result.index, accuracy=outcome)
+
+        self._on_each(
+            [
+                result
+                for result in self._results.values()
+                if result.status == "ok" and result.accuracy("int8", "test") is None
+            ],
+            jobs.score_on_test,
+            lambda result: (to_plain(result.candidate), to_plain(result.builds)),
+            collect,
+            "scoring on the test set",
+        )
+
+    def _on_each(
+        self,
+        results: Sequence[Result],
+        job: Callable[..., Any],
+        arguments: Callable[[Result], tuple[Any, ...]],
+        collect: Callable[[Result, Mapping[str, Any]], None],
+        phase: str,
+    ) -> None:
+        """Run a job on each result in the slots and collect what it returns."""
+        waiting = [(result, 1) for result in results]
         while waiting or self._work.running:
             for slot in self._work.free_slots():
                 if waiting:
                     result, attempt = waiting.pop(0)
+                    folder = self._candidate_folder(result.index)
                     self._work.start(
                         slot,
                         result.index,
-                        jobs.score_on_test,
+                        job,
                         to_plain(self._spec),
-                        self._candidate_folder(result.index),
-                        to_plain(result.candidate),
-                        to_plain(result.builds),
-                        progress=self._candidate_folder(result.index) / "test.json",
+                        folder,
+                        *arguments(result),
+                        progress=folder / f"{phase.split()[0]}.json",
                         attempt=attempt,
                     )
-            for job, outcome in self._work.poll():
-                result = self._results[job.key]
+            for done, outcome in self._work.poll():
+                result = self._results[done.key]
                 if not isinstance(outcome, Died | Raised | GivenUp):
-                    self._note("tested", index=job.key, accuracy=outcome)
-                    self._refold(job.key)
-                elif isinstance(outcome, Died) and job.attempt < ATTEMPTS:
-                    waiting.append((result, job.attempt + 1))
+                    collect(result, outcome)
+                    self._refold(done.key)
+                elif isinstance(outcome, Died) and done.attempt < ATTEMPTS:
+                    waiting.append((result, done.attempt + 1))
                 else:
-                    self._observer.note(f"{result.candidate.id}: not tested: {outcome.reason}")
-            self._show("scoring on the test set")
+                    self._observer.note(f"{result.candidate.id}: {phase}: {outcome.reason}")
+            self._show(phase)
 
     def _show(self, phase: str) -> None:
         running = []

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tuner import catalog
-from tuner.cost.fit import check_limits, explain
+from tuner.cost.change import nearest_change
+from tuner.cost.fit import explain
+from tuner.cost.lower import lower
 from tuner.engine import jobs
+from tuner.engine.costs import cost_on
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InputError, InterruptedRunError, TuneError
 from tuner.spec import (
+    Architecture,
     Build,
     Cost,
     ModelVersion,
@@ -110,13 +114,18 @@ def retrain(
 
 def _checked_costs(template: Template) -> dict[str, Cost]:
     target = template.target
-    runtime = catalog.load_module("runtimes", target.runtime)
-    cost = check_limits(runtime.cost(template.architecture, target), target.model_limits)
+
+    def cost_of(architecture: Architecture) -> Cost:
+        return cost_on(lower(architecture), target)
+
+    cost = cost_of(template.architecture)
     if not cost.fits:
         reasons = "; ".join(explain(excess) for excess in cost.over)
+        change = nearest_change(template.architecture, lambda changed: cost_of(changed).fits)
         raise InputError(
             f"The template '{template.name}' does not fit {target.name}: {reasons}. "
-            "Make its layers smaller or loosen the limits in its [target] table."
+            + (f"It {change}. Edit it so" if change else "Make its layers smaller")
+            + ", or loosen the limits in its [target] table."
         )
     return {target.name: cost}
 

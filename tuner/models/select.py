@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tuner.cost.fit import explain
+from tuner.engine.board import Board, board, find_candidate
 from tuner.errors import InputError
-from tuner.rank.board import find_candidate
 from tuner.rank.order import Ranked
-from tuner.spec import Result, RunSpec, Template
+from tuner.spec import Result, RunSpec, Target, Template
 from tuner.store.runs import RunFolder, check_name
 from tuner.store.templates import write_template
 
 
-def make_template(spec: RunSpec, result: Result, name: str) -> Template:
-    """The template of a result."""
+def make_template(spec: RunSpec, result: Result, target: Target, name: str) -> Template:
+    """The template of a result for a target."""
     return Template(
         name=name,
         run=spec.name,
@@ -26,27 +27,38 @@ def make_template(spec: RunSpec, result: Result, name: str) -> Template:
         preprocessing=result.candidate.preprocessing,
         training=result.candidate.training,
         architecture=result.candidate.architecture,
-        target=spec.targets[0],
+        target=target,
     )
 
 
-def select(folder: RunFolder, wanted: str, output: Path | None) -> Path:
+def select(
+    folder: RunFolder, wanted: str, output: Path | None, target_name: str | None = None
+) -> Path:
     """Write the template of a candidate and return its path.
 
     Args:
         folder: of the run.
         wanted: rank, id or unique prefix of an id.
         output: the file to write; None writes `RUN-ID.toml` in the current folder.
+        target_name: the device of the template, whose board gives the rank; None for the run's
+            first.
 
     Raises:
-        InputError: no such candidate, or the file exists.
+        InputError: no such candidate, it does not fit the target, or the file exists.
     """
-    row = find_candidate(folder, wanted)
-    spec, result = folder.spec(), row.result
+    ranked = board(folder, target_name=target_name)
+    row = find_candidate(ranked, wanted)
+    spec, result, target = ranked.spec, row.result, ranked.target
     if result.status != "ok":
         raise InputError(
             f"Expected a candidate that was trained to its end. {result.candidate.id} is "
             f"{result.status}: {result.reason}."
+        )
+    if not row.fits:
+        reasons = "; ".join(explain(excess) for excess in result.costs[target.name].over)
+        raise InputError(
+            f"{result.candidate.id} does not fit {target.name}: {reasons}. See "
+            f"'tune report {folder.name} --target {target.name}' for what does."
         )
     if output is None:
         output = Path(f"{folder.name}-{result.candidate.id}.toml")
@@ -55,15 +67,15 @@ def select(folder: RunFolder, wanted: str, output: Path | None) -> Path:
     check_name("model", output.stem)
     if output.exists():
         raise InputError(f"{output} exists; choose another name with -o, or remove it first.")
-    write_template(output, make_template(spec, result, output.stem), _card(spec, row))
+    write_template(output, make_template(spec, result, target, output.stem), _card(ranked, row))
     return output
 
 
-def _card(spec: RunSpec, row: Ranked) -> str:
+def _card(board: Board, row: Ranked) -> str:
     result = row.result
     lines = [
-        f"Candidate {result.candidate.id}, rank {row.rank} of the run {spec.name}",
-        f"for {spec.targets[0].title}. Retrain it with: tune retrain THIS-FILE",
+        f"Candidate {result.candidate.id}, rank {row.rank} of the run {board.spec.name}",
+        f"for {board.target.title}. Retrain it with: tune retrain THIS-FILE",
         "Edit what you like; unknown layers and settings are refused with a reason.",
     ]
     for precision in ("float32", "int8"):

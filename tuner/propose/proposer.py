@@ -1,7 +1,8 @@
 """Gate, then propose: starting points, seeded random draws, then the sampler.
 
 Proposal i depends on the run's seed, on i and on the results of the proposals 0 to i - window,
-in that order, and on nothing else.
+in that order, and on nothing else. Where a run has several targets, proposals take turns: each
+is made for one of them, its focus, and must fit that one.
 """
 
 from __future__ import annotations
@@ -12,21 +13,48 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tuner.cost.change import nearest_change
 from tuner.cost.fit import explain
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.sampler import Draw, Told, ask
-from tuner.spec import Candidate, Choices, Context, Cost, Excess, SearchSpace
+from tuner.spec import (
+    Architecture,
+    Candidate,
+    Choices,
+    Context,
+    Cost,
+    Excess,
+    SearchSpace,
+    StartingPoint,
+)
 
 RANDOM_PROPOSALS = 6
 """Random draws before the sampler takes over: with the starting points, which are told to it
-too, about as many as Optuna's own default of 10 startup trials."""
+too, about as many as Optuna's own default of 10 startup trials. Bands share them."""
 
 SAMPLER_ATTEMPTS = 16
 RANDOM_ATTEMPTS = 2000
 SURVEY_DRAWS = 500
 
-Gate = Callable[[Candidate], Mapping[str, Cost]]
-"""Costs of a candidate by target, each with the limits it exceeds."""
+Gate = Callable[[Candidate, Sequence[str]], Mapping[str, Cost]]
+"""Costs of a candidate on some targets, each with the limits it exceeds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """A refused draw.
+
+    Args:
+        target: that it was made for.
+        image: its input, for example `96x96 rgb`.
+        over: the limits it exceeds.
+        change: the nearest change with which it fits, in words; empty if there is none.
+    """
+
+    target: str
+    image: str
+    over: tuple[Excess, ...]
+    change: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +66,20 @@ class Proposal:
         costs: by target.
         space: the space that drew it.
         choices: the values that made it.
+        focus: the target it was made for.
         origin: a starting point's name, `random` or `sampler`.
         over_limit: draws refused on the way, counted by the limit they exceeded.
-        nearest_miss: what the refused draw that came nearest to fitting exceeded, by target.
+        nearest_miss: the refused draw that came nearest to fitting, if any was refused.
     """
 
     candidate: Candidate
     costs: Mapping[str, Cost]
     space: str
     choices: Mapping[str, Any]
+    focus: str
     origin: str
     over_limit: Mapping[str, int] = field(default_factory=dict)
-    nearest_miss: Mapping[str, tuple[Excess, ...]] = field(default_factory=dict)
+    nearest_miss: Miss | None = None
 
 
 class Proposer:
@@ -57,17 +87,27 @@ class Proposer:
 
     Args:
         spaces: by name.
-        context: what the spaces may know.
-        gate: gives a candidate's costs; it fits if any target's limits are kept.
+        contexts: what the spaces may know, by target.
+        bands: names of the targets in bands of like size; see `tuner.propose.bands`.
+        gate: gives a candidate's costs.
         seed: the run's seed.
     """
 
     def __init__(
-        self, spaces: Mapping[str, SearchSpace], context: Context, gate: Gate, seed: int
+        self,
+        spaces: Mapping[str, SearchSpace],
+        contexts: Mapping[str, Context],
+        bands: Sequence[Sequence[str]],
+        gate: Gate,
+        seed: int,
     ) -> None:
-        self._spaces, self._context, self._gate, self._seed = spaces, context, gate, seed
-        self._draws = {name: _bound(space, context) for name, space in spaces.items()}
-        self._starting = list(self._fitting_starting_points())
+        self._spaces, self._contexts, self._bands = spaces, contexts, bands
+        self._gate, self._seed = gate, seed
+        self._draws = {
+            target: {name: _bound(space, context) for name, space in spaces.items()}
+            for target, context in contexts.items()
+        }
+        self._starting = [list(self._fitting_starting_points(band)) for band in bands]
 
     def propose(self, history: Sequence[Told], known: frozenset[str]) -> Proposal | None:
         """Make proposal number `len(history)`.
@@ -77,98 +117,148 @@ class Proposer:
             known: ids of candidates proposed before, which are not proposed again.
 
         Returns:
-            None when no draw that fits and is new was found.
+            None when no draw that fits and is new was found for any target.
         """
         index = len(history)
-        refused: Counter[str] = Counter()
-        nearest: Mapping[str, tuple[Excess, ...]] = {}
-        for proposal in self._attempts(index, history):
-            if proposal.candidate.id in known:
-                continue
-            if any(cost.fits for cost in proposal.costs.values()):
-                return replace(proposal, over_limit=dict(refused), nearest_miss=nearest)
-            misses = _misses(proposal)
-            refused.update({excess.limit for over in misses.values() for excess in over})
-            if not nearest or _distance(misses) < _distance(nearest):
-                nearest = misses
+        for shift in range(len(self._bands)):
+            proposal = self._propose_for((index + shift) % len(self._bands), history, known)
+            if proposal is not None:
+                return proposal
         return None
 
-    def fits_any(self) -> bool:
-        """Whether a starting point or any of many random draws fits."""
-        return bool(self._starting) or not _distance(_misses(self._nearest()))
+    def _propose_for(
+        self, band: int, history: Sequence[Told], known: frozenset[str]
+    ) -> Proposal | None:
+        refused: Counter[str] = Counter()
+        nearest: Proposal | None = None
+        for proposal in self._attempts(band, history):
+            if proposal.candidate.id in known:
+                continue
+            if _fits(proposal):
+                return replace(
+                    proposal,
+                    costs=self._gate(proposal.candidate, tuple(self._contexts)),
+                    over_limit=dict(refused),
+                    nearest_miss=self._miss(nearest) if nearest else None,
+                )
+            refused.update({excess.limit for excess in proposal.costs[proposal.focus].over})
+            if nearest is None or _distance(proposal) < _distance(nearest):
+                nearest = proposal
+        return None
 
-    def nothing_fits(self) -> str:
-        """Name the candidate that comes nearest to the limits, and what it needs."""
-        nearest = self._nearest()
-        image = nearest.candidate.preprocessing
-        misses = _misses(nearest)
-        target = min(misses, key=lambda name: _distance({name: misses[name]}))
-        needs = "; ".join(explain(excess) for excess in misses[target])
-        return (
-            f"No candidate fits {target}. The smallest one, {nearest.candidate.id} "
-            f"({image.height}x{image.width} {image.colour}), exceeds: {needs}. "
-            "Loosen that limit, or choose a larger target ('tune targets')."
+    def _miss(self, proposal: Proposal) -> Miss:
+        candidate, target = proposal.candidate, proposal.focus
+        image = candidate.preprocessing
+
+        def fits(architecture: Architecture) -> bool:
+            pixels = replace(
+                image, height=architecture.input.height, width=architecture.input.width
+            )
+            changed = replace(candidate, preprocessing=pixels, architecture=architecture)
+            return self._gate(changed, (target,))[target].fits
+
+        return Miss(
+            target=target,
+            image=f"{image.width}x{image.height} {image.colour}",
+            over=proposal.costs[target].over,
+            change=nearest_change(candidate.architecture, fits),
         )
 
-    def _nearest(self) -> Proposal:
-        """Of the smallest and many random draws, the one whose worst excess is least."""
-        proposals = [self._from_table(space, {}, "smallest") for space in sorted(self._spaces)]
-        for attempt in range(SURVEY_DRAWS):
-            proposals.append(self._random(self._number(0, attempt, "survey")))
-        return min(proposals, key=lambda proposal: _distance(_misses(proposal)))
+    def unfit(self) -> dict[str, str]:
+        """Targets that no starting point and none of many random draws fits, and why."""
+        started = {proposal.focus for points in self._starting for proposal in points}
+        reasons = {}
+        for target in self._contexts:
+            count = len(self._points(target))
+            if target not in started and not any(
+                _fits(self._point(target, number)) for number in range(count)
+            ):
+                nearest = self._nearest(target)
+                if not _fits(nearest):
+                    reasons[target] = _nothing_fits(target, nearest)
+        return reasons
 
-    def _attempts(self, index: int, history: Sequence[Told]) -> Iterator[Proposal]:
-        if index < len(self._starting):
-            yield self._starting[index]
+    def _nearest(self, target: str) -> Proposal:
+        """Of the smallest and many random draws, the one whose worst excess is least."""
+        proposals = [
+            self._from_table(target, space, {}, "smallest") for space in sorted(self._spaces)
+        ]
+        for attempt in range(SURVEY_DRAWS):
+            proposals.append(self._random(target, self._number(0, attempt, "survey")))
+        return min(proposals, key=_distance)
+
+    def _attempts(self, band: int, history: Sequence[Told]) -> Iterator[Proposal]:
+        index, members = len(history), self._bands[band]
+        turn = index // len(self._bands)
+        target = members[turn % len(members)]
+        yield from self._starting[band]  # those proposed before, for any band, are passed over
         names = sorted(self._spaces)
-        scored = any(told.score is not None for told in history)
-        if scored and index >= len(self._starting) + RANDOM_PROPOSALS:
+        usable = [told for told in history if target in told.fits]
+        drawn = max(2, RANDOM_PROPOSALS // len(self._bands))
+        scored = any(told.score is not None for told in usable)
+        if scored and len(usable) >= len(self._starting[band]) + drawn:
             for attempt in range(SAMPLER_ATTEMPTS):
                 seed = self._number(index, attempt, "sampler")
                 space = names[seed % len(names)]
-                candidate, choices = ask(history, self._draws, space, seed)
-                yield self._gated(candidate, choices, space, "sampler")
+                candidate, choices = ask(usable, self._draws[target], space, seed)
+                yield self._gated(target, candidate, choices, space, "sampler")
         for attempt in range(RANDOM_ATTEMPTS):
-            yield self._random(self._number(index, attempt, "random"))
+            yield self._random(target, self._number(index, attempt, "random"))
 
-    def _random(self, seed: int) -> Proposal:
+    def _random(self, target: str, seed: int) -> Proposal:
         names = sorted(self._spaces)
         space = names[seed % len(names)]
         choices = RandomChoices(seed)
-        candidate = self._draws[space](choices)
-        return self._gated(candidate, choices.taken, space, "random")
+        candidate = self._draws[target][space](choices)
+        return self._gated(target, candidate, choices.taken, space, "random")
 
     def _number(self, index: int, attempt: int, purpose: str) -> int:
         digest = hashlib.sha256(f"{self._seed}/{purpose}/{index}/{attempt}".encode()).digest()
         return int.from_bytes(digest[:4], "big")
 
     def _gated(
-        self, candidate: Candidate, choices: Mapping[str, Any], space: str, origin: str
+        self, target: str, candidate: Candidate, choices: Mapping[str, Any], space: str, origin: str
     ) -> Proposal:
         return Proposal(
             candidate=candidate,
-            costs=self._gate(candidate),
+            costs=self._gate(candidate, (target,)),
             space=space,
             choices=dict(choices),
             origin=origin,
+            focus=target,
         )
 
-    def _from_table(self, space: str, table: Mapping[str, Any], origin: str) -> Proposal:
+    def _from_table(
+        self, target: str, space: str, table: Mapping[str, Any], origin: str
+    ) -> Proposal:
         choices = TableChoices(table)
-        candidate = self._draws[space](choices)
-        return self._gated(candidate, choices.taken, space, origin)
+        candidate = self._draws[target][space](choices)
+        return self._gated(target, candidate, choices.taken, space, origin)
 
-    def _fitting_starting_points(self) -> Iterator[Proposal]:
+    def _points(self, target: str) -> list[tuple[str, StartingPoint]]:
+        return [
+            (name, point)
+            for name in sorted(self._spaces)
+            for point in self._spaces[name].starting_points(self._contexts[target])
+        ]
+
+    def _point(self, target: str, number: int) -> Proposal:
+        """A starting point in the largest size that fits, or in its smallest."""
+        space, point = self._points(target)[number]
+        for table in point.sizes:
+            proposal = self._from_table(target, space, table, point.name)
+            if _fits(proposal):
+                break
+        return proposal
+
+    def _fitting_starting_points(self, band: Sequence[str]) -> Iterator[Proposal]:
+        """One starting point a turn, each for the target whose turn it is."""
         seen: set[str] = set()
-        for name in sorted(self._spaces):
-            for point in self._spaces[name].starting_points(self._context):
-                for table in point.sizes:
-                    proposal = self._from_table(name, table, point.name)
-                    if any(cost.fits for cost in proposal.costs.values()):
-                        if proposal.candidate.id not in seen:
-                            seen.add(proposal.candidate.id)
-                            yield proposal
-                        break
+        for number in range(len(self._points(band[0]))):
+            proposal = self._point(band[len(seen) % len(band)], number)
+            if _fits(proposal) and proposal.candidate.id not in seen:
+                seen.add(proposal.candidate.id)
+                yield proposal
 
 
 def _bound(space: SearchSpace, context: Context) -> Draw:
@@ -178,13 +268,21 @@ def _bound(space: SearchSpace, context: Context) -> Draw:
     return draw
 
 
-def _distance(misses: Mapping[str, tuple[Excess, ...]]) -> float:
-    """How far the nearest target's worst limit is exceeded, as a ratio; 0 if one fits."""
-    return min(
-        max((excess.needed / excess.allowed for excess in over), default=0.0)
-        for over in misses.values()
+def _fits(proposal: Proposal) -> bool:
+    return proposal.costs[proposal.focus].fits
+
+
+def _distance(proposal: Proposal) -> float:
+    """How far the worst limit of the focus is exceeded, as a ratio; 0 if it fits."""
+    over = proposal.costs[proposal.focus].over
+    return max((excess.needed / excess.allowed for excess in over), default=0.0)
+
+
+def _nothing_fits(target: str, nearest: Proposal) -> str:
+    image = nearest.candidate.preprocessing
+    needs = "; ".join(explain(excess) for excess in nearest.costs[target].over)
+    return (
+        f"No candidate fits {target}. The smallest one, {nearest.candidate.id} "
+        f"({image.height}x{image.width} {image.colour}), exceeds: {needs}. "
+        "Loosen that limit, or choose a larger target ('tune targets')."
     )
-
-
-def _misses(proposal: Proposal) -> dict[str, tuple[Excess, ...]]:
-    return {target: cost.over for target, cost in proposal.costs.items()}

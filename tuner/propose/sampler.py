@@ -24,10 +24,18 @@ Draw = Callable[[Choices], Candidate]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """One earlier proposal: its choices and what it scored; None while it is not known."""
+    """One earlier proposal.
+
+    Args:
+        space: that drew it.
+        choices: the values that made it.
+        fits: the targets that it fits.
+        score: its accuracy; None while it is not known.
+    """
 
     space: str
     choices: Mapping[str, Any]
+    fits: frozenset[str]
     score: float | None
 
 
@@ -95,7 +103,7 @@ def ask(
     """Ask for one candidate.
 
     Args:
-        history: all earlier proposals in order.
+        history: earlier proposals in order; what `draws` would not offer is passed over.
         draws: by space, its `draw` bound to the context.
         space: the space to draw from.
         seed: of the sampler.
@@ -116,6 +124,8 @@ def ask(
         for told in history:
             replay = _Distributions(told.choices, told.space)
             draws[told.space](replay)
+            if replay.taken != told.choices:
+                continue  # made for another target, whose context offers other values
             done = told.score is not None
             study.add_trial(
                 create_trial(

@@ -15,13 +15,15 @@ class Ranked:
     """One row of the board.
 
     Args:
-        rank: from 1, unique; a tie is broken by latency, flash and id.
+        rank: from 1, unique; a tie is broken by latency, flash and id. What does not fit the
+            target ranks below all that fits.
         tied: another row has the same status and the same count of correct images.
         result: the candidate's result.
     """
 
     rank: int
     tied: bool
+    fits: bool
     result: Result
 
 
@@ -44,9 +46,13 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
         accuracy = result.accuracy(precision)
         return accuracy.correct if accuracy else -1
 
+    def fits(result: Result) -> bool:
+        return result.costs[target].fits if target in result.costs else True
+
     def key(result: Result) -> tuple[float | str, ...]:
         cost = result.costs.get(target)
         return (
+            not fits(result),
             STATUS_ORDER[result.status],
             -correct(result),
             cost.latency_ms.value if cost else 0.0,
@@ -59,19 +65,22 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
     for position, result in enumerate(ordered):
         neighbours = ordered[max(0, position - 1) : position] + ordered[position + 1 : position + 2]
         tied = correct(result) >= 0 and any(
-            other.status == result.status and correct(other) == correct(result)
+            (fits(other), other.status, correct(other))
+            == (fits(result), result.status, correct(result))
             for other in neighbours
         )
-        rows.append(Ranked(rank=position + 1, tied=tied, result=result))
+        rows.append(Ranked(rank=position + 1, tied=tied, fits=fits(result), result=result))
     return rows
 
 
-def best_accuracy(results: Iterable[Result], rank_by: RankBy) -> Accuracy | None:
-    """The best validation accuracy among results that are `ok`."""
+def best_accuracy(results: Iterable[Result], target: str, rank_by: RankBy) -> Accuracy | None:
+    """The best validation accuracy among results that are `ok` and fit the target."""
     precision = ranking_precision(rank_by)
     found = [
         accuracy
         for result in results
-        if result.status == "ok" and (accuracy := result.accuracy(precision)) is not None
+        if result.status == "ok"
+        and result.costs[target].fits
+        and (accuracy := result.accuracy(precision)) is not None
     ]
     return max(found, key=lambda accuracy: accuracy.correct, default=None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from tuner.spec import Architecture, Cost, Precision, Target
+from tuner.cost.lower import Graph
+from tuner.spec import Cost, Precision, Quantity, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,13 +20,18 @@ class Runtime(Protocol):
         KERNELS: the kernel libraries that a target may name under this runtime.
         RUN_WITH: runtime and kernels that give the accuracies here, for example
             ("litert", "builtin").
+        OPERATORS: TFLite operators that it has.
     """
 
     KERNELS: frozenset[str]
     RUN_WITH: tuple[str, str]
+    OPERATORS: frozenset[str]
 
-    def cost(self, architecture: Architecture, target: Target) -> Cost:
-        """Estimate what the int8 model costs on `target`, without TensorFlow; no limits read."""
+    def cost(self, graph: Graph, target: Target) -> Cost:
+        """Estimate what the model costs on `target`, without TensorFlow; no limits are read."""
+
+    def operator_latency_ms(self, graph: Graph, target: Target) -> list[float]:
+        """Milliseconds of each operator; they add up to the latency of `cost`."""
 
     def predict(
         self, model: bytes, precision: Precision, images: NDArray[np.float32]
@@ -38,4 +45,29 @@ class Runtime(Protocol):
 
         Returns:
             Logits, images x outputs.
+        """
+
+
+class Measures(Protocol):
+    """What a runtime may offer beside: a tool that says what a built model really takes.
+
+    Attributes:
+        MEASURES_BY: fields of Target that its figures depend on.
+    """
+
+    MEASURES_BY: tuple[str, ...]
+
+    def measure(self, models: Mapping[Precision, bytes], target: Target) -> dict[str, Quantity]:
+        """Measure a net.
+
+        Args:
+            models: its TFLite files by precision; a tool takes the one that it needs.
+            target: the device.
+
+        Returns:
+            Quantities named as the fields of Cost, or `arena_head_bytes`, `arena_tail_bytes`.
+
+        Raises:
+            ImportError: the tool is not installed, or another precision is needed.
+            TuneError: the tool refuses the model.
         """

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from tuner.cost.arena import plan_arena
 from tuner.cost.flash import model_file_bytes
-from tuner.cost.latency import estimate_latency
-from tuner.cost.lower import lower
+from tuner.cost.latency import estimate_latency, operator_latency_ms
+from tuner.cost.lower import Graph
 from tuner.runtimes.interpreter import run_tflite
-from tuner.spec import Architecture, Cost, Precision, Quantity, Target
+from tuner.runtimes.operator_sets import LITERT_OPERATORS
+from tuner.spec import Cost, Precision, Quantity, Target
+
+__all__ = ["KERNELS", "OPERATORS", "RUN_WITH", "cost", "operator_latency_ms", "predict"]
 
 KERNELS: frozenset[str] = frozenset({"xnnpack"})
+OPERATORS: frozenset[str] = LITERT_OPERATORS
 RUN_WITH: tuple[str, str] = ("litert", "xnnpack")
 
 LIBRARY_BYTES = 8_900 * 1024
@@ -27,12 +31,11 @@ PYTHON_BYTES = 45 * 1024 * 1024
 """What running from Python adds: the interpreter and NumPy."""
 
 
-def cost(architecture: Architecture, target: Target) -> Cost:
-    """Estimate what the int8 model costs on `target`; no limits are read.
+def cost(graph: Graph, target: Target) -> Cost:
+    """Estimate what the model costs on `target`; no limits are read.
 
     The band of the RAM goes from a C++ program that links only what it needs to a Python process.
     """
-    graph = lower(architecture)
     arena = plan_arena(graph)
     file = model_file_bytes(graph)
     tensors = 2 * arena.head_bytes
@@ -55,8 +58,8 @@ def cost(architecture: Architecture, target: Target) -> Cost:
         ram_peak_at="",  # no single node decides the memory of a process
         flash_bytes=file,
         flash_parts={"model": round(file.value)},
-        macs=sum(operator.macs for operator in graph.operators),
-        latency_ms=estimate_latency(architecture, target),
+        macs=graph.macs,
+        latency_ms=estimate_latency(graph, target),
     )
 
 

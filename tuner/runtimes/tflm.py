@@ -1,9 +1,8 @@
 """TensorFlow Lite Micro: an interpreter for microcontrollers.
 
 RAM is the arena of a 32-bit device: TFLM's own plan for the tensors and the kernels' scratch, and
-the interpreter's structs. An image can be written into the int8 input in place (pixel minus 128
-flips the top bit), so preprocessing needs no buffer of its own. Flash is the model file, the
-interpreter and the kernels that the net uses.
+the interpreter's structs; and a row of sums that resizes a camera's image on its way into the
+input tensor. Flash is the model file, the interpreter and the kernels that the net uses.
 
 Accuracies come from LiteRT's built-in kernels without a delegate, whose arithmetic is nearest to
 TFLM's reference kernels of what runs everywhere; `RUN_WITH` says so.
@@ -11,40 +10,50 @@ TFLM's reference kernels of what runs everywhere; `RUN_WITH` says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.cost.arena import plan_arena
 from tuner.cost.flash import add, model_file_bytes, runtime_code_bytes
-from tuner.cost.latency import estimate_latency
-from tuner.cost.lower import lower
-from tuner.cost.scratch import TFLM_KERNELS
+from tuner.cost.latency import estimate_latency, operator_latency_ms
+from tuner.cost.lower import Graph
+from tuner.cost.scratch import TFLM_KERNELS, preprocessing_bytes
 from tuner.runtimes.interpreter import run_tflite
-from tuner.spec import Architecture, Cost, Precision, Quantity, Target
+from tuner.runtimes.operator_sets import TFLM_OPERATORS
+from tuner.runtimes.recorder import measure_arena
+from tuner.spec import Cost, Precision, Quantity, Target
+
+__all__ = [
+    "KERNELS", "OPERATORS", "RUN_WITH", "cost", "measure", "operator_latency_ms", "predict",
+]  # fmt: skip
 
 KERNELS: frozenset[str] = TFLM_KERNELS
+OPERATORS: frozenset[str] = TFLM_OPERATORS
 RUN_WITH: tuple[str, str] = ("litert", "builtin")
 
 _TAIL_MARGIN_BYTES = 128
 _TAIL_MARGIN_OPERATOR_BYTES = 16
 
 
-def cost(architecture: Architecture, target: Target) -> Cost:
-    """Estimate what the int8 model costs on `target`; no limits are read.
+def cost(graph: Graph, target: Target) -> Cost:
+    """Estimate what the model costs on `target`; no limits are read.
 
     The band of the RAM covers what another version of TFLM, or the kernel library's own data of
-    an operator, adds to the structs; downwards also kernels that ask for no scratch.
+    an operator, adds to the structs; downwards also kernels that ask for no scratch, and images
+    that need no resizing.
     """
-    graph = lower(architecture)
-    arena = plan_arena(graph, kernels=_scratch_kernels(target))
-    without_scratch = plan_arena(graph, kernels="reference")
+    arena = plan_arena(graph, kernels=target.kernels, cpu=target.cpu)
+    plain = arena if target.kernels == "reference" else plan_arena(graph, kernels="reference")
     margin = _TAIL_MARGIN_BYTES + _TAIL_MARGIN_OPERATOR_BYTES * len(graph.operators)
-    total = arena.total_bytes
+    preprocessing = preprocessing_bytes(graph)
+    total = arena.total_bytes + preprocessing
     model, code = model_file_bytes(graph), runtime_code_bytes(graph, target.kernels)
     return Cost(
         ram_bytes=Quantity(
             value=total,
-            low=max(0, min(total, without_scratch.total_bytes) - margin),
+            low=max(0, min(arena.total_bytes, plain.total_bytes) - margin),
             high=total + margin,
             kind="estimated",
             basis=(
@@ -53,23 +62,39 @@ def cost(architecture: Architecture, target: Target) -> Cost:
             ),
         ),
         ram_parts={
-            "arena_head": without_scratch.head_bytes,
+            "arena_head": plain.head_bytes,
             "arena_tail": arena.tail_bytes,
-            "scratch": total - arena.tail_bytes - without_scratch.head_bytes,
+            "scratch": arena.head_bytes - plain.head_bytes,
+            "planning": arena.total_bytes - arena.tail_bytes - arena.head_bytes,
+            "preprocessing": preprocessing,
         },
         ram_peak_at=arena.peak_at,
         flash_bytes=add([model, code]),
         flash_parts={"model": round(model.value), "runtime": round(code.value)},
-        macs=sum(operator.macs for operator in graph.operators),
-        latency_ms=estimate_latency(architecture, target),
+        macs=graph.macs,
+        latency_ms=estimate_latency(graph, target),
     )
 
 
-def _scratch_kernels(target: Target) -> str:
-    """The library whose scratch counts: of the ESP32s, only the S3's vector kernels ask for any."""
-    if target.kernels == "esp-nn" and "LX7" not in target.cpu:
-        return "reference"
-    return target.kernels
+MEASURES_BY: tuple[str, ...] = ()
+
+
+def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quantity]:
+    """Ask tflite-micro's recording allocator; see `Measures.measure`.
+
+    Args:
+        models: the int8 file is measured, the float32 one where there is no other.
+        target: not read: the package runs on this machine, with reference kernels.
+
+    Returns:
+        `arena_head_bytes` and `arena_tail_bytes`.
+    """
+    head, tail = measure_arena(models["int8"] if "int8" in models else models["float32"])
+    basis = "tflite-micro's recording allocator, x86-64, reference kernels"
+    return {
+        name: Quantity(value=size, low=size, high=size, kind="measured", basis=basis)
+        for name, size in (("arena_head_bytes", head), ("arena_tail_bytes", tail))
+    }
 
 
 def predict(model: bytes, precision: Precision, images: NDArray[np.float32]) -> NDArray[np.float32]:

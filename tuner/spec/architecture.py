@@ -12,10 +12,13 @@ from tuner.errors import SpecError, UnknownNameError
 from tuner.spec.codec import convert_fields, to_plain
 from tuner.spec.operators import (
     OPERATORS,
+    Add,
+    AveragePool2D,
     Conv2D,
     Dense,
     DepthwiseConv2D,
     Dropout,
+    Flatten,
     GlobalAveragePool2D,
     Input,
     MaxPool2D,
@@ -111,11 +114,18 @@ def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
     shape = inputs[0]
     if isinstance(operator, Dropout):
         return shape
+    if isinstance(operator, Add):
+        if inputs[1] != shape:
+            raise SpecError(
+                f"node '{node.name}' adds two inputs of one shape. "
+                f"Received the shapes {shape} and {inputs[1]}."
+            )
+        return shape
     if isinstance(operator, Dense):
         if len(shape) != 1:
             raise SpecError(
                 f"node '{node.name}' (dense) reads a flat input; put a global_average_pool2d "
-                f"before it. Received the shape {shape}."
+                f"or flatten before it. Received the shape {shape}."
             )
         return (operator.units,)
     if len(shape) != 3:
@@ -126,12 +136,13 @@ def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
     height, width, channels = shape
     if isinstance(operator, GlobalAveragePool2D):
         return (channels,)
-    if isinstance(operator, MaxPool2D):
-        if min(height, width) < operator.size:
-            raise SpecError(
-                f"node '{node.name}' pools {operator.size}x{operator.size} over {height}x{width}."
-            )
-        return (height // operator.size, width // operator.size, channels)
+    if isinstance(operator, Flatten):
+        return (height * width * channels,)
+    if isinstance(operator, MaxPool2D | AveragePool2D):
+        rows, columns = operator.window
+        if height < rows or width < columns:
+            raise SpecError(f"node '{node.name}' pools {rows}x{columns} over {height}x{width}.")
+        return (height // rows, width // columns, channels)
     out_height, out_width = -(-height // operator.stride), -(-width // operator.stride)
     if isinstance(operator, Conv2D):
         return (out_height, out_width, operator.filters)

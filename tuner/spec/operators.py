@@ -36,18 +36,26 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv2D:
-    """A convolution over all channels, `kernel` x `kernel`."""
+    """A convolution over all channels, `kernel` rows x `kernel_width` columns (square if None)."""
 
     kind: ClassVar[str] = "conv2d"
     inputs: ClassVar[int] = 1
     filters: int
     kernel: int = 3
+    kernel_width: int | None = None
     stride: int = 1
     activation: Activation = "relu"
     batch_norm: bool = True
 
     def __post_init__(self) -> None:
         _positive(filters=self.filters, kernel=self.kernel, stride=self.stride)
+        if self.kernel_width is not None:
+            _positive(kernel_width=self.kernel_width)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of the kernel."""
+        return self.kernel, self.kernel_width or self.kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,48 @@ class MaxPool2D:
 
     def __post_init__(self) -> None:
         _positive(size=self.size)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of the window."""
+        return self.size, self.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragePool2D:
+    """The mean of each window of `size` rows x `size_width` columns, windows side by side."""
+
+    kind: ClassVar[str] = "average_pool2d"
+    inputs: ClassVar[int] = 1
+    size: int = 2
+    size_width: int | None = None
+
+    def __post_init__(self) -> None:
+        _positive(size=self.size)
+        if self.size_width is not None:
+            _positive(size_width=self.size_width)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of the window."""
+        return self.size, self.size_width or self.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add:
+    """The sum of two inputs of one shape: the end of a residual block."""
+
+    kind: ClassVar[str] = "add"
+    inputs: ClassVar[int] = 2
+    activation: Activation = "linear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flatten:
+    """Height x width x channels as one row of features."""
+
+    kind: ClassVar[str] = "flatten"
+    inputs: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +161,18 @@ class Dense:
         _positive(units=self.units)
 
 
-Operator = Input | Conv2D | DepthwiseConv2D | MaxPool2D | GlobalAveragePool2D | Dropout | Dense
+Operator = (
+    Input
+    | Conv2D
+    | DepthwiseConv2D
+    | MaxPool2D
+    | AveragePool2D
+    | GlobalAveragePool2D
+    | Add
+    | Flatten
+    | Dropout
+    | Dense
+)
 
 OPERATORS: dict[str, type[Operator]] = {
     operator.kind: operator
@@ -120,7 +181,10 @@ OPERATORS: dict[str, type[Operator]] = {
         Conv2D,
         DepthwiseConv2D,
         MaxPool2D,
+        AveragePool2D,
         GlobalAveragePool2D,
+        Add,
+        Flatten,
         Dropout,
         Dense,
     )

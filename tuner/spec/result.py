@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tuner.spec.candidate import Candidate
-from tuner.spec.cost import Cost
+from tuner.spec.cost import Cost, Quantity
 
 Status = Literal["ok", "stopped", "over_limit", "failed", "timed_out"]
 Precision = Literal["int8", "float32"]
@@ -83,6 +83,8 @@ class Result:
         epochs: epochs trained.
         train_seconds: seconds of training.
         curve: validation accuracy (float32) after each epoch.
+        measured: by target, what a tool of its runtime measured of the int8 build: a field of
+            Cost, or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
     """
 
     index: int
@@ -95,6 +97,7 @@ class Result:
     epochs: int = 0
     train_seconds: float = 0.0
     curve: tuple[float, ...] = ()
+    measured: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict)
 
     def accuracy(self, precision: Precision, split: str = "validation") -> Accuracy | None:
         """The accuracy of one build on one split, if there is one."""

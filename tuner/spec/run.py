@@ -37,7 +37,8 @@ class RunSpec:
     Args:
         name: the run's folder below `runs/`.
         dataset: what is learned from.
-        targets: the devices; the first decides when nothing else is said.
+        targets: the devices; reports are for the first when nothing else is said.
+        left_out: targets that were asked for and that nothing fits, each with the reason.
         task: a file of `tuner/tasks`.
         spaces: files of `search_spaces/`.
         seed: decides splits, proposals, weights and the order of images.
@@ -63,6 +64,7 @@ class RunSpec:
     max_candidates: int | None
     rank_by: RankBy = "target"
     throughput: Throughput | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
 

@@ -30,12 +30,12 @@ class Choices(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a space may know: the device, the images and the task, never the data itself.
+    """What a space may know: one device, the images and the task, never the data itself.
 
     Args:
-        limits: what a model may use, the loosest of all targets of the run.
-        kernels: of the targets.
-        accelerated: a target has an accelerator or a CPU of a Linux board.
+        limits: what a model may use.
+        kernels: the kernel library of the target.
+        accelerated: the target has an accelerator or the CPU of a Linux board.
         image_height: median height of the images, pixels.
         image_width: median width of the images, pixels.
         colour: `rgb` unless every image is grey.
@@ -43,7 +43,7 @@ class Context:
     """
 
     limits: Limits
-    kernels: tuple[str, ...]
+    kernels: str
     accelerated: bool
     image_height: int
     image_width: int

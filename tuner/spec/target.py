@@ -68,6 +68,51 @@ class Limits:
                 raise SpecError(f"expected {name} above 0. Received: {name}={value}.")
 
 
+LATENCY_TERMS = (
+    "stem", "conv", "pointwise", "depthwise", "depthwise_large", "dense", "elements", "others",
+    "operators",
+)  # fmt: skip
+"""What costs cycles: MACs of a convolution of fewer than 4 channels (`stem`), of other
+convolutions, of 1x1 ones, of depthwise ones of 3x3 and of any other size, of dense layers;
+elements written by these; elements that any other operator reads or writes, the larger; calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What a user's own measurements say of a target; `tune calibrate` writes it.
+
+    Args:
+        cycles: clock cycles of one unit of each of `LATENCY_TERMS`.
+        low: 90 % of latencies lie above this share of the estimate ...
+        high: ... and below this one.
+        basis: what was measured, and when.
+        ram_extra_bytes: RAM measured beyond the estimate; below 0 if the estimate is too high.
+        flash_extra_bytes: the same of flash.
+    """
+
+    cycles: Mapping[str, float]
+    low: float
+    high: float
+    basis: str
+    ram_extra_bytes: int = 0
+    flash_extra_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if set(self.cycles) != set(LATENCY_TERMS):
+            raise SpecError(
+                f"calibration: expected cycles of {', '.join(LATENCY_TERMS)}. "
+                f"Received: {', '.join(self.cycles) or 'none'}."
+            )
+        for name, value in self.cycles.items():
+            if not value > 0:
+                raise SpecError(f"calibration: expected cycles above 0. Received: {name}={value}.")
+        if not 0 < self.low <= 1 <= self.high:
+            raise SpecError(
+                "calibration: expected 0 < low <= 1 <= high. "
+                f"Received: low={self.low}, high={self.high}."
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One device.
@@ -87,6 +132,7 @@ class Target:
         kernels: the kernel library under the runtime.
         limits: what a model may use; each replaces what the memory less the reserved bytes
             would give.
+        calibration: what a user's own measurements say of this target.
         sources: where each number comes from, by field name.
         note: what a user of this target should know.
     """
@@ -104,6 +150,7 @@ class Target:
     runtime: str
     kernels: str
     limits: Limits = Limits()
+    calibration: Calibration | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
 

@@ -14,6 +14,8 @@ from tuner.spec import (
     Build,
     Candidate,
     Cost,
+    Excess,
+    Quantity,
     Result,
     RunSpec,
     from_plain,
@@ -94,6 +96,25 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
                 epochs=event.get("epochs", 0),
                 train_seconds=event.get("train_seconds", 0.0),
                 curve=tuple(event.get("curve", ())),
+            )
+        elif kind == "measured":
+            result = results[event["index"]]
+            costs = {
+                target: replace(
+                    result.costs[target],
+                    over=tuple(from_plain(Excess, item, "events.jsonl") for item in over),
+                )
+                for target, over in event["over"].items()
+            }
+            measured = {
+                target: {
+                    name: from_plain(Quantity, quantity, "events.jsonl")
+                    for name, quantity in quantities.items()
+                }
+                for target, quantities in event["measured"].items()
+            }
+            results[event["index"]] = replace(
+                result, measured=measured, costs={**result.costs, **costs}
             )
         elif kind == "tested":
             result = results[event["index"]]

@@ -46,6 +46,28 @@ def write_toml(path: Path, plain: Mapping[str, Any], comment: str) -> None:
     write_atomic(path, tomlkit.dumps(document))
 
 
+def edit_toml(source: Path, target: Path, changes: Mapping[str, Any]) -> None:
+    """Write `target` as `source` with some keys changed; all else, comments too, stays.
+
+    Args:
+        source: a TOML file.
+        target: where to write; may be `source`.
+        changes: new values by top-level key; a new key goes to the end.
+
+    Raises:
+        SpecError: `source` is not there or not TOML.
+    """
+    import tomlkit
+
+    read_toml(source)  # one place that words what can be wrong with a file
+    document = tomlkit.parse(source.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        if key not in document and isinstance(value, Mapping):
+            document.add(tomlkit.nl())
+        document[key] = _item(value)
+    write_atomic(target, tomlkit.dumps(document))
+
+
 def _item(value: Any) -> Any:
     import tomlkit
 

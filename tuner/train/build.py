@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.spec import (
+    Add,
     Architecture,
+    AveragePool2D,
     Conv2D,
     Dense,
     DepthwiseConv2D,
     Dropout,
+    Flatten,
     GlobalAveragePool2D,
     Input,
     MaxPool2D,
@@ -55,7 +58,7 @@ def _apply(node: Node, inputs: list[Any], name: str, seed: int) -> Any:
     if isinstance(operator, Conv2D):
         tensor = layers.Conv2D(
             operator.filters,
-            operator.kernel,
+            operator.window,
             strides=operator.stride,
             padding="same",
             use_bias=not operator.batch_norm,
@@ -75,6 +78,12 @@ def _apply(node: Node, inputs: list[Any], name: str, seed: int) -> Any:
         return _normalize_and_activate(operator, tensor, name)
     if isinstance(operator, MaxPool2D):
         return layers.MaxPooling2D(operator.size, name=name)(tensor)
+    if isinstance(operator, AveragePool2D):
+        return layers.AveragePooling2D(operator.window, name=name)(tensor)
+    if isinstance(operator, Add):
+        return _activate(operator.activation, layers.Add(name=name)(inputs), name)
+    if isinstance(operator, Flatten):
+        return layers.Flatten(name=name)(tensor)
     if isinstance(operator, GlobalAveragePool2D):
         return layers.GlobalAveragePooling2D(name=name)(tensor)
     if isinstance(operator, Dropout):
@@ -90,9 +99,15 @@ def _normalize_and_activate(operator: Conv2D | DepthwiseConv2D, tensor: Any, nam
 
     if operator.batch_norm:
         tensor = layers.BatchNormalization(momentum=0.9, name=f"{name}b")(tensor)
-    if operator.activation == "relu6":
+    return _activate(operator.activation, tensor, name)
+
+
+def _activate(activation: str, tensor: Any, name: str) -> Any:
+    from keras import layers
+
+    if activation == "relu6":
         return layers.ReLU(6.0, name=f"{name}a")(tensor)
-    if operator.activation == "relu":
+    if activation == "relu":
         return layers.ReLU(name=f"{name}a")(tensor)
     return tensor
 

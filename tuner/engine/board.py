@@ -1,0 +1,110 @@
+"""The board of a run on one of its targets, or any other: ranked candidates, one by its name."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuner import catalog
+from tuner.cost.fit import explain
+from tuner.engine.costs import with_target
+from tuner.errors import InputError, UnknownNameError
+from tuner.propose.proposer import Miss
+from tuner.rank.order import Ranked, rank_results
+from tuner.spec import RankBy, RunSpec, Target, from_plain
+from tuner.store.runs import RunFolder, fold_results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """The ranked candidates of a run for one target.
+
+    Args:
+        spec: of the run.
+        target: whose costs and limits count.
+        rows: in rank order.
+        refused: draws for the target that were refused before training, by limit.
+        nearest_miss: the one of them that came nearest to fitting, in words; or nothing.
+    """
+
+    spec: RunSpec
+    target: Target
+    rows: list[Ranked]
+    refused: Mapping[str, int]
+    nearest_miss: str
+
+
+def board(
+    folder: RunFolder, rank_by: RankBy | None = None, target_name: str | None = None
+) -> Board:
+    """Rank the candidates of a run.
+
+    Args:
+        folder: of the run.
+        rank_by: which accuracy decides; None for what the run was started with.
+        target_name: a target of the run, with the limits it was given there; or any other name
+            or file, for which the costs are computed now. None for the run's first.
+
+    Raises:
+        UnknownNameError: no such target.
+    """
+    spec, events = folder.spec(), folder.events()
+    finished = [result for result in fold_results(events) if result.status is not None]
+    own = {target.name: target for target in spec.targets}
+    if target_name is None:
+        target = spec.targets[0]
+    elif target_name in own:
+        target = own[target_name]
+    else:
+        target = catalog.load_target(target_name)
+        finished = with_target(spec, finished, target)
+    rows = rank_results(finished, target.name, rank_by or spec.rank_by)
+    refused, nearest_miss = _refused(events, target.name)
+    return Board(spec=spec, target=target, rows=rows, refused=refused, nearest_miss=nearest_miss)
+
+
+def _refused(events: Iterable[Mapping[str, Any]], target: str) -> tuple[Counter[str], str]:
+    """Refused draws for a target by limit, and the nearest miss in words."""
+    counts: Counter[str] = Counter()
+    nearest, distance = "", math.inf
+    for event in events:
+        if event["event"] != "proposed" or event["focus"] != target:
+            continue
+        counts.update(event["over_limit"])
+        if event["nearest_miss"] is None:
+            continue
+        miss = from_plain(Miss, event["nearest_miss"], "events.jsonl")
+        ratio = max(excess.needed / excess.allowed for excess in miss.over)
+        if ratio < distance:
+            reasons = "; ".join(explain(excess) for excess in miss.over)
+            nearest = f"{miss.image}, {reasons}" + (f"; {miss.change}" if miss.change else "")
+            distance = ratio
+    return counts, nearest
+
+
+def find_candidate(board: Board, wanted: str) -> Ranked:
+    """The row of a board that a rank number, an id or a unique prefix of an id names.
+
+    Raises:
+        UnknownNameError: none does.
+        InputError: several do.
+    """
+    rows, run = board.rows, board.spec.name
+    if wanted.isdigit():
+        matches = [row for row in rows if row.rank == int(wanted)]
+    else:
+        matches = [row for row in rows if wanted and row.result.candidate.id.startswith(wanted)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        ids = ", ".join(row.result.candidate.id for row in matches)
+        raise InputError(f"Several candidates begin with '{wanted}': {ids}. Give more letters.")
+    raise UnknownNameError(
+        f"candidate of the run '{run}'",
+        wanted,
+        [row.result.candidate.id for row in rows],
+        f"Ranks 1 to {len(rows)} name them too; see 'tune report {run}'.",
+    )
