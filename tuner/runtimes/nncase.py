@@ -56,7 +56,7 @@ NOTICE = (
 MEASURES_BY: tuple[str, ...] = ()
 
 CALIBRATION_IMAGES = 2
-"""Random images that `measure` quantizes by: they change the numbers in a kmodel, not its costs."""
+"""Random images that `measure` quantizes by: of one range, they all give the same costs."""
 
 TILE_POSITIONS = 1024
 PAIR_POSITIONS = 512
@@ -194,8 +194,8 @@ def operator_latency_ms(graph: Graph, target: Target) -> list[float]:
 def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quantity]:
     """Compile the float32 build for the KPU and read what the compiler counts.
 
-    It is quantized by random images: they change the numbers in the kmodel, not its costs. Pixels
-    are scaled to [0, 1]; another range adds one pass over the input.
+    It is quantized by random images of the full range, which change the numbers in the kmodel, not
+    its costs. See `compile_kmodel` for what narrower images would add.
 
     Args:
         models: TFLite files by precision; the KPU's compiler takes float32.
@@ -226,6 +226,7 @@ def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quan
             f"Received: inputs {', '.join(graph.inputs)} of shape {shape}."
         )
     images = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, *shape), dtype=np.uint8)
+    images.flat[0], images.flat[-1] = 0, 255
     compiled = compile_kmodel(models["float32"], images, (0.0, 1.0))
     basis = f"nncase-kpu {compiled.version}'s own estimate for the compiled kmodel"
     if compiled.cpu_operators:
@@ -265,7 +266,7 @@ class _Step:
     """What the compiler counts for one operator.
 
     Args:
-        computed: MACs, depthwise ones with padded channels where they run in a pair.
+        computed: MACs, with channels padded to full groups where the compiler pads them.
         on_chip_bytes: traffic.
         weight_bytes: weights and tables, from external RAM; they are in the kmodel too.
         code_bytes: its instructions in the kmodel.
@@ -316,7 +317,9 @@ def _step(
         padded = operator.weights
         deeper = operator.kernel == (1, 1) and parts > 1
         if deeper and parts * rows * columns <= TILE_POSITIONS:
-            padded, parts = operator.weights // depth * parts * INPUT_GROUP, 1
+            padded = operator.weights // depth * parts * INPUT_GROUP
+            computed = operator.macs // depth * parts * INPUT_GROUP
+            parts = 1
         if operator.name in pairs:
             grid = _pair_tiles(operator, pairs[operator.name])
             on_chip += TILE_BYTES * groups * (PAIR_GROUPS + PAIR_TILES * grid)

@@ -1,0 +1,171 @@
+"""The compiler for the KPU: what it writes, what is missing, and how it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tuner.errors import TuneError
+from tuner.runtimes import kmodel
+from tuner.runtimes.kmodel import CpuOperator, Fusion, compile_kmodel
+from tuner.spec import Architecture, Conv2D, Dense, GlobalAveragePool2D, Input, Node
+
+MAC_CSV = """\
+Name, Mac, FLOPs, OnChipMemTraffic, OffChipMemTraffic, OffChipMemLWTraffic, OffChipLoadStoreCnt, Time
+TileLayerGroup_0, 3417344, 4256064, 878880, 27664, 30116, 2, 0.0
+TileLayerGroup_1, 600000, 600000, 25600, 6400, 3200, 3, 0.0
+"""  # noqa: E501
+ESTIMATE_PY = """\
+cpu_ops = [
+    ['Softmax_0', dict(FLOPs=3200, Parallel=2, OffChipMemoryTraffic=64)],
+]
+"""
+IMAGES = (np.arange(12 * 10 * 3) % 256).astype(np.uint8).reshape(1, 12, 10, 3)
+
+
+def tiny() -> bytes:
+    from tuner.testing.weights import randomize_weights
+    from tuner.train.build import build_keras
+    from tuner.train.convert import convert_tflite
+
+    nodes = (
+        Node(name="image", op=Input(height=12, width=10, channels=3)),
+        Node(name="conv", op=Conv2D(filters=8), inputs=("image",)),
+        Node(name="mean", op=GlobalAveragePool2D(), inputs=("conv",)),
+        Node(name="logits", op=Dense(units=4), inputs=("mean",)),
+    )
+    model = build_keras(Architecture(nodes=nodes, outputs=("logits",)))
+    randomize_weights(model, 0)
+    return convert_tflite(model, "float32")
+
+
+@pytest.fixture
+def compiler() -> None:
+    try:
+        kmodel._installed()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+def dotnet(folder: Path, version: str) -> Path:
+    (folder / "shared" / "Microsoft.NETCore.App" / version).mkdir(parents=True)
+    return folder
+
+
+def test_the_roofline_of_fusions() -> None:
+    first, second = kmodel._fusions(MAC_CSV)
+    assert (first.name, first.macs, first.transfers) == ("TileLayerGroup_0", 3417344, 2)
+    # Bound by traffic on the chip, after input and output.
+    assert first.seconds == pytest.approx(27664 / 3.2e9 + 878880 / 25.6e9)
+    # With other transfers than one in and one out, only the weights wait for the activations.
+    assert second.seconds == pytest.approx((6400 + 3200) / 3.2e9)
+
+
+def test_the_roofline_of_cpu_operators() -> None:
+    (softmax,) = kmodel._cpu_operators(ESTIMATE_PY)
+    assert softmax == CpuOperator(
+        name="Softmax_0", operations=3200.0, parallel=2.0, external_bytes=64.0
+    )
+    assert softmax.seconds == pytest.approx(3200 / (2 * 1.6e9))
+    assert kmodel._cpu_operators("cpu_ops = [\n]\n") == ()
+
+
+def test_milliseconds_add_up() -> None:
+    (softmax,) = kmodel._cpu_operators(ESTIMATE_PY)
+    fusion = Fusion(
+        name="a", macs=0, computed=600_000_000, on_chip_bytes=0, external_bytes=0,
+        weight_bytes=0, transfers=2,
+    )  # fmt: skip
+    both = kmodel.Compiled(kmodel=b"", fusions=(fusion,), cpu_operators=(softmax,), version="2")
+    assert both.latency_ms == pytest.approx(1.0 + 0.001)
+
+
+def test_nncase_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'edge-tuner\[k230\]'.*\.NET"):
+        compile_kmodel(b"", IMAGES, (0.0, 1.0))
+
+
+def test_dotnet_is_found_by_its_variable_and_by_the_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = dotnet(tmp_path / "dotnet", "8.0.1")
+    monkeypatch.setenv("DOTNET_ROOT", str(root))
+    assert kmodel._dotnet_root() == root
+    monkeypatch.delenv("DOTNET_ROOT")
+    (root / "dotnet").write_text("#!/bin/sh\n")
+    (root / "dotnet").chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "dotnet").symlink_to(root / "dotnet")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert kmodel._dotnet_root() == root
+
+
+def test_dotnet_missing_or_old(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DOTNET_ROOT", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ImportError, match=r"set DOTNET_ROOT.*neither DOTNET_ROOT nor 'dotnet'"):
+        kmodel._dotnet_root()
+    monkeypatch.setenv("DOTNET_ROOT", str(dotnet(tmp_path, "6.0.36")))
+    with pytest.raises(ImportError, match=r"7\.0 or newer.*with 6\."):
+        kmodel._dotnet_root()
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "reason"),
+    [
+        (
+            "note\nUnhandled exception. System.NotSupportedException: Not Supported *.\n   at X\n",
+            -6,
+            "System.NotSupportedException: Not Supported *",
+        ),
+        ("Out of memory.\n", -6, "Out of memory"),
+        ("", -9, "its process ended by signal 9"),
+        ("warn: a thing\n", 3, "its process ended with 3 (warn: a thing)"),
+    ],
+)
+def test_the_reason_of_a_crash(said: str, code: int, reason: str) -> None:
+    assert kmodel._reason(said, code) == reason
+
+
+def test_a_dump_of_another_version(tmp_path: Path) -> None:
+    with pytest.raises(TuneError, match=r"expected one .*mac\.csv.*Received: 0"):
+        kmodel._written(tmp_path, "*FusionToTirPass/mac.csv")
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_net_is_compiled() -> None:
+    compiled = compile_kmodel(tiny(), IMAGES, (0.0, 1.0))
+    assert compiled.kmodel[:4] == b"LDMK"
+    assert compiled.cpu_operators == ()
+    assert [fusion.macs for fusion in compiled.fusions] == [12 * 10 * 27 * 8 + 8 * 4]
+    assert 0 < compiled.latency_ms < 0.01
+    assert compiled.version.startswith("2.")
+
+
+@pytest.mark.usefixtures("compiler")
+def test_images_of_a_narrow_range_cost_a_pass_over_the_input() -> None:
+    model = tiny()
+    (whole,) = compile_kmodel(model, IMAGES, (-1.0, 127 / 128)).fusions
+    (narrow,) = compile_kmodel(model, IMAGES // 2, (-1.0, 127 / 128)).fusions
+    assert narrow.on_chip_bytes > whole.on_chip_bytes + 2 * IMAGES.size
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_damaged_model_is_refused_with_the_compilers_reason() -> None:
+    with pytest.raises(TuneError, match=r"^nncase cannot compile the model: .*Exception"):
+        compile_kmodel(b"\x1c\0\0\0TFL3" + bytes(64), IMAGES, (0.0, 1.0))
+
+
+@pytest.mark.usefixtures("compiler")
+def test_the_limits_hold() -> None:
+    model = tiny()
+    with pytest.raises(TuneError, match=r"took more than 0\.2 s"):
+        compile_kmodel(model, IMAGES, (0.0, 1.0), seconds=0.2)
+    with pytest.raises(TuneError, match="nncase cannot compile the model"):
+        compile_kmodel(model, IMAGES, (0.0, 1.0), memory_bytes=100 * 2**20)
+    left = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert not any("tuner.runtimes.kmodel" in command for command in left)
