@@ -49,7 +49,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/cifar10_search.py
 
 latency: $(READY)
-	$(BIN)/python -m tuner.cost.latency_fit
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tuner.cost.latency_fit
 
 pictures: $(READY)
 	$(BIN)/python docs/make_pictures.py $(RUN) docs/images

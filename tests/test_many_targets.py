@@ -47,6 +47,7 @@ def home_with_boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = done.stdout.splitlines()
     assert [line.split()[0] for line in table[1:4]] == BOARDS
     assert max(map(len, table)) <= 80
+    assert "…" not in done.stdout
     return home
 
 
@@ -62,6 +63,35 @@ def test_each_board_has_its_own_costs_and_limits(home_with_boards: Path) -> None
         latencies = {row["costs"][board]["latency_ms"] for board in BOARDS}
         assert len(latencies) == len(BOARDS)
         assert any(cost["fits"] for cost in row["costs"].values())
+
+
+def test_each_board_is_scored_with_its_own_kernels(home_with_boards: Path) -> None:
+    for board, kernels in (("stm32h743", "builtin"), ("k230", "xnnpack")):
+        done = tune(home_with_boards, "report", "boards", "--target", board, "--format", "json")
+        for row in json.loads(done.stdout):
+            assert set(row["builds"]) == {"float32", "int8"}
+            assert {build["kernels"] for build in row["builds"].values()} == {kernels}
+            assert set(row["accuracy"]["test"]) == {"float32", "int8", "target"}
+        text = tune(home_with_boards, "report", "boards", "--target", board).stdout
+        assert f"{kernels} kernels" in " ".join(text.split())
+
+
+def test_finalists_are_measured_beside_the_estimate(home_with_boards: Path) -> None:
+    pytest.importorskip("tflite_micro", reason="wheels for Python 3.11 on x86-64 only")
+    rows = json.loads(tune(home_with_boards, "report", "boards", "--format", "json").stdout)
+    for row in rows:
+        for board in ("stm32h743", "rp2040"):
+            head = row["measured"][board]["arena_head_bytes"]
+            assert head["kind"] == "measured"
+            assert "tflite-micro" in head["basis"]
+            assert head["value"] == row["costs"][board]["ram_parts"]["arena_head"]
+    text = tune(home_with_boards, "report", "boards", "--target", "rp2040").stdout
+    assert "arena head as planned for 4 of 4." in text
+
+
+def test_a_board_that_nothing_fitted_says_so_again(home_with_boards: Path) -> None:
+    done = tune(home_with_boards, "report", "boards", "--target", "hopeless", code=2)
+    assert "hopeless was left out of the run: No candidate fits hopeless" in done.stderr
 
 
 def test_a_board_that_was_not_asked_for_is_reported_all_the_same(home_with_boards: Path) -> None:
@@ -100,7 +130,7 @@ def test_what_does_not_fit_is_below_what_fits_and_says_why(home_with_boards: Pat
     assert "over: does not fit small; " in table
     last = board[-1]["id"]
     done = tune(home_with_boards, "select", "boards", last, "--target", small, code=2)
-    assert f"{last} does not fit small: arena" in done.stderr
+    assert f"{last} does not fit small: RAM" in done.stderr
 
 
 def test_a_template_is_for_the_board_that_was_named(home_with_boards: Path) -> None:

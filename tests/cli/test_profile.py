@@ -355,7 +355,7 @@ def test_retraining_refuses_with_the_change_that_would_fit(folder: RunFolder) ->
     template = make_template(spec, result, target, "mine")
     with pytest.raises(
         InputError,
-        match=r"does not fit nano33ble: arena .* too much, at 'stem'\. It fits with .* Edit it so, "
+        match=r"does not fit nano33ble: RAM .* too much, at 'stem'\. It fits with .* Edit it so, "
         r"or loosen the limits",
     ):
         retrain(template)

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner import catalog
-from tuner.cost.arena import DEVICE_32, HOST_64, Buffer, greedy_offsets, plan_arena
+from tuner.cost.arena import (
+    DEVICE_32,
+    HOST_64,
+    Buffer,
+    assumed_kinds,
+    greedy_offsets,
+    plan_arena,
+)
 from tuner.cost.lower import lower
-from tuner.cost.scratch import TFLM_KERNELS
+from tuner.cost.scratch import TFLM_KERNELS, scratch_buffers
 from tuner.spec import (
     Add,
     Architecture,
@@ -40,9 +48,12 @@ def test_head_holds_each_operators_input_and_output(seed: int) -> None:
     graph = lower(random_architecture(seed))
     arena = plan_arena(graph)
     assert arena.head_bytes >= max(
-        operator.input_elements + operator.output_elements for operator in graph.operators
+        math.prod(operator.input_shape) + operator.output_elements for operator in graph.operators
     )
-    assert arena.head_bytes <= sum(tensor.bytes + 15 for tensor in graph.tensors) + 16 * 1024
+    sizes = [tensor.bytes for tensor in graph.tensors]
+    for operator in graph.operators:
+        sizes += scratch_buffers(operator, "reference")
+    assert arena.head_bytes <= sum(-(-size // 16) * 16 for size in sizes)
     assert arena.head_bytes % 16 == 0
     assert arena.peak_at in {"", *(operator.name for operator in graph.operators)}
 
@@ -58,9 +69,10 @@ def test_a_device_has_the_hosts_head_and_a_smaller_tail(seed: int) -> None:
 @given(seeds)
 def test_kernels_with_scratch_never_need_less(seed: int) -> None:
     graph = lower(random_architecture(seed))
-    plain = plan_arena(graph, kernels="reference")
+    plain = plan_arena(graph, kernels="reference").alive_bytes
     for kernels in TFLM_KERNELS:
-        assert plan_arena(graph, kernels=kernels).scratch_bytes >= plain.scratch_bytes
+        alive = plan_arena(graph, kernels=kernels).alive_bytes
+        assert all(more >= less for more, less in zip(alive, plain, strict=True))
 
 
 @given(
@@ -179,7 +191,8 @@ def test_the_sums_of_a_mean_can_fill_the_arena() -> None:
     logits = Node(name="logits", op=Dense(units=2), inputs=("mean",))
     architecture = Architecture(nodes=(*nodes, mean, logits), outputs=("logits",))
     assert _gap(architecture, 1) == (0, 0)
-    assert plan_arena(lower(architecture)).scratch_bytes == 16 + 8 + 80
+    (sums,) = (item for item in lower(architecture).operators if item.kind == "MEAN")
+    assert scratch_buffers(sums, "reference") == (16, 8, 80)
 
 
 def test_a_deep_thin_net_needs_more_to_plan_than_to_run() -> None:
@@ -285,3 +298,15 @@ def test_an_unknown_operator_is_counted_with_a_margin() -> None:
     )
     more = plan_arena(unknown).tail_bytes - plan_arena(graph).tail_bytes
     assert 128 + 40 <= more <= 256
+
+
+def test_kinds_whose_structs_or_scratch_are_assumed_are_named() -> None:
+    graph = lower(residual())
+    assert assumed_kinds(graph, "esp-nn") == ()
+    operators = tuple(
+        dataclasses.replace(graph.operators[0], kind=kind)
+        for kind in ("SVDF", "SOFTMAX", "TRANSPOSE_CONV", "PRELU", "SVDF")
+    )
+    more = dataclasses.replace(graph, operators=(*graph.operators, *operators))
+    assert assumed_kinds(more) == ("PRELU", "SVDF")
+    assert assumed_kinds(more, "cmsis-nn") == ("PRELU", "SVDF", "TRANSPOSE_CONV")

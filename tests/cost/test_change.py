@@ -88,7 +88,7 @@ def test_proportions_and_outputs_stay() -> None:
 
     assert (
         nearest_change(wide, fits)
-        == "fits with 5/8 of the filters, or with an input of 24x32 instead of 48x64"
+        == "fits with 5/8 of the filters, or with an input of 32x24 instead of 64x48"
     )
     assert {outputs(changed) for changed in seen} == {5}
 

@@ -45,7 +45,7 @@ def test_no_limit_and_no_figure_is_no_excess() -> None:
     [
         (
             Excess(limit="ram_bytes", needed=276.9 * 1024, allowed=256 * 1024, at="stage1_conv"),
-            "arena 276.9 KB > 256.0 KB, 20.9 KB too much, at 'stage1_conv'",
+            "RAM 276.9 KB > 256.0 KB, 20.9 KB too much, at 'stage1_conv'",
         ),
         (
             Excess(limit="ram_bytes", needed=2048, allowed=1024),

@@ -19,6 +19,7 @@ from tuner.cost.latency_fit import (
     dumps,
     fingerprint,
     fit_all,
+    float32_ratios,
     likelihood,
     page_with,
     prior_covariance,
@@ -146,7 +147,14 @@ def test_conformal_quantile_counts_the_next_one() -> None:
     assert conformal_quantile(np.array([3.0, 1.0])) == 3.0
 
 
-def test_layers_of_the_rp2040_lie_in_the_band() -> None:
+def test_float32_ratios_need_four_pairs_of_a_class() -> None:
+    ratios = float32_ratios()
+    assert "scalar" not in ratios  # two pairs, of an RH850
+    assert all(row["points"] >= 4 and row["log_factor"] > 0 for row in ratios.values())
+
+
+def test_the_rates_meet_the_rp2040_that_they_were_fitted_to() -> None:
+    """In-sample: the net's figure, and those of its layers, are among the points."""
     target = load_target("rp2040")
     graph = net("mobilenet_v1 0.25 96 1 2")
     latency = estimate_latency(graph, target)

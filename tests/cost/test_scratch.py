@@ -10,9 +10,9 @@ from tuner.cost.arena import plan_arena
 from tuner.cost.lower import GraphOperator, lower
 from tuner.cost.scratch import (
     TFLM_KERNELS,
-    core_of,
     kernel_sums_bytes,
     preprocessing_bytes,
+    rules_of,
     scratch_buffers,
 )
 from tuner.testing.architectures import random_architecture
@@ -127,6 +127,15 @@ def test_esp_nn_on_the_esp32s3(operator: GraphOperator, expected: int) -> None:
     assert size(operator, "esp-nn", "Xtensa LX6") == 0
 
 
+@pytest.mark.parametrize("cpu", ["Xtensa LX6", "Xtensa LX7", "RISC-V (ESP32-C3)"])
+def test_softmax_with_esp_nn(cpu: str) -> None:
+    """`esp_nn_get_softmax_scratch_size_opt`: an int32 for each entry of a row."""
+    softmax = window("SOFTMAX", input_shape=(10,), output_shape=(10,), kernel=(1, 1), channels=0)
+    assert size(softmax, "esp-nn", cpu) == 40
+    assert size(softmax, "reference", cpu) == size(softmax, "cmsis-nn", cpu) == 0
+    assert size(replace(softmax, input_shape=()), "esp-nn", cpu) == 0
+
+
 def test_reductions_sum_in_int32() -> None:
     mean = window("MEAN", output_shape=(16,), kernel=(1, 1))
     for kernels in TFLM_KERNELS:
@@ -144,11 +153,21 @@ def test_float32_windows_ask_for_none() -> None:
     [
         ("Cortex-M0+", "plain"), ("Cortex-M3", "plain"), ("Cortex-M4F", "dsp"),
         ("Cortex-M33", "dsp"), ("Cortex-M7", "dsp"), ("Cortex-M55", "mve"), ("Cortex-M85", "mve"),
-        ("", "dsp"),
+        ("ARM Cortex-M7 with FPU", "dsp"), ("cortex-m55 (Helium)", "mve"), ("", "dsp"),
+        ("a core nobody knows", "mve"),
     ],
 )  # fmt: skip
-def test_cores(cpu: str, core: str) -> None:
-    assert core_of("cmsis-nn", cpu) == core
+def test_cores_of_cmsis_nn(cpu: str, core: str) -> None:
+    assert rules_of("cmsis-nn", cpu) == core
+
+
+@pytest.mark.parametrize(
+    ("cpu", "core"),
+    [("Xtensa LX7", "esp32s3"), ("xtensa lx7", "esp32s3"), ("Xtensa LX6", "plain"),
+     ("RISC-V (ESP32-C3)", "plain"), ("a core nobody knows", "esp32s3")],
+)  # fmt: skip
+def test_cores_of_esp_nn(cpu: str, core: str) -> None:
+    assert rules_of("esp-nn", cpu) == core
 
 
 def test_an_image_is_resized_row_by_row() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from tuner.engine.plan import Plan
 from tuner.engine.search import make_proposer
 from tuner.propose.bands import BAND_RATIO, size_bands
 from tuner.propose.sampler import Told
-from tuner.spec import DatasetSpec, RunSpec
+from tuner.spec import DatasetSpec, Limits, RunSpec
 
 
 @given(st.lists(st.integers(8 << 10, (1 << 20) - 1), min_size=1, max_size=12, unique=True))
@@ -100,3 +101,28 @@ def test_one_target_is_proposed_for_as_before() -> None:
     proposer = make_proposer(spec, Plan(spec))
     assert proposer.unfit() == {}
     assert size_bands(spec.targets) == (("nano33ble",),)
+
+
+def test_a_tight_board_takes_nothing_from_its_band() -> None:
+    """The starting points and draws that it cannot use go to the others of its size."""
+    spec = spec_for(["nano33ble", "rp2040"])
+    tight, loose = spec.targets
+    own = make_proposer(replace(spec, targets=(loose,)), Plan(replace(spec, targets=(loose,))))
+    first = own.propose([], frozenset())
+    assert first is not None
+    # Faster than any starting point: hardly a draw fits.
+    limits = Limits(latency_ms=0.02 * first.costs["rp2040"].latency_ms.value)
+    tight = replace(tight, limits=limits, sources={**tight.sources, "limits": "assumed: a test"})
+    both = replace(spec, targets=(tight, loose))
+    proposer = make_proposer(both, Plan(both))
+    history: list[Told] = []
+    known: set[str] = set()
+    origins = []
+    for _ in range(6):
+        proposal = proposer.propose(history, frozenset(known))
+        assert proposal is not None
+        known.add(proposal.candidate.id)
+        origins.append(proposal.origin)
+        fits = frozenset(name for name, cost in proposal.costs.items() if cost.fits)
+        history.append(Told(space=proposal.space, choices=proposal.choices, fits=fits, score=0.5))
+    assert sum(origin not in ("random", "sampler") for origin in origins) == 4

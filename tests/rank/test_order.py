@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests_support import make_result
 from tuner.rank.order import rank_results
+from tuner.spec import Excess
 
 
 @given(
@@ -60,3 +63,14 @@ def test_standard_error_is_binomial():
     accuracy = make_result(0, correct=16).accuracy("int8")
     assert accuracy.value == 0.8
     assert abs(accuracy.standard_error - (0.8 * 0.2 / 20) ** 0.5) < 1e-12
+
+
+def test_what_does_not_fit_ranks_below_what_fits_and_above_what_failed():
+    over = make_result(0, correct=20)
+    cost = over.costs["board"]
+    excess = Excess(limit="ram_bytes", needed=2.0, allowed=1.0)
+    over = replace(over, costs={"board": replace(cost, over=(excess,))})
+    fits, failed = make_result(1, correct=3), make_result(2, correct=1, status="failed")
+    rows = rank_results([failed, over, fits], "board", "target")
+    assert [row.result for row in rows] == [fits, over, failed]
+    assert [row.fits for row in rows] == [True, False, True]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests_support import make_result, quantity
 from tuner.errors import InputError, LockedError, SpecError, UnknownNameError
+from tuner.spec import Excess, to_plain
 from tuner.store.events import EventLog, read_events
 from tuner.store.files import read_json, write_atomic, write_json
 from tuner.store.lock import locked
-from tuner.store.runs import check_name, find_run, new_run
+from tuner.store.runs import check_name, find_run, fold_results, new_run
 
 
 def test_torn_last_line_is_dropped_and_cut(tmp_path: Path):
@@ -114,3 +116,24 @@ def test_unknown_run_gets_close_matches(home: Path):
     with pytest.raises(UnknownNameError, match="Did you mean 'digits'"):
         find_run("digit")
     assert find_run("latest").name == "digits"
+
+
+def test_what_was_measured_stands_beside_the_estimate_and_can_exceed_a_limit():
+    made = make_result(0, correct=5)
+    excess = Excess(limit="ram_bytes", needed=3000.0, allowed=2000.0)
+    events = [
+        {
+            "event": "proposed", "index": 0, "origin": "test",
+            "candidate": to_plain(made.candidate), "costs": to_plain(made.costs),
+        },
+        {"event": "finished", "index": 0, "status": "ok", "builds": to_plain(made.builds)},
+        {
+            "event": "measured", "index": 0, "over": {"board": [to_plain(excess)]},
+            "measured": {"board": {"ram_bytes": to_plain(quantity(3000.0))}},
+        },
+    ]  # fmt: skip
+    before, after = fold_results(events[:2])[0], fold_results(events)[0]
+    assert before.costs["board"].fits
+    assert not after.costs["board"].fits
+    assert after.costs["board"].ram_bytes == before.costs["board"].ram_bytes
+    assert after.measured["board"]["ram_bytes"].value == 3000.0

@@ -41,7 +41,7 @@ def profile(
         smallest_fitting,
     )
 
-    subject = find_subject(model)
+    subject = find_subject(model, target or [])
     targets = choose_targets(subject, target or [], all_targets)
     overview = all_targets or len(targets) > 1
     if overview:

@@ -7,6 +7,8 @@ import sys
 
 from tuner.store.runs import RunFolder
 
+TARGETS_SHOWN = 5
+
 
 def interrupt_on_signals() -> None:
     """Let a polite kill and a closed terminal end the work as Ctrl-C does."""
@@ -25,7 +27,7 @@ def run_and_show(folder: RunFolder) -> None:
     from tuner.cli.show import live_progress, print_bests, print_board
     from tuner.engine.board import board
     from tuner.engine.search import run_search
-    from tuner.errors import TuneError
+    from tuner.errors import NothingFitsError, TuneError
 
     spec = folder.spec()
     dataset, several = spec.dataset, len(spec.targets) > 1
@@ -43,7 +45,9 @@ def run_and_show(folder: RunFolder) -> None:
             file=sys.stderr,
         )
     if several:
-        print(f"For:  {', '.join(target.name for target in spec.targets)}", file=sys.stderr)
+        shown = [target.name for target in spec.targets[:TARGETS_SHOWN]]
+        more = len(spec.targets) - len(shown)
+        print(f"For:  {', '.join(shown)}{f' and {more} more' if more else ''}", file=sys.stderr)
     for reason in spec.left_out.values():
         print(f"Left out: {reason}", file=sys.stderr)
     for runtime in dict.fromkeys(target.runtime for target in spec.targets):
@@ -54,28 +58,32 @@ def run_and_show(folder: RunFolder) -> None:
     interrupt_on_signals()
     with live_progress(spec) as progress:
         run_search(folder, progress)
-    first = board(folder)
-    if not first.rows:
+    boards = [board(folder, target_name=target.name) for target in spec.targets]
+    if not boards[0].rows:
         raise TuneError(
             f"The {spec.budget_seconds:.0f} s of {folder.name} ended before a first candidate "
             "could be trained; measuring the machine takes part of them. Give more --time."
         )
-    if not any(row.result.status == "ok" for row in first.rows):
-        print_board(first)
+    if several:
+        print_bests(boards)
+        print(f"\nEach board: tune report {folder.name} --target NAME")
+    else:
+        print_board(boards[0])
+    if not any(row.result.status == "ok" for row in boards[0].rows):
         raise TuneError(
             f"No candidate of {folder.name} was trained to its end; 'tune report "
             f"{folder.name} --format json' has the reasons."
         )
-    if several:
-        print_bests([board(folder, target_name=target.name) for target in spec.targets])
-        which = f" --target {spec.targets[0].name}"
-        print(f"\nEach board: tune report {folder.name} --target NAME")
-    else:
-        print_board(first)
-        which = ""
-    best = first.rows[0].result.candidate.id
+    best = next((item for item in boards if item.rows[0].fits), None)
+    if best is None:
+        raise NothingFitsError(
+            "By what was measured after training, no candidate keeps the limits; the table says "
+            "why. Loosen them, or choose a larger target ('tune targets')."
+        )
+    which = f" --target {best.target.name}" if several else ""
     print(
         f"\nNext: tune select {folder.name} 1{which} -o template.toml"
         f"\n      tune retrain template.toml"
-        f"\n(rank 1 is {best}; 'tune report {folder.name} --format json' tells all)"
+        f"\n(rank 1 is {best.rows[0].result.candidate.id}; "
+        f"'tune report {folder.name} --format json' tells all)"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.cost.fit import LIMIT_NAMES, explain, format_bytes
 from tuner.engine.supervisor import Progress
-from tuner.rank.order import best_accuracy
+from tuner.rank.order import best_accuracy, ranking_precision
 from tuner.spec import Accuracy, Result, RunSpec
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tuner.engine.board import Board
 
 REFRESH_SECONDS = 0.5
+
+SHORT_ID = 7
+"""Letters of an id where there is little room; any command takes a unique beginning."""
 
 
 def percent(accuracy: Accuracy | None, *, error: bool = False) -> str:
@@ -192,13 +195,13 @@ def print_bests(boards: Sequence[Board]) -> None:
         fitting = [row for row in trained if row.fits]
         count = f"{len(fitting)}/{len(trained)}"
         if not fitting:
-            table.add_row(name, "none fits", "", "", "", "", "", "", count, style="dim")
+            table.add_row(name, "none", "", "", "", "", "", "", count, style="dim")
             continue
         result = fitting[0].result
         cost = result.costs[name]
         table.add_row(
             name,
-            result.candidate.id,
+            result.candidate.id[:SHORT_ID],
             input_text(result),
             percent(result.accuracy("int8")),
             percent(result.accuracy("int8", "test")),
@@ -210,7 +213,8 @@ def print_bests(boards: Sequence[Board]) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        "best: by int8 validation accuracy; fit: trained candidates that fit the target",
+        f"best: the id's beginning, by {ranking_precision(boards[0].spec.rank_by)} validation "
+        "accuracy; fit: of those trained",
         style="dim",
     )
 
@@ -267,7 +271,7 @@ def _legend(board: Board) -> str:
         )
     if any(row.tied for row in rows):
         lines.append("= ties in correct images, broken by latency, flash, id.")
-    if rows:
+    if rows and rows[0].fits and rows[0].result.status == "ok":
         cost = rows[0].result.costs[target.name]
         lines.append(
             f"RAM, flash, ms: estimated for {target.name}; "
@@ -294,19 +298,31 @@ def _measured_lines(board: Board) -> list[str]:
     rows = [row for row in board.rows if name in row.result.measured]
     if not rows:
         return []
-    measured = rows[0].result.measured[name]
-    lines = [f"Measured of {len(rows)} finalists, by {next(iter(measured.values())).basis}."]
-    if "arena_head_bytes" in measured and board.target.runtime == "tflm":
-        equal = sum(
-            row.result.measured[name]["arena_head_bytes"].value
-            == row.result.costs[name].ram_parts["arena_head"]
+    basis = next(iter(rows[0].result.measured[name].values())).basis
+    lines = [f"Measured for {len(rows)} finalists ({basis}), estimate in brackets:"]
+    heads = [
+        (row.rank, row.result.measured[name]["arena_head_bytes"].value, planned)
+        for row in rows
+        if (planned := row.result.costs[name].ram_parts.get("arena_head")) is not None
+        and "arena_head_bytes" in row.result.measured[name]
+    ]
+    differ = [
+        f"rank {rank} {format_bytes(head)} ({format_bytes(planned)})"
+        for rank, head, planned in heads
+        if head != planned
+    ]
+    if heads:
+        equal = f"as planned for {len(heads) - len(differ)} of {len(heads)}"
+        lines.append(f"arena head {'; '.join([equal, *differ])}.")
+    show = {"ram_bytes": format_bytes, "flash_bytes": format_bytes, "latency_ms": milliseconds}
+    labels = {"ram_bytes": "RAM", "flash_bytes": "flash", "latency_ms": "ms"}
+    for field, write in show.items():
+        pairs = [
+            f"rank {row.rank} {write(row.result.measured[name][field].value)} "
+            f"({write(getattr(row.result.costs[name], field).value)})"
             for row in rows
-        )
-        lines.append(f"The arena's head was as planned for {equal} of {len(rows)}.")
-    if "latency_ms" in measured:
-        pairs = (
-            f"{milliseconds(row.result.measured[name]['latency_ms'].value)} ms (rank {row.rank})"
-            for row in rows
-        )
-        lines.append(f"Latency: {', '.join(pairs)}.")
+            if field in row.result.measured[name]
+        ]
+        if pairs:
+            lines.append(f"{labels[field]} {'; '.join(pairs)}.")
     return lines

@@ -153,8 +153,9 @@ def fact_rows(target: Target) -> list[tuple[str, str, str]]:
         ),
     ]
     if target.calibration is not None:
-        band = f"{target.calibration.low:.2f} to {target.calibration.high:.2f} x"
-        rows.append(("latency band", band, target.calibration.basis))
+        least, most = (f"{macs / 1e6:.3g}" for macs in target.calibration.macs)
+        measured = f"{least} to {most}" if least != most else least
+        rows.append(("calibrated at", f"{measured} million MACs", target.calibration.basis))
     return rows
 
 

@@ -11,7 +11,6 @@ same structs counted with pointers of 4 bytes, which no referee here can measure
 from __future__ import annotations
 
 import bisect
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -88,6 +87,15 @@ _OTHER_PARAMETERS = 40
 _OTHER_STATE = 128
 """Assumed for a kind not in the tables: as much as the largest recorded, tables aside."""
 
+_PARTLY_KNOWN: dict[str, frozenset[str]] = {
+    "reference": frozenset({"RELU6", "BATCH_MATMUL"}),
+    "cmsis-nn": frozenset({"RELU6", "BATCH_MATMUL", "TRANSPOSE_CONV"}),
+    "esp-nn": frozenset({"RELU6", "BATCH_MATMUL"}),
+}
+"""Kinds of the tables that may need more than they say: RELU6 was not recorded, a matrix product
+may keep transposed copies (`kernels/batch_matmul.cc`), and CMSIS-NN's transposed convolution asks
+for scratch of its own (`arm_transpose_conv_get_buffer_sizes_s8.c`)."""
+
 HOST_64 = Structs(
     pointer=8,
     fixed=488,
@@ -149,7 +157,6 @@ class Arena:
         planning_bytes: what preparing and planning take where the head will be; an arena must
             hold the larger of both. Decides for small deep nets only.
         peak_at: the node at which the head is fullest; empty where planning takes more.
-        scratch_bytes: the largest scratch of one operator, already within the head.
         alive_bytes: tensors and scratch alive while each operator runs, in order.
     """
 
@@ -157,7 +164,6 @@ class Arena:
     tail_bytes: int
     planning_bytes: int
     peak_at: str
-    scratch_bytes: int
     alive_bytes: tuple[int, ...]
 
     @property
@@ -175,7 +181,7 @@ def plan_arena(
         graph: from `tuner.cost.lower` or from a file.
         structs: the kind of machine.
         kernels: the kernel library, which asks for scratch buffers.
-        cpu: as targets name it; decides the kernels' buffers, see `scratch.core_of`.
+        cpu: as targets name it; decides the kernels' buffers, see `scratch.rules_of`.
     """
     buffers = [
         Buffer(size=_up(tensor.bytes), first=tensor.first, last=tensor.last)
@@ -198,17 +204,25 @@ def plan_arena(
     tail, end_bytes = _tail_bytes(graph, len(scratch), structs, kernels, cpu)
     planning = _planning_bytes(graph, len(buffers), len(scratch), structs) - end_bytes
     fullest = max(range(len(reach)), key=lambda index: (reach[index], alive[index]))
-    sums: Counter[int] = Counter()
-    for index, size in scratch:
-        sums[index] += size
     return Arena(
         head_bytes=head,
         tail_bytes=tail,
         planning_bytes=max(0, planning),
         peak_at=graph.operators[fullest].name if head >= planning else "",
-        scratch_bytes=max(sums.values(), default=0),
         alive_bytes=tuple(alive),
     )
+
+
+def assumed_kinds(graph: Graph, kernels: str = "reference") -> tuple[str, ...]:
+    """Kinds of the graph whose structs or scratch `plan_arena` assumes, sorted.
+
+    Args:
+        graph: from `tuner.cost.lower`, which has none, or from a file.
+        kernels: the kernel library.
+    """
+    partly = _PARTLY_KNOWN.get(kernels, _PARTLY_KNOWN["reference"])
+    kinds = {operator.kind for operator in graph.operators}
+    return tuple(sorted(kind for kind in kinds if kind not in _STATE_64 or kind in partly))
 
 
 def greedy_offsets(buffers: Sequence[Buffer]) -> list[int]:

@@ -29,7 +29,7 @@ def nearest_change(architecture: Architecture, fits: Callable[[Architecture], bo
 
     Returns:
         For example ``fits with an input of 80x80 instead of 96x96, or with 3/4 of the filters``
-        (height x width); empty when neither change is enough.
+        (width x height); empty when neither change is enough.
     """
     image = architecture.input
 
@@ -42,7 +42,7 @@ def nearest_change(architecture: Architecture, fits: Callable[[Architecture], bo
     found: list[tuple[float, str]] = []
     size = _largest(list(_smaller_inputs(image)), with_input, fits)
     if size:
-        text = f"with an input of {size[0]}x{size[1]} instead of {image.height}x{image.width}"
+        text = f"with an input of {size[1]}x{size[0]} instead of {image.width}x{image.height}"
         found.append((max(size) / max(image.height, image.width), text))
     share = _largest(_SHARES, with_share, fits)
     if share:

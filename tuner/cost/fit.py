@@ -48,8 +48,8 @@ def check_limits(cost: Cost, limits: Limits) -> Cost:
 def explain(excess: Excess) -> str:
     """Say in a line what is exceeded and by how much.
 
-    For example ``flash 1.2 MB > 1.0 MB, 204.8 KB too much``. RAM that one node decides is the
-    arena: ``arena 276.9 KB > 256.0 KB, 20.9 KB too much, at 'stage1_conv'``.
+    For example ``flash 1.2 MB > 1.0 MB, 204.8 KB too much``, or with the node at which the arena
+    is fullest: ``RAM 276.9 KB > 256.0 KB, 20.9 KB too much, at 'stage1_conv'``.
     """
     more = excess.needed - excess.allowed
     if excess.limit in ("ram_bytes", "flash_bytes"):
@@ -57,7 +57,7 @@ def explain(excess: Excess) -> str:
         if needed == allowed:  # they differ by less than what is shown
             needed, allowed = f"{excess.needed:,.0f} B", f"{excess.allowed:,.0f} B"
         excessive = format_bytes(more)
-        name = "arena" if excess.at else LIMIT_NAMES[excess.limit]
+        name = LIMIT_NAMES[excess.limit]
     else:
         unit = "ms" if excess.limit == "latency_ms" else "min"
         digits = 1

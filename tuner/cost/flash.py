@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterable
 
 from tuner.cost.lower import WEIGHTED, Graph, GraphOperator
-from tuner.spec import Precision, Quantity
+from tuner.spec import Quantity
 
 _MODEL = "m_1"
 """Scope of all layers: the model's name as TensorFlow traces it."""
@@ -148,12 +148,11 @@ def _name_lengths(
     return lengths[0], lengths[1], lengths[2]
 
 
-def model_file_bytes(graph: Graph, precision: Precision = "int8") -> Quantity:
+def model_file_bytes(graph: Graph) -> Quantity:
     """Size of the file.
 
     Args:
         graph: from `tuner.cost.lower`, or from a file, which then says its size itself.
-        precision: of the converted file.
 
     Returns:
         Bytes; the value holds for any weights, and `low` for trained ones.
@@ -161,20 +160,20 @@ def model_file_bytes(graph: Graph, precision: Precision = "int8") -> Quantity:
     if graph.file_bytes is not None:
         size = graph.file_bytes
         return Quantity(value=size, low=size, high=size, kind="measured", basis="the model's file")
-    size = _file_bytes(graph, precision)
+    size = _file_bytes(graph)
     return Quantity(
         value=size,
         low=size - MERGED_BYTES,
         high=size,
         kind="estimated",
-        basis=f"{precision} file replayed; equal constants would merge",
+        basis=f"{graph.precision} file replayed; equal constants would merge",
     )
 
 
-def _file_bytes(graph: Graph, precision: Precision) -> int:
+def _file_bytes(graph: Graph) -> int:
     """Replay the file that the converter writes."""
     file = _File()
-    quantized = precision == "int8"
+    quantized = graph.precision == "int8"
     kinds = dict.fromkeys(operator.kind for operator in graph.operators)
     for kind in kinds:
         # ADD has code 0; version 1, the default, is every float32 kernel's and RESHAPE's.

@@ -13,7 +13,7 @@ library, for the library moves latency up to 22 times on one core (mit-han-lab/t
 The band is the fit's own uncertainty for the net's mix of terms; docs/costs/latency.md holds the
 errors on nets and devices left out.
 
-A target that was calibrated brings rates and band of its own (`tune calibrate`).
+A target that was calibrated brings rates of its own, and how sure they are (`tune calibrate`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -28,6 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.cost.arena import plan_arena
+from tuner.cost.cores import core_of
 from tuner.cost.lower import Graph, GraphOperator
 from tuner.errors import SpecError
 from tuner.spec import Quantity, Target
@@ -47,9 +50,22 @@ the narrowest SIMD kernels: it runs on a path of its own."""
 EXTERNAL_RAM_FACTOR = 2.0
 """Slow-down of tensors in external RAM. Assumed: no public point has a net in both."""
 
+SOFT_FLOAT_CYCLES = 200.0
+"""Cycles of one float32 MAC without an FPU: a multiplication and an addition in software, and the
+reference kernel's loop around them. Assumed: no public point has one."""
+
+SOFT_FLOAT_FACTOR = 3.0
+"""Half the width of its 90 % band, as a factor. Assumed."""
+
+UNKNOWN_SPREAD = math.log(2.0)
+"""Standard deviation, in log, of operators of a kind without points. Assumed."""
+
 OUTSIDE_SPREAD = 0.25
 """Standard deviation, in log, for each factor of e that a net's MACs, or its MACs an element, lie
 outside twice the range of the points. Assumed."""
+
+NORMAL_95 = 1.645
+"""The normal distribution's 95 % quantile: 90 % lie between it and its negative."""
 
 KNOWN_KINDS: frozenset[str] = frozenset(
     {
@@ -77,6 +93,12 @@ CORE_CLASSES: dict[str, str] = {
 """Cores by their widest arithmetic for int8: one value at a time, packed in a general register,
 vectors of a microcontroller, vectors of an application processor. Cores of a class are alike."""
 
+WITHOUT_FPU = frozenset({"cortex-m0", "cortex-m0+", "cortex-m1", "cortex-m3", "cortex-m23", "rv32"})
+"""Cores that compute float32 in software; RV32 unless its extensions name F or G."""
+
+TFLM_KERNELS = frozenset({"cmsis-nn", "esp-nn", "reference"})
+"""Libraries without float32 kernels: there TFLM runs its reference ones."""
+
 FAMILIES = frozenset({"x86-64"})
 """Names of many cores, not of one: another processor of the family adds the spread of cores."""
 
@@ -96,8 +118,9 @@ class Rates:
         quantile: standard deviations from the estimate to either end of the 90 % band.
         macs: least and most MACs of the nets behind the rates.
         depth: least and most MACs an element of these nets.
-        basis: what the rates rest on.
-        float32: mean and variance of the logarithm of float32's latency over int8's.
+        kinds: of operators that these nets hold.
+        source: what the rates rest on, in a word ...
+        basis: ... and in full.
     """
 
     cycles: NDArray[np.float64]
@@ -106,8 +129,9 @@ class Rates:
     quantile: float
     macs: tuple[float, float]
     depth: tuple[float, float]
+    kinds: frozenset[str]
+    source: str
     basis: str
-    float32: tuple[float, float]
 
 
 def estimate_latency(graph: Graph, target: Target) -> Quantity:
@@ -121,39 +145,38 @@ def estimate_latency(graph: Graph, target: Target) -> Quantity:
     Returns:
         Milliseconds with a 90 % band. The basis says when the figure is extrapolated: a core
         without points, kinds of operators without points, a net far smaller or larger, narrower
-        or wider than the points, float32, tensors in external RAM.
+        or wider than the points (or, of a calibrated target, than the nets measured), float32,
+        tensors in external RAM.
 
     Raises:
         SpecError: the kernels have no rates here (an accelerator's runtime estimates itself).
     """
-    rates = rates_of(target)
+    rates = _own_rates(target)
     counts = totals(graph)
-    parts = counts * (rates.cycles if target.calibration is None else _calibrated(target))
+    parts = counts * rates.cycles
     cycles = float(parts.sum())
+    shares = parts / cycles
+    # Rounded covariances may give a tiny negative where terms cancel.
+    variance = rates.variance + max(0.0, float(shares @ rates.covariance @ shares))
     milliseconds = cycles / (target.clock_mhz * 1e3)
     notes: list[str] = []
-    unknown = {operator.kind for operator in graph.operators} - KNOWN_KINDS
+    unknown = {operator.kind for operator in graph.operators} - rates.kinds
     if unknown:
-        notes.append(f"no points for {', '.join(sorted(unknown))}")
-    if target.calibration is None:
-        shares = parts / cycles
-        variance = rates.variance + float(shares @ rates.covariance @ shares)
-        outside = _outside(counts, rates)
-        if outside:
-            variance += (OUTSIDE_SPREAD * outside) ** 2
-            notes.append("outside the points' sizes: extrapolated")
-        high = math.exp(rates.quantile * math.sqrt(variance))
-        low, basis = 1 / high, rates.basis
-    else:
-        low, high = target.calibration.low, target.calibration.high
-        basis = target.calibration.basis
+        works = [work(operator) for operator in graph.operators if operator.kind in unknown]
+        share = float((np.array(works) @ rates.cycles).sum()) / cycles
+        variance += (UNKNOWN_SPREAD * share) ** 2
+        notes.append(f"no {rates.source} for {', '.join(sorted(unknown))}")
+    outside = _outside(counts, rates)
+    if outside:
+        variance += (OUTSIDE_SPREAD * outside) ** 2
+        notes.append(f"outside the {rates.source}' sizes: extrapolated")
     if graph.precision == "float32":
-        log_factor, log_variance = rates.float32
+        log_factor, log_variance, note = _float32(counts, target)
         milliseconds *= math.exp(log_factor)
-        own = rates.quantile**2 * log_variance
-        low = math.exp(-math.hypot(math.log(low), math.sqrt(own)))
-        high = math.exp(math.hypot(math.log(high), math.sqrt(own)))
-        notes.append(f"float32 from int8, {math.exp(log_factor):.1f} times")
+        variance += log_variance
+        notes.append(note)
+    high = math.exp(rates.quantile * math.sqrt(variance))
+    low = 1 / high
     if is_outside_chip(graph, target):
         # Some tensors may still lie inside the chip, so the low end stays.
         milliseconds *= EXTERNAL_RAM_FACTOR
@@ -165,7 +188,7 @@ def estimate_latency(graph: Graph, target: Target) -> Quantity:
         low=milliseconds * low,
         high=milliseconds * high,
         kind="estimated",
-        basis="; ".join([basis, *notes]),
+        basis="; ".join([rates.basis, *notes]),
     )
 
 
@@ -175,8 +198,8 @@ def operator_latency_ms(graph: Graph, target: Target) -> list[float]:
     Raises:
         SpecError: the kernels have no rates here.
     """
-    rates = rates_of(target).cycles if target.calibration is None else _calibrated(target)
-    cycles = np.array([work(operator) for operator in graph.operators]) @ rates
+    rates = _own_rates(target)
+    cycles = np.array([work(operator) for operator in graph.operators]) @ rates.cycles
     total = estimate_latency(graph, target).value
     return [float(share) for share in cycles * (total / cycles.sum())]
 
@@ -197,36 +220,20 @@ def work(operator: GraphOperator) -> list[float]:
     return counts
 
 
-def core_of(cpu: str) -> str:
-    """The core's family from a target's `cpu`, lower-case: `Cortex-M4F` -> `cortex-m4`."""
-    words = cpu.lower().replace("(", " ").replace(",", " ").split()
-    for word in words:
-        if word.startswith("cortex-m"):
-            return word.rstrip("f")
-        if word in ("lx6", "lx7"):
-            return f"xtensa-{word}"
-        if word.startswith(("rv32", "rv64")):
-            return word[:4]
-    if "risc-v" in words:
-        return "rv32"
-    return words[0] if words else ""
-
-
 def is_outside_chip(graph: Graph, target: Target) -> bool:
-    """Whether an operator's tensors need more than the arena inside the chip."""
-    sizes = {tensor.name: tensor.bytes for tensor in graph.tensors}
-    limit = target.internal_arena_bytes
-    return any(
-        sum([sizes[name] for name in operator.inputs]) + sum([sizes[n] for n in operator.outputs])
-        > limit
-        for operator in graph.operators
-    )
+    """Whether the arena lies in RAM outside the chip, because it fits nowhere inside."""
+    if not any(region.external for region in target.ram_regions):
+        return False
+    arena = plan_arena(graph, kernels=target.kernels, cpu=target.cpu)
+    return arena.total_bytes > target.internal_arena_bytes
 
 
 def slow_down(graph: Graph, target: Target) -> float:
     """The factor between a net's latency and its terms': external RAM, float32."""
     factor = EXTERNAL_RAM_FACTOR if is_outside_chip(graph, target) else 1.0
-    return factor * (math.exp(rates_of(target).float32[0]) if graph.precision == "float32" else 1)
+    if graph.precision == "float32":
+        factor *= math.exp(_float32(totals(graph), target)[0])
+    return factor
 
 
 def rates_of(target: Target) -> Rates:
@@ -257,6 +264,12 @@ def totals(graph: Graph) -> NDArray[np.float64]:
     return np.array(counts, dtype=np.float64)
 
 
+def sizes(counts: NDArray[np.float64]) -> tuple[float, float]:
+    """MACs of a net, and its MACs an element, from what it does of each of `LATENCY_TERMS`."""
+    macs = max(float(counts[:TERMS_OF_MACS].sum()), 1.0)
+    return macs, macs / max(float(counts[ELEMENTS] + counts[OTHERS]), 1.0)
+
+
 @functools.cache
 def fitted() -> dict[str, Any]:
     """The content of `latency_rates.json`."""
@@ -284,19 +297,64 @@ def _work(operator: GraphOperator) -> tuple[int, int]:
 
 def _outside(counts: NDArray[np.float64], rates: Rates) -> float:
     """How far a net lies outside twice the range of the points, as a sum of logarithms."""
-    macs = max(float(counts[:TERMS_OF_MACS].sum()), 1.0)
     beyond = 0.0
-    for value, (least, most) in (
-        (macs, rates.macs),
-        (macs / max(counts[ELEMENTS] + counts[OTHERS], 1.0), rates.depth),
-    ):
+    for value, (least, most) in zip(sizes(counts), (rates.macs, rates.depth), strict=True):
         beyond += max(0.0, math.log(value / (2 * most)), math.log(least / (2 * value)))
     return beyond
 
 
-def _calibrated(target: Target) -> NDArray[np.float64]:
-    cycles = target.calibration.cycles if target.calibration else {}
-    return np.array([cycles[term] for term in LATENCY_TERMS])
+def _float32(counts: NDArray[np.float64], target: Target) -> tuple[float, float, str]:
+    """The logarithm of float32's latency over int8's, its variance, and what they rest on.
+
+    The pairs of measurements are of engines whose kernels are tuned for both. TFLM's libraries
+    have none for float32, so there the factor lies between that of the pairs and that of int8 with
+    reference kernels, which take as many steps and requantize on top.
+    """
+    rates = rates_of(target)
+    cycles = float(counts @ rates.cycles)
+    if not _has_fpu(target.cpu):
+        factor = max(1.0, SOFT_FLOAT_CYCLES * sizes(counts)[0] / cycles)
+        spread = math.log(SOFT_FLOAT_FACTOR) / rates.quantile
+        return math.log(factor), spread**2, (
+            f"float32 on a core without an FPU: assumed, {SOFT_FLOAT_CYCLES:.0f} cycles a MAC, "
+            f"{factor:.1f} times int8"
+        )  # fmt: skip
+    ratios = fitted()["float32"]
+    pairs = ratios.get(CORE_CLASSES.get(core_of(target.cpu), "other"), ratios["other"])
+    log_factor, variance = pairs["log_factor"], pairs["variance"]
+    basis = f"{pairs['points']} pairs of measurements"
+    if target.kernels in TFLM_KERNELS:
+        reference = math.log(float(counts @ _rates(target.cpu, "reference").cycles) / cycles)
+        variance += ((reference - log_factor) / 2 / rates.quantile) ** 2
+        log_factor = (log_factor + reference) / 2
+        basis += " with tuned float32 kernels, and int8 reference kernels; TFLM's are not tuned"
+    factor = max(1.0, math.exp(log_factor))
+    return math.log(factor), variance, f"float32 from int8, {factor:.1f} times: {basis}"
+
+
+def _has_fpu(cpu: str) -> bool:
+    if core_of(cpu) not in WITHOUT_FPU:
+        return True
+    names = [word for word in cpu.lower().split() if word.startswith("rv32")]
+    return any(set("fg") & set(name.removeprefix("rv32").split("_")[0]) for name in names)
+
+
+def _own_rates(target: Target) -> Rates:
+    """The target's calibrated rates, or else those of its core and kernels."""
+    calibration = target.calibration
+    if calibration is None:
+        return rates_of(target)
+    return Rates(
+        cycles=np.array([calibration.cycles[term] for term in LATENCY_TERMS]),
+        covariance=_symmetric(calibration.covariance),
+        variance=calibration.variance,
+        quantile=NORMAL_95,
+        macs=calibration.macs,
+        depth=calibration.depth,
+        kinds=frozenset(calibration.kinds),
+        source="measurements",
+        basis=calibration.basis,
+    )
 
 
 @functools.cache
@@ -307,8 +365,6 @@ def _rates(cpu: str, kernels: str) -> Rates:
     entries = {(entry["core"], entry["kernels"]): entry for entry in content["rates"]}
     cores = (core, f"any {core_class} core", "any other core")
     entry = next(entries[name, kernels] for name in cores if (name, kernels) in entries)
-    ratios = content["float32"]
-    ratio = ratios.get(core_class, ratios["other"])
     return Rates(
         cycles=np.array(entry["cycles"]),
         covariance=_symmetric(entry["covariance"]),
@@ -317,12 +373,13 @@ def _rates(cpu: str, kernels: str) -> Rates:
         quantile=content["quantile"],
         macs=tuple(entry["macs"]),
         depth=tuple(entry["depth"]),
+        kinds=KNOWN_KINDS,
+        source="points",
         basis=_basis(entry, cpu, kernels),
-        float32=(ratio["log_factor"], ratio["variance"]),
     )
 
 
-def _symmetric(lower: list[list[float]]) -> NDArray[np.float64]:
+def _symmetric(lower: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     """A symmetric matrix from the rows of its lower triangle."""
     matrix = np.zeros((len(lower), len(lower)))
     for index, row in enumerate(lower):

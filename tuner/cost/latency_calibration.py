@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.cost.latency import fitted, rates_of, slow_down, totals
-from tuner.cost.latency_nets import net
+from tuner.cost.latency import fitted, rates_of, sizes, slow_down, totals
 from tuner.cost.lower import Graph
 from tuner.spec import Cost, Quantity, Target
 from tuner.spec.target import LATENCY_TERMS, Calibration
@@ -29,12 +28,6 @@ TFLM of 2021 and microTVM, both with CMSIS-NN, differ 1.8 times on one board (ML
 
 NOISE_WEIGHT = 4.0
 """Measurements that the public points' noise weighs against the residuals of one's own."""
-
-NORMAL_95 = 1.645
-"""The normal distribution's 95 % quantile: 90 % lie between it and its negative."""
-
-TYPICAL = ("autoencoder", "resnet8", "dscnn", "mobilenet_v1 0.25 96 3 2")
-"""Nets of four kinds (MLPerf Tiny), for the band of nets unlike the measured ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +48,10 @@ class _Posterior:
 
 
 def calibrate(measured: Sequence[Measured], target: Target, basis: str) -> Calibration:
-    """The rates and the band that fit one or more measurements on a target.
+    """The rates that fit one or more measurements on a target, and how sure they are.
+
+    Measurements of the same work (one net, or nets that differ in nothing that is counted) make
+    one: what the terms miss of a net, they miss each time.
 
     Args:
         measured: nets and their latencies.
@@ -65,38 +61,39 @@ def calibrate(measured: Sequence[Measured], target: Target, basis: str) -> Calib
     Raises:
         SpecError: the kernels have no rates to start from.
     """
-    counts = np.array([totals(item.graph) for item in measured])
-    logs = _log_cycles(measured, target)
+    found: dict[tuple[float, ...], list[float]] = {}
+    for item in measured:
+        found.setdefault(tuple(totals(item.graph)), []).append(_log_cycles(item, target))
+    counts = np.array(list(found))
+    logs = np.array([np.mean(own) for own in found.values()])
     whole = _fit(counts, logs, target)
-    variances = [_predict(whole, totals(net(name)))[1] for name in TYPICAL]
-    errors = [0.0]
-    for index in range(len(measured) if len(measured) > 1 else 0):
-        kept = np.arange(len(measured)) != index
+    beyond = [0.0]
+    for index in range(len(logs) if len(logs) > 1 else 0):
+        kept = np.arange(len(logs)) != index
         predicted, variance = _predict(_fit(counts[kept], logs[kept], target), counts[index])
-        variances.append(variance)
-        errors.append((logs[index] - predicted) ** 2)
-    # The wider of what the fit expects and what the left-out measurements show.
-    squared = max(float(np.mean(variances)), sum(errors) / len(measured))
-    high = math.exp(NORMAL_95 * math.sqrt(squared))
+        beyond.append((logs[index] - predicted) ** 2 - variance)
+    macs, depth = zip(*(sizes(row) for row in counts), strict=True)
     return Calibration(
         cycles={
             term: float(f"{cycles:.5g}")
             for term, cycles in zip(LATENCY_TERMS, np.exp(whole.mode), strict=True)
         },
-        low=float(f"{1 / high:.3g}"),
-        high=float(f"{high:.3g}"),
+        covariance=tuple(
+            tuple(round(float(value), 5) for value in row[: index + 1])
+            for index, row in enumerate(whole.covariance)
+        ),
+        # Nets left out of the fit may show more than it expects.
+        variance=round(whole.variance + max(0.0, sum(beyond) / len(logs)), 5),
+        macs=(min(macs), max(macs)),
+        depth=(float(f"{min(depth):.4g}"), float(f"{max(depth):.4g}")),
+        kinds=tuple(sorted({each.kind for item in measured for each in item.graph.operators})),
         basis=basis,
     )
 
 
-def _log_cycles(measured: Sequence[Measured], target: Target) -> Floats:
+def _log_cycles(item: Measured, target: Target) -> float:
     """Logarithm of the cycles that the terms have to explain."""
-    return np.array(
-        [
-            math.log(item.latency_ms * target.clock_mhz * 1e3 / slow_down(item.graph, target))
-            for item in measured
-        ]
-    )
+    return math.log(item.latency_ms * target.clock_mhz * 1e3 / slow_down(item.graph, target))
 
 
 def _fit(counts: Floats, logs: Floats, target: Target) -> _Posterior:

@@ -76,6 +76,7 @@ ALIKE = ((1, 2), (1, 5), (2, 5), (3, 4))
 
 COVERAGE = 0.9
 LARGE_GROUP_NETS = 8
+FLOAT32_PAIRS = 4
 
 EXTRAPOLATED = {
     "cmsis-nn": ("scalar", "dsp", "vector", "other"),
@@ -410,7 +411,10 @@ def _errors(
 
 
 def float32_ratios() -> dict[str, dict[str, float]]:
-    """Logarithm of float32's latency over int8's by class of core, of nets measured in both."""
+    """Logarithm of float32's latency over int8's, of nets measured in both.
+
+    By class of core where it has `FLOAT32_PAIRS` or more; `other` holds the pairs of all.
+    """
     int8 = {(point.session, point.net): point for point in read_points()}
     found: dict[str, list[float]] = {"other": []}
     for point in read_points("float32"):
@@ -425,6 +429,7 @@ def float32_ratios() -> dict[str, dict[str, float]]:
             "points": len(logs),
         }
         for name, logs in found.items()
+        if name == "other" or len(logs) >= FLOAT32_PAIRS
     }
 
 

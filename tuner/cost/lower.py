@@ -40,14 +40,6 @@ from tuner.spec import (
     Shape,
 )
 
-LOWERED: frozenset[str] = frozenset(
-    {
-        "CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN", "ADD",
-        "RESHAPE", "FULLY_CONNECTED",
-    }
-)  # fmt: skip
-"""Kinds that an Architecture becomes; a file may hold any other."""
-
 WEIGHTED: frozenset[str] = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 """Kinds with a weight and a bias tensor."""
 
@@ -91,11 +83,6 @@ class GraphOperator:
     batch_norm: bool = False
     activation: str = "linear"
     layer: int = 0
-
-    @property
-    def input_elements(self) -> int:
-        """Elements of the first input."""
-        return math.prod(self.input_shape)
 
     @property
     def output_elements(self) -> int:

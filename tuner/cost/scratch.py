@@ -8,17 +8,18 @@ Every rule is one function of the library, read at source; the tests hold worked
   TFLM's `kernels/cmsis_nn/*.cc`. The sizes depend on the core: with the DSP extension
   (Cortex-M4, M7, M33), with MVE (M52, M55, M85), or with neither (M0+, M3, M23);
 * ESP-NN for the ESP32-S3 (espressif/esp-nn, `src/convolution/*_esp32s3.c`, as of 2026), asked by
-  esp-tflite-micro's `kernels/esp_nn/*.cc`. The plain C kernels of the other ESP32s ask for none.
+  esp-tflite-micro's `kernels/esp_nn/*.cc`. On the other ESP32s only softmax asks for some
+  (`src/softmax/esp_nn_softmax_opt.c`).
 
 Float32 kernels ask for none but a reduction's. Nothing was measured on a board.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Literal
 
+from tuner.cost.cores import core_of
 from tuner.cost.lower import Graph, GraphOperator
 
 TFLM_KERNELS: frozenset[str] = frozenset({"reference", "cmsis-nn", "esp-nn"})
@@ -43,20 +44,25 @@ _ESP_MARGIN_BYTES = 64
 """Alignment and reads past the end, in every convolution."""
 
 
-@functools.lru_cache(maxsize=256)
-def core_of(kernels: str, cpu: str) -> Core:
-    """The part of `cpu` that decides buffer sizes; one with DSP where the CPU is not known.
+_CMSIS_NN_CORES: dict[str, Core] = {
+    **dict.fromkeys(("cortex-m52", "cortex-m55", "cortex-m85"), "mve"),
+    **dict.fromkeys(("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m35p"), "dsp"),
+    **dict.fromkeys(("cortex-m0", "cortex-m0+", "cortex-m1", "cortex-m3", "cortex-m23"), "plain"),
+    "": "dsp",
+}
+_ESP_NN_CORES: dict[str, Core] = {"xtensa-lx6": "plain", "rv32": "plain"}
+
+
+def rules_of(kernels: str, cpu: str) -> Core:
+    """Which of the library's rules hold for a core; those that ask for most where it is unknown.
 
     Args:
         kernels: the kernel library.
-        cpu: as targets name it, such as `Cortex-M55`.
+        cpu: as targets name it, such as `Cortex-M55`; one with DSP where it is empty.
     """
     if kernels == "esp-nn":
-        return "esp32s3" if not cpu or "LX7" in cpu else "plain"
-    name = cpu.removeprefix("Cortex-").rstrip("+F")
-    if name in ("M52", "M55", "M85"):
-        return "mve"
-    return "plain" if name in ("M0", "M1", "M3", "M23") else "dsp"
+        return _ESP_NN_CORES.get(core_of(cpu), "esp32s3")
+    return _CMSIS_NN_CORES.get(core_of(cpu), "mve")
 
 
 def scratch_buffers(
@@ -67,7 +73,7 @@ def scratch_buffers(
     Args:
         operator: of the graph.
         kernels: one of `TFLM_KERNELS`; an unknown library counts as `reference`.
-        cpu: as targets name it; see `core_of`.
+        cpu: as targets name it; see `rules_of`.
         precision: of the graph.
     """
     kind, quantized = operator.kind, precision == "int8"
@@ -79,9 +85,12 @@ def scratch_buffers(
     if kind == "TRANSPOSE_CONV":
         return (4 * operator.output_elements,)
     size = 0
-    core = core_of(kernels, cpu)
+    core = rules_of(kernels, cpu)
     if kernels == "cmsis-nn":
         size = _cmsis_nn(operator, core)
+    elif kernels == "esp-nn" and kind == "SOFTMAX":
+        # One int32 for each entry of the first axis after the batch; a map has several axes.
+        size = 4 * max(operator.input_shape, default=0)
     elif kernels == "esp-nn" and core == "esp32s3" and operator.dilation == (1, 1):
         if kind == "CONV_2D":
             size = _esp_nn_conv(operator)
@@ -92,7 +101,7 @@ def scratch_buffers(
 
 def kernel_sums_bytes(operator: GraphOperator, kernels: str, cpu: str) -> int:
     """Persistent sums of a dense layer's weights: int32 each, with MVE (`fully_connected.cc`)."""
-    mve = kernels == "cmsis-nn" and core_of(kernels, cpu) == "mve"
+    mve = kernels == "cmsis-nn" and rules_of(kernels, cpu) == "mve"
     return 4 * operator.channels if mve and operator.kind == "FULLY_CONNECTED" else 0
 
 

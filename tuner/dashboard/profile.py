@@ -43,23 +43,25 @@ class Subject:
     targets: tuple[Target, ...] = ()
 
 
-def find_subject(wanted: str) -> Subject:
+def find_subject(wanted: str, names: Sequence[str] = ()) -> Subject:
     """The model that a user means.
 
     Args:
         wanted: a `.tflite` file, a `candidate.json`, a template `.toml`, or a candidate of a run:
             `RUN/RANK`, `RUN/ID` with a unique prefix of the id, where RUN may be `latest`.
+        names: the targets that were named; a single one's board gives the rank.
 
     Raises:
         InputError: it is none of these, or cannot be read.
     """
     path = Path(wanted).expanduser()
-    if path.suffix == ".tflite":
+    if path.suffix.lower() == ".tflite":
         graph = read_graph(path)
         return Subject(name=path.name, graph=graph, model=path.read_bytes())
     if path.suffix == ".json":
         candidate = from_plain(Candidate, read_json(path), str(path))
-        return _of_candidate(path.name, candidate.architecture, _targets_of_run(path))
+        own = () if names else _targets_of_run(path)
+        return _of_candidate(path.name, candidate.architecture, own)
     if path.suffix == ".toml":
         template = read_template(path)
         return _of_candidate(template.name, template.architecture, (template.target,))
@@ -70,7 +72,8 @@ def find_subject(wanted: str) -> Subject:
             f"as latest/1. Received: '{wanted}'."
         )
     folder = find_run(run)
-    result = find_candidate(board(folder), name).result
+    ranked = board(folder, target_name=names[0] if len(names) == 1 else None)
+    result = find_candidate(ranked, name).result
     return _of_candidate(
         f"{folder.name}/{result.candidate.id}",
         result.candidate.architecture,
@@ -98,13 +101,20 @@ def choose_targets(subject: Subject, names: Sequence[str], all_targets: bool) ->
 
     Raises:
         UnknownNameError: no such target.
+        InputError: two different ones of one name.
     """
     own = {target.name: target for target in subject.targets}
     wanted = [own.get(name) or catalog.load_target(name) for name in names]
     if all_targets or not (names or own):
         wanted += [catalog.load_target(name) for name in catalog.names("targets")]
-    found = {target.name: target for target in reversed(wanted or subject.targets)}
-    return tuple(reversed(found.values()))
+    found: dict[str, Target] = {}
+    for target in wanted or subject.targets:
+        if found.setdefault(target.name, target) != target and target.name not in own:
+            raise InputError(
+                f"Expected targets of different names. Received two named '{target.name}' that "
+                "differ; give one of them another name."
+            )
+    return tuple(found.values())
 
 
 def profile_row(subject: Subject, target: Target, *, measure: bool) -> dict[str, Any]:

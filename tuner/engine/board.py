@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tuner import catalog
@@ -14,7 +14,16 @@ from tuner.engine.costs import with_target
 from tuner.errors import InputError, UnknownNameError
 from tuner.propose.proposer import Miss
 from tuner.rank.order import Ranked, rank_results
-from tuner.spec import RankBy, RunSpec, Target, from_plain
+from tuner.spec import (
+    Build,
+    Precision,
+    RankBy,
+    Result,
+    RunSpec,
+    Target,
+    builds_key,
+    from_plain,
+)
 from tuner.store.runs import RunFolder, fold_results
 
 
@@ -50,6 +59,7 @@ def board(
 
     Raises:
         UnknownNameError: no such target.
+        InputError: nothing fitted it when the run was started.
     """
     spec, events = folder.spec(), folder.events()
     finished = [result for result in fold_results(events) if result.status is not None]
@@ -59,11 +69,26 @@ def board(
     elif target_name in own:
         target = own[target_name]
     else:
+        if target_name in spec.left_out:
+            raise InputError(f"{target_name} was left out of the run: {spec.left_out[target_name]}")
         target = catalog.load_target(target_name)
         finished = with_target(spec, finished, target)
+    run_with = catalog.load_module("runtimes", target.runtime).RUN_WITH
+    finished = [_as_run_with(result, run_with) for result in finished]
     rows = rank_results(finished, target.name, rank_by or spec.rank_by)
     refused, nearest_miss = _refused(events, target.name)
     return Board(spec=spec, target=target, rows=rows, refused=refused, nearest_miss=nearest_miss)
+
+
+def _as_run_with(result: Result, run_with: tuple[str, str]) -> Result:
+    """The result with the builds that a runtime and its kernels scored, where there are such."""
+    precisions: tuple[Precision, ...] = ("float32", "int8")
+    builds: dict[str, Build] = {
+        precision: result.builds.get(builds_key(precision, *run_with), result.builds[precision])
+        for precision in precisions
+        if precision in result.builds
+    }
+    return replace(result, builds=builds)
 
 
 def _refused(events: Iterable[Mapping[str, Any]], target: str) -> tuple[Counter[str], str]:
@@ -71,7 +96,8 @@ def _refused(events: Iterable[Mapping[str, Any]], target: str) -> tuple[Counter[
     counts: Counter[str] = Counter()
     nearest, distance = "", math.inf
     for event in events:
-        if event["event"] != "proposed" or event["focus"] != target:
+        # Runs of earlier versions name no focus.
+        if event["event"] != "proposed" or event.get("focus") != target:
             continue
         counts.update(event["over_limit"])
         if event["nearest_miss"] is None:
@@ -106,5 +132,6 @@ def find_candidate(board: Board, wanted: str) -> Ranked:
         f"candidate of the run '{run}'",
         wanted,
         [row.result.candidate.id for row in rows],
-        f"Ranks 1 to {len(rows)} name them too; see 'tune report {run}'.",
+        f"Ranks 1 to {len(rows)} name them too; see 'tune report {run} --target "
+        f"{board.target.name}'.",
     )

@@ -1,4 +1,4 @@
-"""What a slot does: train one candidate, score it on the test set, measure the machine.
+"""What a slot does: train a candidate, score it, measure its builds, measure the machine.
 
 Only plain data crosses the process boundary; a job resolves names itself and writes only into
 its candidate's folder, by atomic rename.
@@ -21,6 +21,7 @@ from tuner.spec import (
     RunSpec,
     Split,
     Target,
+    builds_key,
     from_plain,
     seed_of,
     to_plain,
@@ -139,11 +140,11 @@ def _train(
         patience_share=PATIENCE_SHARE,
         on_epoch=note,
     )
-    builds = make_builds(model, candidate, training, spec.targets[0].runtime, folder)
+    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder)
     return model, {
         "builds": {
-            precision: to_plain(with_accuracy(build, spec, candidate, dataset, folder, splits))
-            for precision, build in builds.items()
+            key: to_plain(with_accuracy(build, spec, candidate, dataset, folder, splits))
+            for key, build in builds.items()
         },
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
@@ -172,8 +173,8 @@ def measure_builds(
         `measured`, plain Quantities by target and name; and `missing`, what kept a tool from it.
     """
     spec = from_plain(RunSpec, run, "run.json")
-    models = {
-        precision: (folder / build["artifact"]).read_bytes() for precision, build in builds.items()
+    models: dict[Precision, bytes] = {
+        precision: (folder / builds[precision]["artifact"]).read_bytes() for precision in PRECISIONS
     }
     done: dict[tuple[object, ...], Mapping[str, Any]] = {}
     measured, missing = {}, []
@@ -207,11 +208,11 @@ def score_on_test(
     candidate = from_plain(Candidate, candidate_plain, "candidate")
     dataset = open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
     accuracies = {}
-    for precision, plain in builds.items():
+    for key, plain in builds.items():
         build = with_accuracy(
             from_plain(Build, plain, "build"), spec, candidate, dataset, folder, ("test",)
         )
-        accuracies[precision] = to_plain(build.accuracy["test"])
+        accuracies[key] = to_plain(build.accuracy["test"])
     return accuracies
 
 
@@ -223,20 +224,43 @@ def labelled(dataset: Dataset, candidate: Candidate, split: Split) -> LabelledIm
     return LabelledImages(images=images, labels=labels)
 
 
+def _runs_with(spec: RunSpec) -> dict[tuple[str, str], Any]:
+    """The runtimes that score the run's targets here, by what they run with."""
+    found: dict[tuple[str, str], Any] = {}
+    for target in spec.targets:
+        runtime = catalog.load_module("runtimes", target.runtime)
+        found.setdefault(runtime.RUN_WITH, runtime)
+    return found
+
+
 def make_builds(
-    model: Any, candidate: Candidate, training: LabelledImages, runtime: str, folder: Path
-) -> dict[Precision, Build]:
-    """Convert a trained model to float32 and int8 TFLite files in `folder`."""
+    model: Any,
+    candidate: Candidate,
+    training: LabelledImages,
+    runs_with: Sequence[tuple[str, str]],
+    folder: Path,
+) -> dict[str, Build]:
+    """Convert a trained model to float32 and int8 TFLite files in `folder`.
+
+    Args:
+        model: Keras model.
+        candidate: what it was made from.
+        training: images to calibrate with.
+        runs_with: runtime and kernels that score the builds.
+        folder: of the candidate.
+
+    Returns:
+        Builds by precision for the first of `runs_with`; by `builds_key` for the others.
+    """
     import numpy as np
 
     from tuner.data.preprocess import scale
     from tuner.train.convert import INPUT_RANGES, convert_tflite
 
-    kernels = catalog.load_module("runtimes", runtime).RUN_WITH
     count = len(training.labels)
     rows = np.linspace(0, count - 1, min(CALIBRATION_IMAGES, count)).astype(np.int64)
     calibration = scale(training.images[rows], candidate.preprocessing.scaling)
-    builds: dict[Precision, Build] = {}
+    builds: dict[str, Build] = {}
     for precision in PRECISIONS:
         content = convert_tflite(
             model,
@@ -246,15 +270,17 @@ def make_builds(
         )
         name = f"{precision}.tflite"
         write_atomic(folder / name, content)
-        builds[precision] = Build(
-            runtime=kernels[0],
-            kernels=kernels[1],
-            precision=precision,
-            recipe=f"min-max over {len(rows)} training images" if precision == "int8" else "",
-            artifact=name,
-            size_bytes=len(content),
-            accuracy={},
-        )
+        for index, (runtime, kernels) in enumerate(runs_with):
+            key = precision if index == 0 else builds_key(precision, runtime, kernels)
+            builds[key] = Build(
+                runtime=runtime,
+                kernels=kernels,
+                precision=precision,
+                recipe=f"min-max over {len(rows)} training images" if precision == "int8" else "",
+                artifact=name,
+                size_bytes=len(content),
+                accuracy={},
+            )
     return builds
 
 
@@ -266,12 +292,12 @@ def with_accuracy(
     folder: Path,
     splits: Sequence[Split],
 ) -> Build:
-    """Run a build on some splits with the runtime of the run's first target."""
+    """Run a build on some splits with the runtime and kernels that it names."""
     import numpy as np
 
     from tuner.data.preprocess import scaled_chunks
 
-    runtime = catalog.load_module("runtimes", spec.targets[0].runtime)
+    runtime = _runs_with(spec)[build.runtime, build.kernels]
     task = catalog.load_module("tasks", spec.task)
     content = (folder / build.artifact).read_bytes()
     accuracy = dict(build.accuracy)

@@ -93,18 +93,23 @@ class Slot:
         return Died(f"its worker process died ({_first_line(error).rstrip('.')})")
 
     def usage(self) -> tuple[int, float]:
-        """Resident memory of the worker, bytes, and its processor time so far, seconds."""
+        """Resident memory, bytes, and processor time so far, seconds: worker and its children."""
         import psutil
 
         memory, seconds = 0, 0.0
         for pid in self._pids():
             try:
-                process = psutil.Process(pid)
-                memory += process.memory_info().rss
-                times = process.cpu_times()
-                seconds += times.user + times.system
+                worker = psutil.Process(pid)
+                processes = [worker, *worker.children(recursive=True)]
             except psutil.Error:
                 continue
+            for process in processes:
+                try:
+                    memory += process.memory_info().rss
+                    times = process.cpu_times()
+                    seconds += times.user + times.system
+                except psutil.Error:
+                    continue
         return memory, seconds
 
     def signal_kill(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -329,7 +329,31 @@ class Supervisor:
         return self._results[index]
 
     def _measure_finalists(self) -> None:
-        """Where a runtime has a tool that measures, ask it about the best of each target."""
+        """Where a runtime has a tool that measures, ask it about the best of each target.
+
+        What a measurement puts over a limit makes way for others, which are measured in turn.
+        """
+        asked: set[tuple[int, str]] = set()
+        reasons: set[str] = set()
+
+        def collect(result: Result, outcome: Mapping[str, Any]) -> None:
+            for reason in set(outcome["missing"]) - reasons:
+                self._observer.note(reason)
+                reasons.add(reason)
+            if outcome["measured"]:
+                over = self._over_when_measured(result, outcome["measured"])
+                self._note("measured", index=result.index, measured=outcome["measured"], over=over)
+
+        while wanted := self._unmeasured_finalists(asked):
+            asked.update((index, name) for index, names in wanted.items() for name in names)
+            arguments = {
+                index: (to_plain(self._results[index].builds), names)
+                for index, names in wanted.items()
+            }
+            self._on_each(arguments, jobs.measure_builds, collect, "measuring finalists")
+
+    def _unmeasured_finalists(self, asked: Collection[tuple[int, str]]) -> dict[int, list[str]]:
+        """Finalists that have not been measured, and for which targets."""
         wanted: dict[int, list[str]] = {}
         for target in self._spec.targets:
             if not jobs.can_measure(target):
@@ -337,23 +361,9 @@ class Supervisor:
             rows = rank_results(self._results.values(), target.name, self._spec.rank_by)
             best = [row.result for row in rows if row.fits and row.result.status == "ok"]
             for result in best[:FINALISTS]:
-                wanted.setdefault(result.index, []).append(target.name)
-        missing: set[str] = set()
-
-        def collect(result: Result, outcome: Mapping[str, Any]) -> None:
-            for reason in set(outcome["missing"]) - missing:
-                self._observer.note(reason)
-                missing.add(reason)
-            over = self._over_when_measured(result, outcome["measured"])
-            self._note("measured", index=result.index, measured=outcome["measured"], over=over)
-
-        self._on_each(
-            [self._results[index] for index in wanted if not self._results[index].measured],
-            jobs.measure_builds,
-            lambda result: (to_plain(result.builds), wanted[result.index]),
-            collect,
-            "measuring finalists",
-        )
+                if target.name not in result.measured and (result.index, target.name) not in asked:
+                    wanted.setdefault(result.index, []).append(target.name)
+        return wanted
 
     def _over_when_measured(
         self, result: Result, measured: Mapping[str, Mapping[str, Any]]
@@ -384,28 +394,22 @@ class Supervisor:
         def collect(result: Result, outcome: Mapping[str, Any]) -> None:
             self._note("tested", index=result.index, accuracy=outcome)
 
-        self._on_each(
-            [
-                result
-                for result in self._results.values()
-                if result.status == "ok" and result.accuracy("int8", "test") is None
-            ],
-            jobs.score_on_test,
-            lambda result: (to_plain(result.candidate), to_plain(result.builds)),
-            collect,
-            "scoring on the test set",
-        )
+        arguments = {
+            index: (to_plain(result.candidate), to_plain(result.builds))
+            for index, result in self._results.items()
+            if result.status == "ok" and result.accuracy("int8", "test") is None
+        }
+        self._on_each(arguments, jobs.score_on_test, collect, "scoring on the test set")
 
     def _on_each(
         self,
-        results: Sequence[Result],
+        arguments: Mapping[int, tuple[Any, ...]],
         job: Callable[..., Any],
-        arguments: Callable[[Result], tuple[Any, ...]],
         collect: Callable[[Result, Mapping[str, Any]], None],
         phase: str,
     ) -> None:
-        """Run a job on each result in the slots and collect what it returns."""
-        waiting = [(result, 1) for result in results]
+        """Run a job in the slots on results, given by index with the job's last arguments."""
+        waiting = [(self._results[index], 1) for index in arguments]
         while waiting or self._work.running:
             for slot in self._work.free_slots():
                 if waiting:
@@ -417,7 +421,7 @@ class Supervisor:
                         job,
                         to_plain(self._spec),
                         folder,
-                        *arguments(result),
+                        *arguments[result.index],
                         progress=folder / f"{phase.split()[0]}.json",
                         attempt=attempt,
                     )

@@ -2,7 +2,8 @@
 
 A candidate that fits a small device fits a large one too, but wastes it; one that suits the large
 device does not fit the small one. Proposals therefore take turns among bands of targets whose
-memory differs by less than `BAND_RATIO`, and within a band among its targets.
+memory differs by less than `BAND_RATIO`, but for the largest devices, which are one band; and
+within a band among its targets.
 """
 
 from __future__ import annotations

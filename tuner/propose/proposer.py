@@ -121,17 +121,21 @@ class Proposer:
         """
         index = len(history)
         for shift in range(len(self._bands)):
-            proposal = self._propose_for((index + shift) % len(self._bands), history, known)
-            if proposal is not None:
-                return proposal
+            number = (index + shift) % len(self._bands)
+            band, turn = self._bands[number], index // len(self._bands)
+            for member in range(len(band)):  # the one whose turn it is, then the others
+                target = band[(turn + member) % len(band)]
+                proposal = self._propose_for(target, number, history, known)
+                if proposal is not None:
+                    return proposal
         return None
 
     def _propose_for(
-        self, band: int, history: Sequence[Told], known: frozenset[str]
+        self, target: str, band: int, history: Sequence[Told], known: frozenset[str]
     ) -> Proposal | None:
         refused: Counter[str] = Counter()
         nearest: Proposal | None = None
-        for proposal in self._attempts(band, history):
+        for proposal in self._attempts(target, band, history):
             if proposal.candidate.id in known:
                 continue
             if _fits(proposal):
@@ -169,9 +173,8 @@ class Proposer:
         started = {proposal.focus for points in self._starting for proposal in points}
         reasons = {}
         for target in self._contexts:
-            count = len(self._points(target))
             if target not in started and not any(
-                _fits(self._point(target, number)) for number in range(count)
+                _fits(self._point(target, name)) for name in self._points(target)
             ):
                 nearest = self._nearest(target)
                 if not _fits(nearest):
@@ -187,10 +190,8 @@ class Proposer:
             proposals.append(self._random(target, self._number(0, attempt, "survey")))
         return min(proposals, key=_distance)
 
-    def _attempts(self, band: int, history: Sequence[Told]) -> Iterator[Proposal]:
-        index, members = len(history), self._bands[band]
-        turn = index // len(self._bands)
-        target = members[turn % len(members)]
+    def _attempts(self, target: str, band: int, history: Sequence[Told]) -> Iterator[Proposal]:
+        index = len(history)
         yield from self._starting[band]  # those proposed before, for any band, are passed over
         names = sorted(self._spaces)
         usable = [told for told in history if target in told.fits]
@@ -235,30 +236,37 @@ class Proposer:
         candidate = self._draws[target][space](choices)
         return self._gated(target, candidate, choices.taken, space, origin)
 
-    def _points(self, target: str) -> list[tuple[str, StartingPoint]]:
-        return [
-            (name, point)
-            for name in sorted(self._spaces)
-            for point in self._spaces[name].starting_points(self._contexts[target])
-        ]
+    def _points(self, target: str) -> dict[tuple[str, str], StartingPoint]:
+        """Starting points by space and name."""
+        return {
+            (space, point.name): point
+            for space in sorted(self._spaces)
+            for point in self._spaces[space].starting_points(self._contexts[target])
+        }
 
-    def _point(self, target: str, number: int) -> Proposal:
+    def _point(self, target: str, name: tuple[str, str]) -> Proposal:
         """A starting point in the largest size that fits, or in its smallest."""
-        space, point = self._points(target)[number]
+        point = self._points(target)[name]
         for table in point.sizes:
-            proposal = self._from_table(target, space, table, point.name)
+            proposal = self._from_table(target, name[0], table, point.name)
             if _fits(proposal):
                 break
         return proposal
 
     def _fitting_starting_points(self, band: Sequence[str]) -> Iterator[Proposal]:
-        """One starting point a turn, each for the target whose turn it is."""
+        """Each starting point once: for the target whose turn it is, or the next that it fits."""
         seen: set[str] = set()
-        for number in range(len(self._points(band[0]))):
-            proposal = self._point(band[len(seen) % len(band)], number)
-            if _fits(proposal) and proposal.candidate.id not in seen:
-                seen.add(proposal.candidate.id)
-                yield proposal
+        names = dict.fromkeys(name for target in band for name in self._points(target))
+        for name in names:
+            for member in range(len(band)):
+                target = band[(len(seen) + member) % len(band)]
+                if name not in self._points(target):
+                    continue
+                proposal = self._point(target, name)
+                if _fits(proposal) and proposal.candidate.id not in seen:
+                    seen.add(proposal.candidate.id)
+                    yield proposal
+                    break
 
 
 def _bound(space: SearchSpace, context: Context) -> Draw:
@@ -283,6 +291,6 @@ def _nothing_fits(target: str, nearest: Proposal) -> str:
     needs = "; ".join(explain(excess) for excess in nearest.costs[target].over)
     return (
         f"No candidate fits {target}. The smallest one, {nearest.candidate.id} "
-        f"({image.height}x{image.width} {image.colour}), exceeds: {needs}. "
+        f"({image.width}x{image.height} {image.colour}), exceeds: {needs}. "
         "Loosen that limit, or choose a larger target ('tune targets')."
     )

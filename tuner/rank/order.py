@@ -15,9 +15,10 @@ class Ranked:
     """One row of the board.
 
     Args:
-        rank: from 1, unique; a tie is broken by latency, flash and id. What does not fit the
-            target ranks below all that fits.
+        rank: from 1, unique; a tie is broken by latency, flash and id. What was trained to its
+            end and does not fit the target ranks below what fits.
         tied: another row has the same status and the same count of correct images.
+        fits: it keeps the target's limits.
         result: the candidate's result.
     """
 
@@ -52,6 +53,7 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
     def key(result: Result) -> tuple[float | str, ...]:
         cost = result.costs.get(target)
         return (
+            result.status != "ok",
             not fits(result),
             STATUS_ORDER[result.status],
             -correct(result),

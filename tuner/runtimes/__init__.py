@@ -68,6 +68,6 @@ class Measures(Protocol):
             Quantities named as the fields of Cost, or `arena_head_bytes`, `arena_tail_bytes`.
 
         Raises:
-            ImportError: the tool is not installed, or another precision is needed.
-            TuneError: the tool refuses the model.
+            ImportError: the tool is not installed.
+            TuneError: the precision that it needs is missing, or it refuses the model.
         """

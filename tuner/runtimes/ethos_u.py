@@ -1,8 +1,9 @@
 """Arm Ethos-U55 and U65: what a model costs there once Vela has compiled it.
 
 Vela (PyPI ethos-u-vela) turns an int8 TFLite file into one with a command stream and compressed
-weights, and prints what its own performance model expects. `measure` asks it. `cost` follows the
-same rules without it, operator by operator, so that thousands of candidates can be sized:
+weights, and says what its own performance model expects. `measure` asks it
+(`tuner/runtimes/vela.py`). `cost` follows the same rules without it, operator by operator, so that
+thousands of candidates can be sized:
 
 * the accelerator works on one block of the output at a time. Vela takes the block that makes it
   read the fewest bytes again, among those that fit the accelerator's own RAM (SHRAM) together
@@ -24,16 +25,11 @@ was run on an accelerator or a simulator of one.
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -41,6 +37,7 @@ import numpy as np
 from tuner.cost.lower import Graph, GraphOperator
 from tuner.errors import SpecError, TuneError
 from tuner.runtimes.interpreter import run_tflite
+from tuner.runtimes.vela import compile_ethos_u
 from tuner.spec import Cost, Precision, Quantity, Target
 
 if TYPE_CHECKING:
@@ -70,9 +67,6 @@ core is 16 KB (tensorflow.org/lite/microcontrollers), the rest was not measured.
 
 INTERPRETER_BYTES = 2 * 1024
 """TFLM's persistent structs for one operator and a few tensors. Assumed."""
-
-MEASURE_SECONDS = 300.0
-"""Time limit of one compilation; nets of this tool take 0.2 to 2 seconds."""
 
 _Kind = Literal["conv", "depthwise", "dense", "pool", "elementwise"]
 _Output = Literal["mul_int32", "add", "max_pool", "other"]
@@ -319,7 +313,7 @@ def cost(graph: Graph, target: Target) -> Cost:
             "arena_tail": INTERPRETER_BYTES,
             **({"model": loaded, "input_output": ends} if loaded else {}),
         },
-        ram_peak_at=peak_at,
+        ram_peak_at=peak_at if peak > loaded else "",  # else no layer decides
         flash_bytes=Quantity(
             value=file + runtime,
             low=_FILE_LOW * file + 0.5 * runtime,
@@ -366,8 +360,6 @@ MEASURES_BY: tuple[str, ...] = ("accelerator", "kernels", "clock_mhz", "ram_regi
 def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quantity]:
     """Compile an int8 TFLite model with Vela and read what it reports.
 
-    Vela runs in a process of its own, in a folder that is gone afterwards.
-
     Args:
         models: TFLite files by precision; the int8 one is compiled.
         target: as for `cost`; its largest arena is what Vela may fill.
@@ -379,23 +371,30 @@ def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quan
     Raises:
         ImportError: Vela is not installed (PyPI ethos-u-vela).
         SpecError: the target names no configuration known here.
-        TuneError: Vela refuses the model, leaves operators on the CPU, or takes too long.
+        TuneError: there is no int8 build, or Vela refuses it, leaves operators on the CPU, or
+            takes too long.
     """
-    version = _vela_version()
     if "int8" not in models:
-        raise TuneError(f"Vela compiles int8 models. Received: {', '.join(models)} alone.")
-    name, clock_mhz = _accelerator(target)
-    system = _system(name)
-    with tempfile.TemporaryDirectory(prefix="vela-") as folder:
-        report = _run_vela(models["int8"], name, target.internal_arena_bytes, Path(folder))
-    if report.left_on_cpu:
         raise TuneError(
-            f"expected a model that runs on the {name} alone. Received: Vela {version} leaves "
-            f"{', '.join(report.left_on_cpu)} on the CPU, whose time it does not count."
+            f"Vela compiles the int8 build of a net. Received: {', '.join(models) or 'no build'}."
         )
-    basis = f"ethos-u-vela {version}, its performance model; not a board"
-    loaded = report.file_bytes + report.dram_bytes if system.weights is _DRAM else 0
-    milliseconds = report.cycles / (clock_mhz * 1e3)
+    name, clock_mhz = _accelerator(target)
+    system, arena_bytes = _system(name), target.internal_arena_bytes
+    compiled = compile_ethos_u(
+        models["int8"],
+        accelerator=name,
+        system_config=system.config,
+        memory_mode=system.mode,
+        arena_bytes=min(arena_bytes, system.arena_max_bytes or arena_bytes),
+    )
+    if compiled.left_on_cpu:
+        raise TuneError(
+            f"expected a model that runs on the {name} alone. Received: Vela {compiled.version} "
+            f"leaves {', '.join(compiled.left_on_cpu)} on the CPU, whose time it does not count."
+        )
+    basis = f"ethos-u-vela {compiled.version}, its performance model; not a board"
+    loaded = compiled.file_bytes + compiled.dram_bytes if system.weights is _DRAM else 0
+    milliseconds = compiled.cycles / (clock_mhz * 1e3)
 
     def quantity(value: float, assumed: float = 0, what: str = "") -> Quantity:
         return Quantity(
@@ -407,9 +406,9 @@ def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quan
         )
 
     return {
-        "arena_head_bytes": quantity(report.sram_bytes),
-        "ram_bytes": quantity(report.sram_bytes + loaded, INTERPRETER_BYTES, "TFLM's structs"),
-        "flash_bytes": quantity(report.file_bytes, RUNTIME_BYTES, "runtime and driver"),
+        "arena_head_bytes": quantity(compiled.sram_bytes),
+        "ram_bytes": quantity(compiled.sram_bytes + loaded, INTERPRETER_BYTES, "TFLM's structs"),
+        "flash_bytes": quantity(compiled.file_bytes, RUNTIME_BYTES, "runtime and driver"),
         "latency_ms": quantity(milliseconds),
     }
 
@@ -816,71 +815,6 @@ def _file_bytes(graph: Graph) -> int:
     steps = [step for item in _steps(graph) for step in item]
     moved = sum(_moved_bytes(step) for step in steps)
     return round(_FILE_PACKED * moved + _FILE_STEP * len(steps) + _FILE_FIXED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Report:
-    """What Vela says of a model; bytes and cycles. DRAM without the weights, which the file has."""
-
-    sram_bytes: int
-    dram_bytes: int
-    file_bytes: int
-    cycles: float
-    left_on_cpu: tuple[str, ...]
-
-
-def _run_vela(model: bytes, name: str, arena_bytes: int, folder: Path) -> _Report:
-    """Compile in a process of its own; `arena_bytes` is what Vela may fill of a shared SRAM."""
-    system = _system(name)
-    source = folder / "model.tflite"
-    source.write_bytes(model)
-    command = [
-        sys.executable, "-m", "ethosu.vela", str(source), "--output-dir", str(folder),
-        "--accelerator-config", name, "--config", "Arm/vela.ini",
-        "--system-config", system.config, "--memory-mode", system.mode,
-        "--arena-cache-size", str(min(arena_bytes, system.arena_max_bytes or arena_bytes)),
-        "--show-cpu-operations",
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=MEASURE_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise TuneError(
-            f"expected Vela to compile the model within {MEASURE_SECONDS:.0f} seconds; it was "
-            "stopped. A smaller model compiles sooner."
-        ) from None
-    summaries, compiled = list(folder.glob("model_summary_*.csv")), folder / "model_vela.tflite"
-    if done.returncode or len(summaries) != 1 or not compiled.is_file():
-        lines = (done.stdout + done.stderr).splitlines()
-        said = [line for line in lines if line.strip() and not line.startswith((" ", "Traceback"))]
-        reason = " ".join(said[-2:]) or f"it ended with status {done.returncode} and gave no reason"
-        raise TuneError(f"Vela refuses the model: {reason}")
-    with summaries[0].open(newline="") as file:
-        row = next(csv.DictReader(file))
-    packed = int(row["total_npu_encoded_weights"])
-    return _Report(
-        sram_bytes=round(1024 * float(row["sram_memory_used"])),
-        dram_bytes=max(0, round(1024 * float(row["dram_memory_used"])) - packed),
-        file_bytes=compiled.stat().st_size,
-        cycles=float(row["cycles_total"]),
-        left_on_cpu=_left_on_cpu(done.stdout + done.stderr),
-    )
-
-
-def _left_on_cpu(said: str) -> tuple[str, ...]:
-    """Kinds of operators that Vela leaves to the CPU; how many, if it does not name them."""
-    count = re.search(r"CPU operators = (\d+)", said)
-    if count is not None and int(count[1]) == 0:
-        return ()
-    kinds = set(re.findall(r"\(supported operators\) operator: (\w+),", said))
-    return tuple(sorted(kinds)) or (f"{count[1] if count else 'some'} operators",)
-
-
-def _vela_version() -> str:
-    import ethosu.vela
-
-    return str(ethosu.vela.__version__)
 
 
 def _up(number: int, multiple: int) -> int:

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import TuneError
+from tuner.runtimes.tool import figure, run_tool
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,9 @@ EXTERNAL_BYTES_PER_SECOND = 3.2e9
 CPU_HERTZ = 1.6e9
 """Constants of the roofline that nncase-kpu 2.11 writes (`draw_roofline.py`, `estimate_fps.py`)."""
 
-COMPILE_SECONDS = 900.0
-"""Time limit of one compilation. Small nets take 2 to 14 s, ResNet50 at 224x224 took 289 s."""
+COMPILE_SECONDS = 540.0
+"""Time limit of one compilation. Small nets take 2 to 14 s, ResNet50 at 224x224 took 289 s. Below
+the 600 s after which a search gives up a job that computes nothing."""
 
 COMPILE_BYTES = 4 * 2**30
 """Memory limit of one compilation. Small nets take 0.2 GB, ResNet50 at 224x224 took 1.5 GB."""
@@ -51,10 +52,8 @@ class Fusion:
     """A part of the net that the KPU runs in one go, as the compiler counts it.
 
     Args:
-        name: the compiler's.
-        macs: multiply-accumulates, with those computed twice at the edges of tiles.
-        computed: MACs that the KPU's time is counted by: depthwise ones stand for 32 channels at
-            a time.
+        computed: MACs that the KPU's time is counted by, with those computed twice at the edges of
+            tiles; depthwise ones stand for 32 channels at a time.
         on_chip_bytes: moved inside the KPU.
         external_bytes: activations read from and written to external RAM.
         weight_bytes: weights and tables read from external RAM, once per use.
@@ -62,8 +61,6 @@ class Fusion:
             weights overlaps with computing.
     """
 
-    name: str
-    macs: int
     computed: int
     on_chip_bytes: int
     external_bytes: int
@@ -131,12 +128,7 @@ class Compiled:
 
 
 def compile_kmodel(
-    model: bytes,
-    images: NDArray[np.uint8],
-    pixel_range: tuple[float, float],
-    *,
-    seconds: float = COMPILE_SECONDS,
-    memory_bytes: int = COMPILE_BYTES,
+    model: bytes, images: NDArray[np.uint8], pixel_range: tuple[float, float]
 ) -> Compiled:
     """Compile a net with uint8 input, quantized to uint8 by the range of its activations.
 
@@ -148,12 +140,10 @@ def compile_kmodel(
         model: bytes of a float32 TFLite file with one image input.
         images: calibration, images x height x width x channels, as the camera gives them.
         pixel_range: what the net reads for pixels 0 and 255.
-        seconds: time limit.
-        memory_bytes: memory limit.
 
     Raises:
         ImportError: nncase or the .NET runtime is not installed; says how to.
-        TuneError: the compiler refuses the model, crashes, or takes too long.
+        TuneError: the compiler refuses the model, crashes, takes too long, or writes other tables.
     """
     import numpy as np
 
@@ -162,13 +152,13 @@ def compile_kmodel(
         folder = Path(name)
         (folder / "model.tflite").write_bytes(model)
         np.save(folder / "images.npy", images)
-        job = {"pixel_range": pixel_range, "seconds": seconds, "memory_bytes": memory_bytes}
+        job = {"pixel_range": pixel_range, "memory_bytes": COMPILE_BYTES}
         (folder / "job.json").write_text(json.dumps(job))
-        _run(folder, environment, seconds)
+        _run(folder, environment)
         base = folder / "dump"
         return Compiled(
             kmodel=(folder / "model.kmodel").read_bytes(),
-            fusions=_fusions(_written(base, "*FusionToTirPass/mac.csv")),
+            fusions=_fusions(_written(base, "*FusionToTirPass/mac.csv"), version),
             cpu_operators=_cpu_operators(_written(base, "*DumpTraceInfoPass/estimate_fps.py")),
             version=version,
         )
@@ -215,28 +205,15 @@ def _dotnet_root() -> Path:
     return root
 
 
-def _run(folder: Path, environment: Mapping[str, str], seconds: float) -> None:
-    """Run `_compile` on `folder` in a process group of its own."""
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tuner.runtimes.kmodel", str(folder)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise TuneError(f"nncase took more than {seconds:g} s for the model.") from None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    if process.returncode:
-        said = (folder / "log.txt").read_text(errors="replace")
-        raise TuneError(f"nncase cannot compile the model: {_reason(said, process.returncode)}.")
+def _run(folder: Path, environment: Mapping[str, str]) -> None:
+    """Run `_compile` on `folder` in a process of its own."""
+    try:
+        done = run_tool(__name__, str(folder), seconds=COMPILE_SECONDS, environment=environment)
+    except subprocess.TimeoutExpired:
+        raise TuneError(f"nncase took more than {COMPILE_SECONDS:g} s for the model.") from None
+    if done.returncode:
+        said = (done.stdout + done.stderr).decode(errors="replace")
+        raise TuneError(f"nncase cannot compile the model: {_reason(said, done.returncode)}.")
 
 
 def _reason(said: str, code: int) -> str:
@@ -260,16 +237,17 @@ def _written(folder: Path, pattern: str) -> str:
     return found[0].read_text()
 
 
-def _fusions(text: str) -> tuple[Fusion, ...]:
+def _fusions(text: str, version: str) -> tuple[Fusion, ...]:
+    def read(row: Mapping[str, str], column: str) -> int:
+        return round(figure(row, column, f"nncase-kpu {version}"))
+
     return tuple(
         Fusion(
-            name=row["Name"],
-            macs=round(float(row["Mac"])),
-            computed=round(float(row["FLOPs"])),
-            on_chip_bytes=round(float(row["OnChipMemTraffic"])),
-            external_bytes=round(float(row["OffChipMemTraffic"])),
-            weight_bytes=round(float(row["OffChipMemLWTraffic"])),
-            transfers=round(float(row["OffChipLoadStoreCnt"])),
+            computed=read(row, "FLOPs"),
+            on_chip_bytes=read(row, "OnChipMemTraffic"),
+            external_bytes=read(row, "OffChipMemTraffic"),
+            weight_bytes=read(row, "OffChipMemLWTraffic"),
+            transfers=read(row, "OffChipLoadStoreCnt"),
         )
         for row in csv.DictReader(text.splitlines(), skipinitialspace=True)
     )
@@ -299,8 +277,6 @@ def _compile(folder: Path) -> None:
     job: dict[str, Any] = json.loads((folder / "job.json").read_text())
     # .NET reserves far more addresses than it uses, so the limit is on data, not on addresses.
     resource.setrlimit(resource.RLIMIT_DATA, (job["memory_bytes"], job["memory_bytes"]))
-    # Ends the process even when the one that started it is gone.
-    signal.alarm(round(job["seconds"]) + 1)
     os.chdir(folder)  # the simulator writes into the current folder
 
     import nncase

@@ -123,7 +123,7 @@ def cost(graph: Graph, target: Target) -> Cost:
             basis="kmodel, input and outputs in external RAM; high end: every tensor there too",
         ),
         ram_parts={"kmodel": kmodel, "input_output": ends, "tensors": spilled},
-        ram_peak_at=max(sizes, key=lambda name: sizes[name]),
+        ram_peak_at=max(sizes, key=lambda name: sizes[name]) if spilled else "",
         flash_bytes=Quantity(
             value=kmodel,
             low=0.85 * kmodel,
@@ -205,15 +205,16 @@ def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quan
         `latency_ms`, the compiler's roofline, and `flash_bytes`, the kmodel.
 
     Raises:
-        ImportError: there is no float32 build, or nncase or .NET is not installed.
-        TuneError: the net does not read an image, or the compiler refuses it.
+        ImportError: nncase or .NET is not installed.
+        TuneError: there is no float32 build, the net does not read an image, or the compiler
+            refuses it.
     """
     import numpy as np
 
     from tuner.runtimes.tflite_file import parse_graph
 
     if "float32" not in models:
-        raise ImportError(
+        raise TuneError(
             "nncase compiles the float32 build of a net and quantizes it itself. "
             f"Received: {', '.join(models) or 'no build'}."
         )

@@ -17,9 +17,11 @@ import tempfile
 import numpy as np
 
 from tuner.errors import TuneError
+from tuner.runtimes.tool import run_tool
 
 ARENA_BYTES = 32 * 1024 * 1024
 MEASURE_SECONDS = 60.0
+"""Time limit of `measure_arena`; nets of this tool take under a second."""
 
 
 def recorded_arena(model: bytes) -> tuple[int, int]:
@@ -60,12 +62,11 @@ def recorded_arena(model: bytes) -> tuple[int, int]:
     return int(head[1]), int(tail[1])
 
 
-def measure_arena(model: bytes, seconds: float = MEASURE_SECONDS) -> tuple[int, int]:
+def measure_arena(model: bytes) -> tuple[int, int]:
     """`recorded_arena` in a process of its own.
 
     Args:
         model: the TFLite file's bytes.
-        seconds: the process is ended after this time.
 
     Raises:
         ImportError: tflite-micro is not installed.
@@ -77,15 +78,11 @@ def measure_arena(model: bytes, seconds: float = MEASURE_SECONDS) -> tuple[int, 
             "pip install 'edge-tuner[referee]' (Python 3.11 on x86-64)."
         )
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tuner.runtimes.recorder"],
-            input=model,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
+        done = run_tool("tuner.runtimes.recorder", seconds=MEASURE_SECONDS, given=model)
     except subprocess.TimeoutExpired:
-        raise TuneError(f"tflite-micro took more than {seconds:g} s for the model.") from None
+        raise TuneError(
+            f"tflite-micro took more than {MEASURE_SECONDS:g} s for the model."
+        ) from None
     if done.returncode:
         raise TuneError(f"tflite-micro cannot run the model: {_reason(done)}.")
     head, tail = json.loads(done.stdout.splitlines()[-1])

@@ -43,6 +43,17 @@ _WINDOWS = frozenset(
     }
 )  # fmt: skip
 
+_OPTIONS = {
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "TRANSPOSE_CONV": "TransposeConvOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "L2_POOL_2D": "Pool2DOptions",
+    "BATCH_MATMUL": "BatchMatMulOptions",
+}
+"""The options of the operators whose options are read field by field."""
+
 # Where an operator reads its weights, and the axis of the weight tensor that holds the outputs.
 _WEIGHTS = {
     "CONV_2D": (1, 0),
@@ -115,8 +126,11 @@ def parse_graph(data: bytes) -> Graph:
         return replace(_Reader(data).graph(), file_bytes=len(data))
     except InputError:
         raise
-    except (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError) as error:
-        # FlatBuffers does not check its offsets: what they point at fails in many ways.
+    except (
+        struct.error, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+    ) as error:  # fmt: skip
+        # FlatBuffers does not check its offsets: what they point at fails in many ways, and a
+        # table that is not there reads as None.
         raise InputError(
             f"the TFLite file is damaged or cut off at {len(data)} bytes. Copy it again."
         ) from error
@@ -237,6 +251,13 @@ class _Reader:
             input_shape=source.inner_shape,
             output_shape=written[0].inner_shape,
         )
+        if kind in _WINDOWS and (len(source.shape) != 4 or source.shape[0] != 1):
+            raise InputError(
+                f"expected a batch of 1. {kind} '{operator.name}' reads the shape "
+                f"{list(source.shape)}; convert the model with a batch of 1."
+            )
+        if kind in _WINDOWS and len(written[0].shape) != 4:
+            raise ValueError(kind)
         if kind in _WEIGHTS:
             operator = self._with_weights(operator, read, written[0])
         elif kind == "UNIDIRECTIONAL_SEQUENCE_LSTM":
@@ -258,7 +279,7 @@ class _Reader:
         weights = read[position]
         # TRANSPOSE_CONV reads the shape of its output first.
         source = read[2] if operator.kind == "TRANSPOSE_CONV" else read[0]
-        if weights is None or source is None:
+        if weights is None or source is None or min(weights.shape) < 1:
             raise ValueError(operator.kind)
         types = f"{source.type} with {weights.type}"
         if source.type not in _PRECISIONS or weights.type != source.type:
@@ -266,11 +287,6 @@ class _Reader:
             raise InputError(
                 f"expected an int8 or float32 model, weights and activations alike; {what}. "
                 "Convert it again with int8 quantization, or without any."
-            )
-        if operator.kind in _WINDOWS and (len(source.shape) != 4 or source.shape[0] != 1):
-            raise InputError(
-                f"expected a batch of 1. {operator.kind} '{operator.name}' reads the shape "
-                f"{list(source.shape)}; convert the model with a batch of 1."
             )
         entries, channels = math.prod(weights.shape), weights.shape[axis]
         if operator.kind == "FULLY_CONNECTED":
@@ -293,14 +309,12 @@ class _Reader:
         left = read[0]
         if left is None or len(left.shape) < 2:
             raise ValueError("BATCH_MATMUL")
-        options = self._options(table, "BatchMatMulOptions")
+        options = self._options(table, "BATCH_MATMUL")
         return left.shape[-2] if options is not None and options.AdjX() else left.shape[-1]
 
     def _with_options(self, operator: GraphOperator, table: Any) -> GraphOperator:
         """Window and fused activation, where the operator has such options."""
-        number = table.BuiltinOptionsType()
-        name = _names(self._schema.BuiltinOptions).get(number, "NONE")
-        options = self._options(table, name) if name != "NONE" else None
+        options = self._options(table, operator.kind)
         if options is None:
             return operator
         if operator.kind in _WINDOWS:
@@ -315,6 +329,8 @@ class _Reader:
             operator = replace(
                 operator, dilation=(options.DilationHFactor(), options.DilationWFactor())
             )
+        if min(*operator.kernel, *operator.stride, *operator.dilation) < 1:
+            raise ValueError(operator.kind)
         if hasattr(options, "FusedActivationFunction"):
             functions = _names(self._schema.ActivationFunctionType)
             activation = functions[options.FusedActivationFunction()].lower()
@@ -323,10 +339,13 @@ class _Reader:
             )
         return operator
 
-    def _options(self, table: Any, name: str) -> Any:
-        """The operator's options as the table `name`; None when there are none."""
+    def _options(self, table: Any, kind: str) -> Any:
+        """The operator's options; None where the file has none, as not all operators need any."""
         union = table.BuiltinOptions()
-        if union is None:
+        name = _names(self._schema.BuiltinOptions).get(table.BuiltinOptionsType(), "NONE")
+        if name != _OPTIONS.get(kind, name) or (union is None and kind in _WINDOWS):
+            raise ValueError(kind)
+        if union is None or name == "NONE":
             return None
         options = getattr(self._schema, name)()
         options.Init(union.Bytes, union.Pos)

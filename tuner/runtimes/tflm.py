@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.cost.arena import plan_arena
+from tuner.cost.arena import assumed_kinds, plan_arena
 from tuner.cost.flash import add, model_file_bytes, runtime_code_bytes
 from tuner.cost.latency import estimate_latency, operator_latency_ms
 from tuner.cost.lower import Graph
@@ -56,10 +56,7 @@ def cost(graph: Graph, target: Target) -> Cost:
             low=max(0, min(arena.total_bytes, plain.total_bytes) - margin),
             high=total + margin,
             kind="estimated",
-            basis=(
-                f"TFLM's memory plan with {target.kernels} kernels; structs counted for 32-bit "
-                "pointers"
-            ),
+            basis=_ram_basis(graph, target),
         ),
         ram_parts={
             "arena_head": plain.head_bytes,
@@ -73,6 +70,22 @@ def cost(graph: Graph, target: Target) -> Cost:
         flash_parts={"model": round(model.value), "runtime": round(code.value)},
         macs=graph.macs,
         latency_ms=estimate_latency(graph, target),
+    )
+
+
+_KERNELS = {
+    "cmsis-nn": "CMSIS-NN 2.3 compiled by GCC",
+    "esp-nn": "ESP-NN of 2026",
+    "reference": "TFLM's own",
+}
+"""What the rules for scratch buffers were read from; other versions may ask for more."""
+
+
+def _ram_basis(graph: Graph, target: Target) -> str:
+    kinds = assumed_kinds(graph, target.kernels)
+    return (
+        f"TFLM's memory plan with {_KERNELS[target.kernels]} kernels; structs counted for 32-bit "
+        "pointers" + (f"; structs or scratch of {', '.join(kinds)} assumed" if kinds else "")
     )
 
 

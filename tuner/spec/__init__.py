@@ -27,7 +27,7 @@ from tuner.spec.operators import (
     MaxPool2D,
     Operator,
 )
-from tuner.spec.result import Accuracy, Build, Precision, Result, Status
+from tuner.spec.result import Accuracy, Build, Precision, Result, Status, builds_key
 from tuner.spec.run import RankBy, RunSpec, Throughput
 from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint
 from tuner.spec.target import Limits, RamRegion, Target
@@ -77,6 +77,7 @@ __all__ = [
     "Template",
     "Throughput",
     "TrainingSettings",
+    "builds_key",
     "from_plain",
     "seed_of",
     "to_plain",

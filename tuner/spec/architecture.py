@@ -40,7 +40,9 @@ class Node:
     def __to_plain__(self) -> dict[str, Any]:
         plain: dict[str, Any] = {"name": self.name, "op": self.op.kind, "inputs": list(self.inputs)}
         for field in dataclasses.fields(self.op):
-            plain[field.name] = to_plain(getattr(self.op, field.name))
+            value = getattr(self.op, field.name)
+            if value is not None:  # what is left at "as the other side" changes no id
+                plain[field.name] = to_plain(value)
         return plain
 
     @classmethod

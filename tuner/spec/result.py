@@ -68,6 +68,11 @@ class Build:
     accuracy: Mapping[str, Accuracy]
 
 
+def builds_key(precision: Precision, runtime: str, kernels: str) -> str:
+    """The key of a Build that was scored with other kernels than the run's first target has."""
+    return f"{precision} {runtime} {kernels}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """The fold of a candidate's events.
@@ -79,12 +84,13 @@ class Result:
         status: what became of it; None while it waits or runs.
         reason: why it is not `ok`.
         costs: by target.
-        builds: by precision.
+        builds: by precision, as scored for the run's first target; and by `builds_key` where
+            other targets run with something else.
         epochs: epochs trained.
         train_seconds: seconds of training.
         curve: validation accuracy (float32) after each epoch.
-        measured: by target, what a tool of its runtime measured of the int8 build: a field of
-            Cost, or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
+        measured: by target, what a tool of its runtime measured of the builds: a field of Cost,
+            or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
     """
 
     index: int

@@ -83,16 +83,22 @@ class Calibration:
 
     Args:
         cycles: clock cycles of one unit of each of `LATENCY_TERMS`.
-        low: 90 % of latencies lie above this share of the estimate ...
-        high: ... and below this one.
+        covariance: of the logarithms of `cycles`; the rows of its lower triangle.
+        variance: of the logarithm of a net's latency that these do not explain.
+        macs: least and most MACs of the nets measured.
+        depth: least and most MACs an element of these nets.
+        kinds: of operators that these nets hold.
         basis: what was measured, and when.
         ram_extra_bytes: RAM measured beyond the estimate; below 0 if the estimate is too high.
         flash_extra_bytes: the same of flash.
     """
 
     cycles: Mapping[str, float]
-    low: float
-    high: float
+    covariance: tuple[tuple[float, ...], ...]
+    variance: float
+    macs: tuple[float, float]
+    depth: tuple[float, float]
+    kinds: tuple[str, ...]
     basis: str
     ram_extra_bytes: int = 0
     flash_extra_bytes: int = 0
@@ -106,11 +112,23 @@ class Calibration:
         for name, value in self.cycles.items():
             if not value > 0:
                 raise SpecError(f"calibration: expected cycles above 0. Received: {name}={value}.")
-        if not 0 < self.low <= 1 <= self.high:
+        lengths = [len(row) for row in self.covariance]
+        if lengths != list(range(1, len(LATENCY_TERMS) + 1)):
             raise SpecError(
-                "calibration: expected 0 < low <= 1 <= high. "
-                f"Received: low={self.low}, high={self.high}."
+                "calibration: expected covariance as rows of 1, 2, ... "
+                f"{len(LATENCY_TERMS)} numbers. Received: rows of "
+                f"{', '.join(map(str, lengths)) or 'none'}."
             )
+        if not self.variance > 0:
+            raise SpecError(
+                f"calibration: expected variance above 0. Received: variance={self.variance}."
+            )
+        for name, (least, most) in (("macs", self.macs), ("depth", self.depth)):
+            if not 0 < least <= most:
+                raise SpecError(
+                    f"calibration: expected {name} as a least and a most above 0. "
+                    f"Received: {name}={least}, {most}."
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,7 +114,9 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
                 for target, quantities in event["measured"].items()
             }
             results[event["index"]] = replace(
-                result, measured=measured, costs={**result.costs, **costs}
+                result,
+                measured={**result.measured, **measured},
+                costs={**result.costs, **costs},
             )
         elif kind == "tested":
             result = results[event["index"]]
