@@ -83,7 +83,10 @@ def test_operators_add_up_and_bands_hold_their_value(name: str, seed: int) -> No
     assert all(milliseconds >= 0 for milliseconds in operators)
     assert sum(cost.ram_parts.values()) == cost.ram_bytes.value
     assert sum(cost.flash_parts.values()) == cost.flash_bytes.value
-    assert cost.ram_peak_at in {operator.name for operator in graph.operators}
+    if cost.ram_parts.get("model", 0) < cost.ram_parts["arena_head"]:  # a layer decides
+        assert cost.ram_peak_at in {operator.name for operator in graph.operators}
+    else:
+        assert cost.ram_peak_at == ""
     assert cost.macs == graph.macs
 
 
