@@ -46,6 +46,8 @@ fix: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/train_loop.py
+	$(BIN)/python tests/benchmarks/costs.py
+	$(BIN)/python tests/benchmarks/many_targets.py overhead --home runs/bench
 	$(BIN)/python tests/benchmarks/cifar10_search.py
 
 latency: $(READY)
