@@ -83,9 +83,9 @@ _KERNELS = {
 
 def _ram_basis(graph: Graph, target: Target) -> str:
     kinds = assumed_kinds(graph, target.kernels)
-    return (
-        f"TFLM's memory plan with {_KERNELS.get(target.kernels, target.kernels)} kernels; structs counted for 32-bit "
-        "pointers" + (f"; structs or scratch of {', '.join(kinds)} assumed" if kinds else "")
+    kernels = _KERNELS.get(target.kernels, target.kernels)
+    return f"TFLM's memory plan with {kernels} kernels; structs counted for 32-bit pointers" + (
+        f"; structs or scratch of {', '.join(kinds)} assumed" if kinds else ""
     )
 
 
