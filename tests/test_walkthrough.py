@@ -186,23 +186,39 @@ def test_the_test_set_decides_nothing(home_with_run: Path):
         assert mine["accuracy"]["test"] != theirs["accuracy"]["test"]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_run_can_be_resumed(home_with_run: Path, stop: signal.Signals):
-    home, name = home_with_run, f"stopped-{stop.name.lower()}"
+def start_search(home: Path, name: str, candidates: int) -> tuple[subprocess.Popen[str], RunFolder]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tuner", "--target", "nano33ble", "--data", home / "digits.npz",
-         "--name", name, "--max-candidates", str(CANDIDATES)],
+         "--name", name, "--max-candidates", str(candidates)],
         cwd=home, env={**os.environ, "TUNE_HOME": str(home)},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    folder = RunFolder(home / "runs" / name)
+    return process, RunFolder(home / "runs" / name)
+
+
+def wait_for(kind: str, process: subprocess.Popen[str], folder: RunFolder) -> None:
     deadline = time.monotonic() + 120
-    while not any(event["event"] == "finished" for event in folder.events()):
+    while not any(event["event"] == kind for event in folder.events()):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.1)
-    line = tune(home, "resume", name, code=2).stderr
+
+
+def test_a_run_in_work_is_left_alone_by_another_process(home_with_run: Path):
+    process, folder = start_search(home_with_run, "in-work", 100)
+    wait_for("opened", process, folder)
+    line = tune(home_with_run, "resume", "in-work", code=2).stderr
     assert "is being worked on by another process" in line
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_run_can_be_resumed(home_with_run: Path, stop: signal.Signals):
+    home, name = home_with_run, f"stopped-{stop.name.lower()}"
+    process, folder = start_search(home, name, CANDIDATES)
+    wait_for("finished", process, folder)
     process.send_signal(stop)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
