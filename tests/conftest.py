@@ -10,10 +10,15 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # Small systems of equations: threads cost more than they bring.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# In a shell's background SIGINT is ignored, and would be in what the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("tests")

@@ -209,7 +209,7 @@ def test_a_run_in_work_is_left_alone_by_another_process(home_with_run: Path):
     wait_for("opened", process, folder)
     line = tune(home_with_run, "resume", "in-work", code=2).stderr
     assert "is being worked on by another process" in line
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 130
 
