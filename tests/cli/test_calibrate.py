@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from tests_support import small_candidate
 from tuner.catalog import load_target, names
 from tuner.cli.calibrate import Row, fit
-from tuner.cli.main import run
 from tuner.cost.latency import estimate_latency, rates_of, totals
 from tuner.cost.latency_nets import net
 from tuner.cost.lower import Graph, lower
@@ -31,21 +29,9 @@ UNSEEN = [lower(random_architecture(seed)) for seed in range(30)]
 Cli = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tune", *arguments])
-        try:
-            run()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
 
 
 def rows(graphs: list[Graph], latency_ms: Callable[[Graph], float]) -> list[Row]:

@@ -11,26 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.cli.main import run
 from tuner.cli.parse import parse_time
 from tuner.errors import InputError
 
 HEAVY = ("tensorflow", "keras", "optuna", "joblib", "plotly", "sklearn", "scipy", "PIL", "numpy")
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tune", *arguments])
-        try:
-            run()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
 
 
 def class_folder(path: Path, classes: dict[str, int]) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 
 from tests_support import make_result, small_candidate
 from tuner.catalog import load_target, names
-from tuner.cli.main import run
 from tuner.cli.profile import count, short_name
 from tuner.dashboard.rows import cost_row
 from tuner.engine.costs import cost_on
@@ -53,18 +51,9 @@ flash_reserved_bytes = "assumed: made up"
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tune", "profile", *map(str, arguments)])
-        try:
-            run()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
+def cli(cli: Cli) -> Cli:
+    """`tune profile` with arguments."""
+    return lambda *arguments: cli("profile", *arguments)
 
 
 @pytest.fixture(scope="module")
