@@ -11,6 +11,7 @@ from tuner.catalog import load_target, names
 from walk_support import small_digits, tune
 
 BOARDS = ["stm32h743", "rp2040", "k230"]
+GROUPS = 2  # held to 200 KB, two of the boards are of one size
 
 NOTHING_FITS = """
 name = "hopeless"
@@ -71,7 +72,8 @@ def test_each_board_is_scored_with_its_own_kernels(home_with_boards: Path) -> No
         for row in json.loads(done.stdout):
             assert set(row["builds"]) == {"float32", "int8"}
             assert {build["kernels"] for build in row["builds"].values()} == {kernels}
-            assert set(row["accuracy"]["test"]) == {"float32", "int8", "target"}
+            tested = {"float32", "int8", "target"} if row["status"] == "ok" else set()
+            assert set(row["accuracy"]["test"]) == tested
         text = tune(home_with_boards, "report", "boards", "--target", board).stdout
         assert f"{kernels} kernels" in " ".join(text.split())
 
@@ -79,14 +81,16 @@ def test_each_board_is_scored_with_its_own_kernels(home_with_boards: Path) -> No
 def test_finalists_are_measured_beside_the_estimate(home_with_boards: Path) -> None:
     pytest.importorskip("tflite_micro", reason="wheels for Python 3.11 on x86-64 only")
     rows = json.loads(tune(home_with_boards, "report", "boards", "--format", "json").stdout)
-    for row in rows:
+    finalists = [row for row in rows if row["status"] == "ok"]
+    assert len(finalists) == GROUPS
+    for row in finalists:
         for board in ("stm32h743", "rp2040"):
             head = row["measured"][board]["arena_head_bytes"]
             assert head["kind"] == "measured"
             assert "tflite-micro" in head["basis"]
             assert head["value"] == row["costs"][board]["ram_parts"]["arena_head"]
     text = tune(home_with_boards, "report", "boards", "--target", "rp2040").stdout
-    assert "arena head as planned for 4 of 4." in text
+    assert f"arena head as planned for {GROUPS} of {GROUPS}." in text
 
 
 def test_a_board_that_nothing_fitted_says_so_again(home_with_boards: Path) -> None:

@@ -47,4 +47,5 @@ def test_a_run_in_which_all_fail_ends_early_says_why_and_goes_on_once_mended(hom
     assert done.returncode == 0, done.stderr
     statuses = [result.status for result in RunFolder(home / "runs" / "broken").results()]
     assert statuses.count("failed") == len(finished)
-    assert statuses.count("ok") == CANDIDATES - len(finished)
+    assert statuses.count("ok") >= 1
+    assert statuses.count("ok") + statuses.count("stopped") == CANDIDATES - len(finished)

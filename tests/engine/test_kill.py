@@ -94,6 +94,8 @@ def run_with_kills(home: Path, kills: int, candidates: int, seed: int) -> dict[s
     events = folder.events()
     indexes = [event["index"] for event in events if event["event"] == "finished"]
     assert sorted(indexes) == list(range(candidates)), "each candidate finished exactly once"
+    steps = [(event["index"], event["rung"]) for event in events if event["event"] == "rung"]
+    assert len(steps) == len(set(steps)), "each rung was trained to exactly once"
     ids = [event["id"] for event in events if event["event"] == "proposed"]
     assert len(set(ids)) == len(ids) == candidates
     tested = [event["index"] for event in events if event["event"] == "tested"]
@@ -104,7 +106,8 @@ def run_with_kills(home: Path, kills: int, candidates: int, seed: int) -> dict[s
 
 def finished_lines(folder: RunFolder) -> list[bytes]:
     content = (folder.path / "events.jsonl").read_bytes()
-    return [line for line in content.split(b"\n")[:-1] if b'"event":"finished"' in line]
+    kinds = (b'"event":"rung"', b'"event":"finished"')
+    return [line for line in content.split(b"\n")[:-1] if any(kind in line for kind in kinds)]
 
 
 def test_three_kills(home: Path):

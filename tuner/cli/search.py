@@ -31,6 +31,10 @@ def tune(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Candidates trained at once; one a core by default.")
     ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(help="Search space: a file of search_spaces/, or auto; repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides splits, proposals, training.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     rank_by: Annotated[
@@ -67,7 +71,7 @@ def tune(
         print(f"\n{NEXT_STEP}")
         return
     _search(
-        target or [], data, time, max_candidates, workers, seed, name, rank_by,
+        target or [], data, time, max_candidates, workers, space or [], seed, name, rank_by,
         ram_kb, flash_kb, latency_ms, train_minutes,
     )  # fmt: skip
 
@@ -78,6 +82,7 @@ def _search(
     time: str | None,
     max_candidates: int | None,
     workers: int | None,
+    spaces: list[str],
     seed: int,
     name: str | None,
     rank_by: Literal["target", "int8", "float32"],
@@ -117,6 +122,7 @@ def _search(
             budget_seconds=None if time is None else parse_time(time),
             max_candidates=max_candidates,
             workers=workers,
+            spaces=tuple(spaces),
             seed=seed,
             name=name,
             rank_by=rank_by,

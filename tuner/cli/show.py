@@ -62,7 +62,7 @@ class LiveProgress:
         self._spec = spec
         self._live = live
         self._drawn = 0.0
-        self._reported: set[int] = set()
+        self._reported: set[tuple[int, int]] = set()
         self._phase = ""
 
     def note(self, text: str) -> None:
@@ -80,8 +80,8 @@ class LiveProgress:
 
     def _draw(self, progress: Progress) -> None:
         for result in progress.finished:
-            if result.index not in self._reported:
-                self._reported.add(result.index)
+            if (result.index, result.rung) not in self._reported:
+                self._reported.add((result.index, result.rung))
                 if self._live is None:
                     print(_ended_line(result, progress), file=sys.stderr)
         if self._live is None:
@@ -97,11 +97,12 @@ class LiveProgress:
 
 def _ended_line(result: Result, progress: Progress) -> str:
     name = f"[{clock(progress.elapsed_seconds)}] {result.candidate.id} {input_text(result)}"
-    if result.status != "ok":
+    if result.status not in ("ok", "stopped", None):
         return f"{name}: {result.status}"
     accuracy = percent(result.accuracy("int8"), error=True)
+    state = "ok" if result.status == "ok" else f"rung {result.rung}"
     return (
-        f"{name}: ok, int8 {accuracy} %, {result.epochs} epochs, "
+        f"{name}: {state}, int8 {accuracy} %, {result.epochs} epochs, "
         f"{result.train_seconds:.0f} s ({result.origin})"
     )
 
@@ -122,7 +123,7 @@ def _live_text(progress: Progress, spec: RunSpec) -> RenderableType:
     text.append("█" * full, style="green")
     text.append("▒" * busy, style="yellow")
     text.append("░" * (width - full - busy), style="dim")
-    text.append(f" {done} finished, {running} running, ~{waiting} to go{left}\n")
+    text.append(f" {done} trained, {running} running, ~{waiting} to go{left}\n")
     text.append(f"{progress.phase}; best so far: {_bests_text(progress, spec)}\n")
     for result, epoch in progress.running:
         state = _epoch_text(epoch) if epoch else "starting"
@@ -191,7 +192,7 @@ def print_bests(boards: Sequence[Board]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for board in boards:
         name = board.target.name
-        trained = [row for row in board.rows if row.result.status == "ok"]
+        trained = [row for row in board.rows if row.result.status in ("ok", "stopped")]
         fitting = [row for row in trained if row.fits]
         count = f"{len(fitting)}/{len(trained)}"
         if not fitting:
@@ -236,6 +237,15 @@ def board_renderables(board: Board) -> list[RenderableType]:
     for row in board.rows:
         result = row.result
         cost = result.costs[target.name]
+        if result.status == "stopped":
+            table.add_row(
+                str(row.rank) if row.fits else "over", result.candidate.id, input_text(result),
+                percent(result.accuracy("int8"), error=True), percent(result.accuracy("float32")),
+                f"rung {result.rung}",
+                format_bytes(cost.ram_bytes.value), format_bytes(cost.flash_bytes.value),
+                milliseconds(cost.latency_ms.value), style="dim",
+            )  # fmt: skip
+            continue
         if result.status != "ok":
             table.add_row(
                 "", result.candidate.id, input_text(result), str(result.status), "", "",
@@ -269,6 +279,13 @@ def _legend(board: Board) -> str:
             f"test = int8 on {spec.dataset.counts['test']} test images, never used to choose; "
             f"int8 run with {build.runtime} {build.kernels} kernels."
         )
+    stopped = [row.result for row in rows if row.result.status == "stopped"]
+    if stopped:
+        epochs = sorted(result.epochs for result in stopped)
+        lines.append(
+            f"rung: stopped there to train the best, {len(stopped)} of {len(rows)} after "
+            f"{epochs[0]} to {epochs[-1]} epochs; 'tune retrain' trains any of them in full."
+        )
     if any(row.tied for row in rows):
         lines.append("= ties in correct images, broken by latency, flash, id.")
     if rows and rows[0].fits and rows[0].result.status == "ok":
@@ -278,7 +295,8 @@ def _legend(board: Board) -> str:
             f"ms of rank 1: {milliseconds(cost.latency_ms.low)} to "
             f"{milliseconds(cost.latency_ms.high)} ({cost.latency_ms.basis})."
         )
-    over = next((row for row in rows if not row.fits and row.result.status == "ok"), None)
+    trained = (row for row in rows if row.result.status in ("ok", "stopped"))
+    over = next((row for row in trained if not row.fits), None)
     if over is not None:
         reasons = "; ".join(explain(excess) for excess in over.result.costs[target.name].over)
         lines.append(f"over: does not fit {target.name}; {over.result.candidate.id}: {reasons}.")

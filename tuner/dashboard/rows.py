@@ -46,6 +46,7 @@ def _row(ranked: Ranked) -> dict[str, Any]:
             precision: {**to_plain(build), "artifact": _artifact(result, build)}
             for precision, build in result.builds.items()
         },
+        "rung": result.rung,
         "epochs": result.epochs,
         "train_seconds": result.train_seconds,
         "curve": list(result.curve),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tuner.train.loop import Epoch, LabelledImages
 
 CALIBRATION_IMAGES = 200
+WEIGHTS = "weights.npz"
 PATIENCE_SHARE = 0.35
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
@@ -68,23 +69,54 @@ def train_candidate(
     run: Mapping[str, Any],
     folder: Path,
     candidate_plain: Mapping[str, Any],
+    rung: int,
+    trained: int,
     epochs: int,
     seconds: float | None,
+    last: bool,
 ) -> dict[str, Any]:
-    """Train, convert and score one candidate; the fields of its `finished` event.
+    """Train one candidate to a rung, convert and score it; the fields of its event.
+
+    The weights go on from those of the rung that it was trained to before. What is written lies
+    in the rung's own folder until the candidate has been trained to its end.
 
     Args:
         run: plain RunSpec.
-        folder: the candidate's folder; builds and progress are written here.
+        folder: the candidate's folder; builds, weights and progress are written here.
         candidate_plain: plain Candidate.
+        rung: to train to.
+        trained: the rung that it was trained to before; -1 if it was not.
         epochs: planned passes over the training data.
         seconds: training time that the plan allows; None for no clock.
+        last: it is trained to its end.
     """
+    from tuner.train.weights import write_weights
+
     spec = from_plain(RunSpec, run, "run.json")
     write_json(folder / "candidate.json", candidate_plain)
     candidate = from_plain(Candidate, candidate_plain, "candidate")
-    _, fields = _train(spec, folder, candidate, epochs, seconds, ("validation",))
-    return {"status": "ok", **fields}
+    weights = rung_folder(folder, trained) / WEIGHTS if trained >= 0 else None
+    where = folder if last else rung_folder(folder, rung)
+    model, fields = _train(
+        spec,
+        folder,
+        candidate,
+        epochs,
+        seconds,
+        ("validation",),
+        where=where,
+        weights=weights,
+        rung=rung,
+    )
+    if last:
+        return {"status": "ok", "rung": rung, **fields}
+    write_weights(where / WEIGHTS, model)
+    return {"rung": rung, **fields}
+
+
+def rung_folder(folder: Path, rung: int) -> Path:
+    """What a candidate of which more may come has after a rung."""
+    return folder / f"rung{rung}"
 
 
 def retrain_candidate(
@@ -111,11 +143,19 @@ def _train(
     epochs: int,
     seconds: float | None,
     splits: Sequence[Split],
+    *,
+    where: Path | None = None,
+    weights: Path | None = None,
+    rung: int = 0,
 ) -> tuple[Any, dict[str, Any]]:
-    """Train, build and score; the Keras model and the fields of what came of it."""
+    """Train, build and score; the Keras model and the fields of what came of it.
+
+    Builds are written to `where`, `folder` or one in it; training goes on from `weights`.
+    """
     import_tensorflow()
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import train
+    from tuner.train.weights import read_weights
 
     dataset = open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
     task = catalog.load_module("tasks", spec.task)
@@ -128,19 +168,21 @@ def _train(
         write_json(folder / "progress.json", to_plain(epoch))
 
     model = build_keras(candidate.architecture, dropout_seed=seed)
+    if weights is not None:
+        read_weights(weights, model)
     trained = train(
         model,
         candidate,
         training,
         validation,
         epochs=epochs,
-        seed=seed,
+        seed=seed + rung,  # another rung has another order of images
         loss=task.loss(),
         seconds=seconds,
         patience_share=PATIENCE_SHARE,
         on_epoch=note,
     )
-    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder)
+    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
     return model, {
         "builds": {
             key: to_plain(with_accuracy(build, spec, candidate, dataset, folder, splits))
@@ -239,6 +281,7 @@ def make_builds(
     training: LabelledImages,
     runs_with: Sequence[tuple[str, str]],
     folder: Path,
+    where: Path | None = None,
 ) -> dict[str, Build]:
     """Convert a trained model to float32 and int8 TFLite files in `folder`.
 
@@ -248,6 +291,7 @@ def make_builds(
         training: images to calibrate with.
         runs_with: runtime and kernels that score the builds.
         folder: of the candidate.
+        where: the folder in it that gets the files, if not itself.
 
     Returns:
         Builds by precision for the first of `runs_with`; by `builds_key` for the others.
@@ -268,8 +312,8 @@ def make_builds(
             calibration,
             input_range=INPUT_RANGES[candidate.preprocessing.scaling],
         )
-        name = f"{precision}.tflite"
-        write_atomic(folder / name, content)
+        artifact = (where or folder) / f"{precision}.tflite"
+        write_atomic(artifact, content)
         for index, (runtime, kernels) in enumerate(runs_with):
             key = precision if index == 0 else builds_key(precision, runtime, kernels)
             builds[key] = Build(
@@ -277,7 +321,7 @@ def make_builds(
                 kernels=kernels,
                 precision=precision,
                 recipe=f"min-max over {len(rows)} training images" if precision == "int8" else "",
-                artifact=name,
+                artifact=artifact.relative_to(folder).as_posix(),
                 size_bytes=len(content),
                 accuracy={},
             )

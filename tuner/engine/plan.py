@@ -1,13 +1,15 @@
-"""How a search divides its time: seconds and epochs a candidate, and what cannot be trained."""
+"""How a search divides its time: rungs, seconds and epochs, and what cannot be trained."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tuner.cost.fit import check_limits
 from tuner.cost.training import train_seconds_per_image
+from tuner.propose.bands import size_bands
+from tuner.propose.rungs import REDUCTION
 from tuner.spec import Candidate, Cost, Excess, Quantity, RunSpec
 
 MIN_EPOCHS = 15
@@ -15,6 +17,16 @@ MIN_EPOCHS = 15
 
 OVERHEAD_SECONDS = 5.0
 """Tracing, converting and scoring a candidate, beside its training."""
+
+FINAL_SHARE = 0.5
+"""Of the budget, for training the best to the last rung."""
+
+MAX_RUNGS = 3
+MIN_RUNG_SECONDS = 10.0
+"""A rung is not shorter than this, overhead included."""
+
+NEARLY_ALL = 0.75
+"""A rung that trains this share of a full training trains all of it: nothing would be saved."""
 
 STARTED_LATE_SHARE = 0.6
 """A candidate is started as long as this share of its time is left."""
@@ -29,21 +41,88 @@ RETRAIN_BAND = (0.6, 1.7)
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one candidate gets: planned epochs, and seconds when a clock limits the search."""
+    """What one step of one candidate gets.
+
+    Args:
+        epochs: planned.
+        seconds: of training, when a clock limits the search.
+        last: the candidate is trained to its end.
+    """
 
     epochs: int
     seconds: float | None
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The time plan of one run."""
+    """The time plan of one run.
+
+    Args:
+        spec: of the run.
+        rungs: False trains each candidate to its end at once.
+    """
 
     spec: RunSpec
+    rungs: bool = True
 
     @property
-    def candidates(self) -> int:
-        """Candidates that the budget is divided among: it grows with the root of the time."""
+    def rung_shares(self) -> tuple[float, ...]:
+        """By rung, its length as a share of the last rung's, which is 1."""
+        if not self.rungs:
+            return (1.0,)
+        budget = self.spec.budget_seconds
+        count = len(self.quotas) if budget is None else MAX_RUNGS
+        shares = [float(REDUCTION) ** -step for step in range(count)]
+        if budget is not None:
+            shortest = MIN_RUNG_SECONDS * self.waves / (FINAL_SHARE * budget)
+            shares = [share for share in shares if share == 1.0 or share >= shortest]
+        return tuple(reversed(shares))
+
+    @property
+    def quotas(self) -> tuple[int, ...]:
+        """Without a clock, how many candidates are trained to each rung.
+
+        At least 2, and one for each group of targets of like size.
+        """
+        count = self.spec.max_candidates or 0
+        if not self.rungs:
+            return (count,)
+        quotas = [count]
+        while len(quotas) < MAX_RUNGS:
+            fewer = max(2, self.groups, math.ceil(quotas[-1] / REDUCTION))
+            if fewer >= quotas[-1]:
+                break
+            quotas.append(fewer)
+        return tuple(quotas)
+
+    @property
+    def groups(self) -> int:
+        """Groups of targets of like size, each of which wants its own best candidate."""
+        return len(size_bands(self.spec.targets))
+
+    @property
+    def waves(self) -> int:
+        """How often every slot finishes a candidate, so that each group gets one."""
+        return math.ceil(self.groups / self.spec.workers)
+
+    @property
+    def final_seconds(self) -> float | None:
+        """Wall-clock seconds that a candidate may take for its last rung; None without a clock.
+
+        Without rungs the budget is divided among as many candidates as the root of its minutes
+        suggests.
+        """
+        budget = self.spec.budget_seconds
+        if budget is None:
+            return None
+        if len(self.rung_shares) > 1:
+            return FINAL_SHARE * budget / self.waves
+        return budget / math.ceil(self._unhalved / self.spec.workers)
+
+    @property
+    def _unhalved(self) -> int:
+        """Candidates that the budget is divided among when each is trained to its end."""
         if self.spec.max_candidates is not None:
             return self.spec.max_candidates
         minutes = (self.spec.budget_seconds or 0.0) / 60.0
@@ -51,28 +130,64 @@ class Plan:
         return max(2 * self.spec.workers, round(5.0 * slots * math.sqrt(minutes)))
 
     @property
-    def candidate_seconds(self) -> float | None:
-        """Wall-clock seconds that a candidate may take in its slot; None without a clock."""
-        if self.spec.budget_seconds is None:
-            return None
-        waves = math.ceil(self.candidates / self.spec.workers)
-        return self.spec.budget_seconds / waves
+    def rung_seconds(self) -> tuple[float, ...]:
+        """With a clock, wall-clock seconds of a step to each rung; the last is `final_seconds`."""
+        final = self.final_seconds
+        return () if final is None else tuple(share * final for share in self.rung_shares)
 
-    def share(self, candidate: Candidate, remaining_seconds: float | None) -> Share | None:
-        """Epochs and seconds for a candidate that starts now; None if too little time is left."""
-        if self.candidate_seconds is None or remaining_seconds is None:
-            return Share(candidate.training.epochs, None)
-        if not self.starts_another(remaining_seconds):
-            return None
-        seconds = min(self.candidate_seconds, remaining_seconds) - OVERHEAD_SECONDS
-        affordable = int(seconds / self.epoch_seconds(candidate))
-        return Share(max(1, min(candidate.training.epochs, affordable)), seconds)
+    @property
+    def candidates(self) -> int:
+        """About how many candidates will be trained."""
+        if self.spec.max_candidates is not None:
+            return self.spec.max_candidates
+        if len(self.rung_shares) == 1:
+            return self._unhalved
+        exploring = (1.0 - FINAL_SHARE) * (self.spec.budget_seconds or 0.0) * self.spec.workers
+        each = sum(
+            seconds * float(REDUCTION) ** -rung
+            for rung, seconds in enumerate(self.rung_seconds[:-1])
+        )
+        return max(2 * self.spec.workers, round(exploring / each))
 
-    def starts_another(self, remaining_seconds: float | None) -> bool:
-        """Whether enough time is left for one more candidate."""
-        if self.candidate_seconds is None or remaining_seconds is None:
+    def starts(self, rung: int, remaining_seconds: float | None) -> bool:
+        """Whether enough time is left for a step to this rung."""
+        if self.final_seconds is None or remaining_seconds is None:
             return True
-        return remaining_seconds >= STARTED_LATE_SHARE * self.candidate_seconds
+        ends = rung == len(self.rung_shares) - 1
+        return remaining_seconds >= STARTED_LATE_SHARE * self.rung_seconds[0 if ends else rung]
+
+    def share(
+        self, candidate: Candidate, rung: int, remaining_seconds: float | None
+    ) -> Share | None:
+        """Epochs and seconds for a step that starts now; None if too little time is left."""
+        shares, full = self.rung_shares, candidate.training.epochs
+        last = rung == len(shares) - 1
+        if self.final_seconds is None or remaining_seconds is None:
+            epochs = max(1, round(shares[rung] * full))
+            return Share(full if last else epochs, None, last)
+        if not self.starts(rung, remaining_seconds):
+            return None
+        wanted = self.rung_seconds[rung]
+        # With one wave the last steps may use all that is left.
+        ends = last and rung > 0 and self.waves == 1
+        seconds = remaining_seconds if ends else min(wanted, remaining_seconds)
+        epoch = self.epoch_seconds(candidate)
+        affordable = int((seconds - OVERHEAD_SECONDS) / epoch)
+        in_full = min(full, int((self.final_seconds - OVERHEAD_SECONDS) / epoch))
+        if affordable >= NEARLY_ALL * in_full:
+            last = True
+            seconds = max(seconds, min(remaining_seconds, in_full * epoch + OVERHEAD_SECONDS))
+            affordable = int((seconds - OVERHEAD_SECONDS) / epoch)
+        return Share(max(1, min(full, affordable)), seconds - OVERHEAD_SECONDS, last)
+
+    def finishing_seconds(self, candidates: Iterable[Candidate]) -> float:
+        """With a clock, the time in which the best are finished, if these are the best."""
+        final = self.final_seconds or 0.0
+        needed = (
+            self.epoch_seconds(candidate) * candidate.training.epochs + OVERHEAD_SECONDS
+            for candidate in candidates
+        )
+        return self.waves * min(final, max(needed, default=final))
 
     def epoch_seconds(self, candidate: Candidate) -> float:
         """Predicted seconds of one epoch in one slot, validation included."""
@@ -100,7 +215,7 @@ class Plan:
             basis="throughput of one slot, measured at the start of the run, scaled to all slots",
         )
         needed = (MIN_EPOCHS * epoch + OVERHEAD_SECONDS) / 60.0
-        allowed = math.inf if self.candidate_seconds is None else self.candidate_seconds / 60.0
+        allowed = math.inf if self.final_seconds is None else self.final_seconds / 60.0
         late = Excess(limit="candidate_minutes", needed=needed, allowed=allowed)
         limits = {target.name: target.model_limits for target in self.spec.targets}
         timed = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -34,7 +34,8 @@ PACKAGES = ("tensorflow", "keras", "optuna", "numpy", "ai-edge-litert", "pillow"
 DEFAULT_BUDGET_SECONDS = 20 * 60.0
 DEFAULT_WINDOW = 4
 NO_LIMITS = Limits()
-DEFAULT_SPACE = "mixed_stages"
+AUTO_SPACES = ("mixed_stages",)
+"""What `auto` stands for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class SearchRequest:
         budget_seconds: wall-clock time; with neither this nor max_candidates, 20 minutes.
         max_candidates: candidates to train.
         workers: slots; None for one a core.
+        spaces: search spaces to draw from; none, or `auto`, for what suits.
         seed: decides splits, proposals and training.
         name: of the run; None names it by target and time.
         rank_by: the accuracy that orders the board.
@@ -60,6 +62,7 @@ class SearchRequest:
     budget_seconds: float | None = None
     max_candidates: int | None = None
     workers: int | None = None
+    spaces: tuple[str, ...] = ()
     seed: int = 0
     name: str | None = None
     rank_by: RankBy = "target"
@@ -90,7 +93,7 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         dataset=dataset.spec,
         targets=targets,
         task="classification",
-        spaces=(DEFAULT_SPACE,),
+        spaces=_load_spaces(request.spaces),
         seed=request.seed,
         window=max(DEFAULT_WINDOW, workers),
         workers=workers,
@@ -117,15 +120,26 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     return folder
 
 
-def run_search(folder: RunFolder, observer: Observer) -> list[Result]:
+def run_search(
+    folder: RunFolder,
+    observer: Observer,
+    proposer_of: Callable[[RunSpec, Plan], Proposer] | None = None,
+    plan_of: Callable[[RunSpec], Plan] = Plan,
+) -> list[Result]:
     """Run a prepared search, or go on with one that was stopped; see `Supervisor.run`.
+
+    Args:
+        folder: of the run.
+        observer: shows progress.
+        proposer_of: makes the proposer; None for `make_proposer`.
+        plan_of: makes the time plan.
 
     Raises:
         DataError: the data changed since the run began.
     """
     dataset = folder.spec().dataset
     jobs.open_data(dataset.source, dataset.split_seed, dataset.fingerprint)
-    return Supervisor(folder, make_proposer, observer).run()
+    return Supervisor(folder, proposer_of or make_proposer, observer, plan_of).run()
 
 
 def load_targets(wanted: Sequence[str], limits: Limits) -> tuple[Target, ...]:
@@ -149,6 +163,23 @@ def load_targets(wanted: Sequence[str], limits: Limits) -> tuple[Target, ...]:
         with_limits(target, _tightened(target, limits) if several else limits)
         for target in by_name.values()
     )
+
+
+def _load_spaces(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The names of the spaces that were asked for, each one known.
+
+    Raises:
+        UnknownNameError: no such space.
+        InputError: a file of that name is no space.
+    """
+    names = [
+        name
+        for item in wanted or ("auto",)
+        for name in (AUTO_SPACES if item == "auto" else (item,))
+    ]
+    for name in names:
+        _as_space(name)
+    return tuple(dict.fromkeys(names))
 
 
 def _tightened(target: Target, limits: Limits) -> Limits:
@@ -177,8 +208,17 @@ def with_limits(target: Target, limits: Limits) -> Target:
     return replace(target, limits=changed, sources=sources)
 
 
-def make_proposer(spec: RunSpec, plan: Plan) -> Proposer:
-    """The proposer of a run: its spaces, their contexts and the gate."""
+def make_proposer(
+    spec: RunSpec, plan: Plan, *, starting_points: bool = True, sampler: bool = True
+) -> Proposer:
+    """The proposer of a run: its spaces, their contexts and the gate.
+
+    Args:
+        spec: of the run.
+        plan: adds training time to costs.
+        starting_points: see Proposer.
+        sampler: see Proposer.
+    """
     task = catalog.load_module("tasks", spec.task)
     spaces: dict[str, SearchSpace] = {name: _as_space(name) for name in spec.spaces}
     targets = {target.name: target for target in spec.targets}
@@ -199,7 +239,15 @@ def make_proposer(spec: RunSpec, plan: Plan) -> Proposer:
         )
         for target in spec.targets
     }
-    return Proposer(spaces, contexts, size_bands(spec.targets), gate, spec.seed)
+    return Proposer(
+        spaces,
+        contexts,
+        size_bands(spec.targets),
+        gate,
+        spec.seed,
+        starting_points=starting_points,
+        sampler=sampler,
+    )
 
 
 def _as_space(name: str) -> SearchSpace:

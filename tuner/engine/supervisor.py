@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,22 @@ from tuner.cost.fit import check_limits
 from tuner.engine import jobs
 from tuner.engine.plan import Plan, Share
 from tuner.engine.slots import Died, Raised, Slot
+from tuner.engine.steps import Steps
 from tuner.engine.workplace import GivenUp, Running, Workplace
 from tuner.errors import InterruptedRunError, NothingFitsError, TuneError
 from tuner.propose.proposer import Proposal, Proposer
+from tuner.propose.rungs import (
+    PROPOSE,
+    STOP,
+    WAIT,
+    Decision,
+    Step,
+    decide,
+    decide_on_clock,
+    promotable,
+)
 from tuner.propose.sampler import Told
-from tuner.rank.order import rank_results, ranking_precision
+from tuner.rank.order import rank_results
 from tuner.spec import Quantity, Result, RunSpec, Throughput, from_plain, to_plain
 from tuner.store.files import read_json, write_atomic
 from tuner.store.lock import locked
@@ -43,7 +55,7 @@ class Progress:
     """What an observer is shown.
 
     Args:
-        finished: results that have a status.
+        finished: results that are not in work and have been trained, if only to a rung.
         running: results in work, each with its newest epoch as plain data, or nothing yet.
         planned: candidates that the budget is planned for.
         elapsed_seconds: of the whole run, all sessions together.
@@ -82,6 +94,7 @@ class Supervisor:
         folder: of the run, with `run.json`.
         proposer_of: makes the proposer once the machine has been measured.
         observer: shows progress.
+        plan_of: divides the time.
     """
 
     def __init__(
@@ -89,10 +102,12 @@ class Supervisor:
         folder: RunFolder,
         proposer_of: Callable[[RunSpec, Plan], Proposer],
         observer: Observer,
+        plan_of: Callable[[RunSpec], Plan] = Plan,
     ) -> None:
         self._folder = folder
         self._proposer_of = proposer_of
         self._observer = observer
+        self._plan_of = plan_of
         self._exhausted = False
 
     def run(self) -> list[Result]:
@@ -108,7 +123,7 @@ class Supervisor:
         """
         with locked(self._folder.lock, f"The run '{self._folder.name}'"):
             self._spec = self._folder.spec()
-            self._plan = Plan(self._spec)
+            self._plan = self._plan_of(self._spec)
             with self._folder.open_log() as log:
                 self._log = log
                 self._events = self._folder.events()
@@ -116,6 +131,9 @@ class Supervisor:
                 self._proposed = {
                     event["index"]: event for event in self._events if event["event"] == "proposed"
                 }
+                self._steps = Steps(self._spec)
+                for event in self._events:
+                    self._steps.take(event)
                 self._session_start = len(self._events)
                 used = max((event.get("elapsed", 0.0) for event in self._events), default=0.0)
                 self._opened = monotonic() - used
@@ -125,6 +143,7 @@ class Supervisor:
                     self._measure()
                     self._proposer = self._proposer_of(self._spec, self._plan)
                     self._search()
+                    self._stop_the_others()
                     self._measure_finalists()
                     self._score_on_test()
                     self._note("ended")
@@ -150,6 +169,7 @@ class Supervisor:
     def _note(self, event: str, **fields: Any) -> dict[str, Any]:
         record = self._log.append(event, elapsed=round(self._elapsed, 2), **fields)
         self._events.append(record)
+        self._steps.take(record)
         return record
 
     def _candidate_folder(self, index: int) -> Path:
@@ -177,7 +197,7 @@ class Supervisor:
             self._show("measuring this machine")
         mean = {name: sum(row[name] for row in measured) / len(measured) for name in measured[0]}
         self._spec = dataclasses.replace(self._spec, throughput=Throughput(**mean))
-        self._plan = Plan(self._spec)
+        self._plan = self._plan_of(self._spec)
         self._folder.write_spec(self._spec)
 
     def _start_measuring(self, slot: Slot, attempt: int) -> None:
@@ -197,20 +217,22 @@ class Supervisor:
             self._show("searching")
 
     def _fill(self) -> None:
-        """Start work in every free slot: what was left unfinished first, then proposals."""
+        """Start work in every free slot: what was left unfinished first, then the next step."""
         for slot in self._work.free_slots():
-            result = self._waiting() or self._propose()
-            if result is None:
+            step = self._waiting() or self._next_step()
+            if step is None:
                 return
-            share = self._plan.share(result.candidate, self._remaining)
+            result = self._results[step.index]
+            share = self._plan.share(result.candidate, step.rung, self._remaining)
             if share is None:
                 return
-            self._start(slot, result, share, attempt=1)
+            self._start(slot, result, step.rung, share, attempt=1)
 
-    def _start(self, slot: Slot, result: Result, share: Share, attempt: int) -> None:
+    def _start(self, slot: Slot, result: Result, rung: int, share: Share, attempt: int) -> None:
         self._note(
             "started",
             index=result.index,
+            rung=rung,
             epochs=share.epochs,
             seconds=share.seconds,
             attempt=attempt,
@@ -224,33 +246,78 @@ class Supervisor:
             to_plain(self._spec),
             folder,
             to_plain(result.candidate),
+            rung,
+            result.rung,
             share.epochs,
             share.seconds,
+            share.last,
             progress=folder / "progress.json",
             allowed_seconds=allowed,
             attempt=attempt,
         )
 
-    def _waiting(self) -> Result | None:
-        """The first proposal that is neither finished nor running."""
+    def _waiting(self) -> Step | None:
+        """The first step that is neither done nor running."""
         busy = {job.key for job in self._work.running}
-        for index in sorted(self._results):
-            if self._results[index].status is None and index not in busy:
-                return self._results[index]
-        return None
+        return next((step for step in self._steps.unfinished() if step.index not in busy), None)
 
-    def _propose(self) -> Result | None:
-        """The next proposal, once the results that it may depend on are known."""
-        index = len(self._results)
+    def _next_step(self) -> Step | None:
+        """Decide on the next step, if it can be decided now, and note it."""
+        while True:
+            known, decision = self._decide()
+            if decision.action in ("wait", "stop") or not self._plan.starts(
+                decision.rung, self._remaining
+            ):
+                return None
+            if decision.action == "promote":
+                self._note("promoted", index=decision.index, rung=decision.rung, known=known)
+                return self._steps.unfinished()[-1]
+            if self._propose(known):
+                return self._steps.unfinished()[-1]
+
+    def _decide(self) -> tuple[int, Decision]:
+        """How many steps the next decision knows, and the decision.
+
+        With a clock all that is known counts. Without one, step i knows the steps 0 to i - window
+        and no others, so that any number of workers up to the window decides alike.
+        """
+        steps, groups = self._steps, self._plan.groups
         limit = self._spec.max_candidates
-        if self._exhausted or (limit is not None and index >= limit):
-            return None
-        known = index - self._spec.window
-        if any(self._results[i].status is None for i in range(max(0, known + 1))):
-            return None
-        if not self._plan.starts_another(self._remaining):
-            return None
-        history = [self._told(i, told=i <= known) for i in range(index)]
+        exhausted = self._exhausted or (limit is not None and len(self._results) >= limit)
+        if self._remaining is not None:
+            known = len(steps)
+            if len(self._plan.rung_shares) == 1:
+                return known, STOP if exhausted else PROPOSE
+            seen = steps.seen(known)
+            before_last = range(len(self._plan.rung_shares) - 1)
+            best = promotable(seen, before_last)[: self._spec.workers]
+            return known, decide_on_clock(
+                seen,
+                self._plan.rung_seconds[:-1],
+                remaining_seconds=self._remaining,
+                final_seconds=self._plan.finishing_seconds(
+                    self._results[step.index].candidate for step in best
+                ),
+                groups=groups,
+                exhausted=exhausted,
+            )
+        known = max(steps.surely_known, len(steps) - self._spec.window + 1)
+        if not steps.done(known):
+            return known, WAIT
+        decision = decide(steps.seen(known), self._plan.quotas, groups=groups, exhausted=exhausted)
+        if decision == WAIT and steps.done(len(steps)):
+            known = len(steps)
+            seen = steps.seen(known)
+            decision = decide(seen, self._plan.quotas, groups=groups, exhausted=exhausted)
+        return known, decision
+
+    def _propose(self, known: int) -> bool:
+        """Propose a candidate from what the first `known` steps gave; False if there is none."""
+        scores: dict[int, tuple[int, float]] = {}
+        for step in self._steps.seen(known):
+            if step.known:  # a failure is a result too: the sampler should go elsewhere
+                scores[step.index] = (step.rung, step.score or 0.0)
+        history = [self._told(index, scores.get(index)) for index in range(len(self._results))]
         ids = frozenset(result.candidate.id for result in self._results.values())
         proposal = self._proposer.propose(history, ids)
         if proposal is None:
@@ -258,11 +325,12 @@ class Supervisor:
             if not self._results:
                 reasons = self._proposer.unfit().values()
                 raise NothingFitsError(" ".join(reasons) or "No draw of the spaces fits.")
-            return None
-        return self._note_proposal(index, proposal)
+            return False
+        self._note_proposal(len(self._results), known, proposal)
+        return True
 
-    def _note_proposal(self, index: int, proposal: Proposal) -> Result:
-        self._proposed[index] = self._note(
+    def _note_proposal(self, index: int, known: int, proposal: Proposal) -> None:
+        event = self._note(
             "proposed",
             index=index,
             id=proposal.candidate.id,
@@ -274,29 +342,29 @@ class Supervisor:
             costs=to_plain(proposal.costs),
             over_limit=to_plain(proposal.over_limit),
             nearest_miss=to_plain(proposal.nearest_miss) if proposal.nearest_miss else None,
+            known=known,
         )
-        self._results[index] = fold_results([self._proposed[index]])[0]
-        return self._results[index]
+        self._proposed[index] = event
+        self._results[index] = fold_results([event])[0]
 
-    def _told(self, index: int, *, told: bool) -> Told:
+    def _told(self, index: int, known: tuple[int, float] | None) -> Told:
         event, result = self._proposed[index], self._results[index]
-        score = None
-        if told:
-            accuracy = result.accuracy(ranking_precision(self._spec.rank_by))
-            # A failure is a result too: the sampler should go elsewhere.
-            score = accuracy.value if accuracy else 0.0
         fits = frozenset(name for name, cost in result.costs.items() if cost.fits)
-        return Told(space=event["space"], choices=event["choices"], fits=fits, score=score)
+        rung, score = known or (0, None)
+        return Told(
+            space=event["space"], choices=event["choices"], fits=fits, rung=rung, score=score
+        )
 
     def _collect(self, job: Running, outcome: Any) -> None:
         result = self._results[job.key]
         again = isinstance(outcome, Died) or (
             isinstance(outcome, GivenUp) and outcome.status == "failed"
         )
-        share = self._plan.share(result.candidate, self._remaining)
+        step = next(step for step in self._steps.unfinished() if step.index == job.key)
+        share = self._plan.share(result.candidate, step.rung, self._remaining)
         if again and job.attempt < ATTEMPTS and share is not None:
             self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
-            self._start(job.slot, result, share, job.attempt + 1)
+            self._start(job.slot, result, step.rung, share, job.attempt + 1)
         elif isinstance(outcome, Died):
             self._finish(job.key, {"status": "failed", "reason": outcome.reason})
         elif isinstance(outcome, Raised):
@@ -305,18 +373,46 @@ class Supervisor:
         elif isinstance(outcome, GivenUp):
             self._finish(job.key, {"status": outcome.status, "reason": outcome.reason})
         else:
-            self._finish(job.key, outcome)
+            self._trained(result, outcome)
+
+    def _trained(self, result: Result, outcome: Mapping[str, Any]) -> None:
+        """Note what a step gave; what the rung before left is in its way no more."""
+        self._note("finished" if "status" in outcome else "rung", index=result.index, **outcome)
+        self._refold(result.index)
+        if result.rung >= 0:
+            folder = jobs.rung_folder(self._candidate_folder(result.index), result.rung)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _finish(self, index: int, fields: Mapping[str, Any]) -> None:
         self._note("finished", index=index, **fields)
         result = self._refold(index)
-        if result.status != "ok":
-            self._observer.note(f"{result.candidate.id}: {result.status}: {result.reason}")
+        self._observer.note(f"{result.candidate.id}: {result.status}: {result.reason}")
+
+    def _stop_the_others(self) -> None:
+        """What was not promoted has come to its end."""
+        last = len(self._plan.rung_shares) - 1
+        for result in list(self._results.values()):
+            if result.status is None and result.rung >= 0:
+                better = sum(
+                    other.rung > result.rung or other.status == "ok"
+                    for other in self._results.values()
+                )
+                self._note(
+                    "finished",
+                    index=result.index,
+                    status="stopped",
+                    reason=f"cut at rung {result.rung} of {last}, after {result.epochs} epochs; "
+                    f"{better} others went on",
+                )
+                self._refold(result.index)
 
     def _stop_if_all_fail(self) -> None:
         session = self._events[self._session_start :]
-        last = [event for event in session if event["event"] == "finished"][-FAILURES_IN_A_ROW:]
-        if len(last) == FAILURES_IN_A_ROW and all(event["status"] != "ok" for event in last):
+        ends = [event for event in session if event["event"] in ("rung", "finished")]
+        last = ends[-FAILURES_IN_A_ROW:]
+        if len(last) == FAILURES_IN_A_ROW and all(
+            event["event"] == "finished" and event["status"] != "ok" for event in last
+        ):
             raise TuneError(
                 f"The last {FAILURES_IN_A_ROW} candidates of '{self._folder.name}' failed, the "
                 f"latest with: {last[-1]['reason']}. Mend the cause, then go on with "
@@ -438,13 +534,18 @@ class Supervisor:
 
     def _show(self, phase: str) -> None:
         running = []
+        busy = {job.key for job in self._work.running}
         for job in self._work.running:
             if job.key in self._results:
                 epoch = read_json(job.progress) if job.progress.exists() else {}
                 running.append((self._results[job.key], epoch))
         self._observer.update(
             Progress(
-                finished=[result for result in self._results.values() if result.status],
+                finished=[
+                    result
+                    for result in self._results.values()
+                    if result.status or (result.rung >= 0 and result.index not in busy)
+                ],
                 running=running if phase != "measuring this machine" else (),
                 planned=self._plan.candidates,
                 elapsed_seconds=self._elapsed,

@@ -49,9 +49,9 @@ def select(
     ranked = board(folder, target_name=target_name)
     row = find_candidate(ranked, wanted)
     spec, result, target = ranked.spec, row.result, ranked.target
-    if result.status != "ok":
+    if result.status not in ("ok", "stopped"):
         raise InputError(
-            f"Expected a candidate that was trained to its end. {result.candidate.id} is "
+            f"Expected a candidate that was trained. {result.candidate.id} is "
             f"{result.status}: {result.reason}."
         )
     if not row.fits:

@@ -91,6 +91,8 @@ class Proposer:
         bands: names of the targets in bands of like size; see `tuner.propose.bands`.
         gate: gives a candidate's costs.
         seed: the run's seed.
+        starting_points: False leaves out what the spaces know to be good.
+        sampler: False draws at random only. Both are there to be measured against.
     """
 
     def __init__(
@@ -100,14 +102,20 @@ class Proposer:
         bands: Sequence[Sequence[str]],
         gate: Gate,
         seed: int,
+        *,
+        starting_points: bool = True,
+        sampler: bool = True,
     ) -> None:
+        self._sampler = sampler
         self._spaces, self._contexts, self._bands = spaces, contexts, bands
         self._gate, self._seed = gate, seed
         self._draws = {
             target: {name: _bound(space, context) for name, space in spaces.items()}
             for target, context in contexts.items()
         }
-        self._starting = [list(self._fitting_starting_points(band)) for band in bands]
+        self._starting = [
+            list(self._fitting_starting_points(band)) if starting_points else [] for band in bands
+        ]
 
     def propose(self, history: Sequence[Told], known: frozenset[str]) -> Proposal | None:
         """Make proposal number `len(history)`.
@@ -197,7 +205,7 @@ class Proposer:
         usable = [told for told in history if target in told.fits]
         drawn = max(2, RANDOM_PROPOSALS // len(self._bands))
         scored = any(told.score is not None for told in usable)
-        if scored and len(usable) >= len(self._starting[band]) + drawn:
+        if self._sampler and scored and len(usable) >= len(self._starting[band]) + drawn:
             for attempt in range(SAMPLER_ATTEMPTS):
                 seed = self._number(index, attempt, "sampler")
                 space = names[seed % len(names)]

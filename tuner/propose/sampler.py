@@ -30,12 +30,14 @@ class Told:
         space: that drew it.
         choices: the values that made it.
         fits: the targets that it fits.
-        score: its accuracy; None while it is not known.
+        rung: the last rung that it is known to have been trained to.
+        score: its accuracy there; None while it is not known.
     """
 
     space: str
     choices: Mapping[str, Any]
     fits: frozenset[str]
+    rung: int = 0
     score: float | None
 
 
@@ -126,13 +128,14 @@ def ask(
             draws[told.space](replay)
             if replay.taken != told.choices:
                 continue  # made for another target, whose context offers other values
-            done = told.score is not None
+            # Optuna orders pruned trials by the rung they reached, then by the score there.
+            known = {} if told.score is None else {told.rung: told.score}
             study.add_trial(
                 create_trial(
-                    state=TrialState.COMPLETE if done else TrialState.RUNNING,
+                    state=TrialState.PRUNED if known else TrialState.RUNNING,
                     params=replay.parameters,
                     distributions=replay.distributions,
-                    value=told.score,
+                    intermediate_values=known,
                 )
             )
         choices = _TrialChoices(study.ask(), space)

@@ -15,8 +15,8 @@ class Ranked:
     """One row of the board.
 
     Args:
-        rank: from 1, unique; a tie is broken by latency, flash and id. What was trained to its
-            end and does not fit the target ranks below what fits.
+        rank: from 1, unique; a tie is broken by latency, flash and id. What fits the target comes
+            before what does not, and what was trained to its end before what was stopped.
         tied: another row has the same status and the same count of correct images.
         fits: it keeps the target's limits.
         result: the candidate's result.
@@ -53,7 +53,7 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
     def key(result: Result) -> tuple[float | str, ...]:
         cost = result.costs.get(target)
         return (
-            result.status != "ok",
+            result.status not in ("ok", "stopped"),
             not fits(result),
             STATUS_ORDER[result.status],
             -correct(result),
@@ -76,13 +76,11 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
 
 
 def best_accuracy(results: Iterable[Result], target: str, rank_by: RankBy) -> Accuracy | None:
-    """The best validation accuracy among results that are `ok` and fit the target."""
+    """The best validation accuracy so far among results that fit the target."""
     precision = ranking_precision(rank_by)
     found = [
         accuracy
         for result in results
-        if result.status == "ok"
-        and result.costs[target].fits
-        and (accuracy := result.accuracy(precision)) is not None
+        if result.costs[target].fits and (accuracy := result.accuracy(precision)) is not None
     ]
     return max(found, key=lambda accuracy: accuracy.correct, default=None)

@@ -86,9 +86,10 @@ class Result:
         costs: by target.
         builds: by precision, as scored for the run's first target; and by `builds_key` where
             other targets run with something else.
-        epochs: epochs trained.
-        train_seconds: seconds of training.
-        curve: validation accuracy (float32) after each epoch.
+        rung: the last rung that it was trained to, from 0; -1 before.
+        epochs: epochs trained, over all rungs.
+        train_seconds: seconds of training, over all rungs.
+        curve: validation accuracy (float32) after each epoch, one rung after another.
         measured: by target, what a tool of its runtime measured of the builds: a field of Cost,
             or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
     """
@@ -100,6 +101,7 @@ class Result:
     reason: str = ""
     costs: Mapping[str, Cost] = field(default_factory=dict)
     builds: Mapping[str, Build] = field(default_factory=dict)
+    rung: int = -1
     epochs: int = 0
     train_seconds: float = 0.0
     curve: tuple[float, ...] = ()

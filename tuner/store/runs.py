@@ -84,19 +84,8 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
                     for target, cost in event["costs"].items()
                 },
             )
-        elif kind == "finished":
-            results[event["index"]] = replace(
-                results[event["index"]],
-                status=event["status"],
-                reason=event.get("reason", ""),
-                builds={
-                    precision: from_plain(Build, build, "events.jsonl")
-                    for precision, build in event.get("builds", {}).items()
-                },
-                epochs=event.get("epochs", 0),
-                train_seconds=event.get("train_seconds", 0.0),
-                curve=tuple(event.get("curve", ())),
-            )
+        elif kind in ("rung", "finished"):
+            results[event["index"]] = _trained_on(results[event["index"]], event)
         elif kind == "measured":
             result = results[event["index"]]
             costs = {
@@ -132,6 +121,24 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
                 )
             results[event["index"]] = replace(result, builds=builds)
     return [results[index] for index in sorted(results)]
+
+
+def _trained_on(result: Result, event: Mapping[str, Any]) -> Result:
+    """A result after one more rung, or after its end; what trained no further keeps its builds."""
+    builds = {
+        precision: from_plain(Build, build, "events.jsonl")
+        for precision, build in event.get("builds", {}).items()
+    }
+    return replace(
+        result,
+        status=event.get("status"),
+        reason=event.get("reason", ""),
+        builds=builds or result.builds,
+        rung=event.get("rung", result.rung),
+        epochs=result.epochs + event.get("epochs", 0),
+        train_seconds=result.train_seconds + event.get("train_seconds", 0.0),
+        curve=(*result.curve, *event.get("curve", ())),
+    )
 
 
 def runs_folder() -> Path:

@@ -1,0 +1,76 @@
+"""The steps of a run in order, with what they gave: the memory of its decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tuner.propose.bands import size_bands
+from tuner.propose.rungs import Step
+from tuner.rank.order import ranking_precision
+from tuner.spec import Build, RunSpec, from_plain
+
+
+class Steps:
+    """Each proposal and each promotion, from the events of a run.
+
+    Args:
+        spec: of the run.
+    """
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._precision = ranking_precision(spec.rank_by)
+        self._bands = size_bands(spec.targets)
+        self._groups: dict[int, int] = {}
+        self._steps: list[Step] = []
+        self._latest: dict[int, int] = {}
+        self.surely_known = 0
+        """So many first steps were known to an earlier decision, and are to all later ones."""
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Follow one event of the run."""
+        kind = event["event"]
+        if kind in ("proposed", "promoted"):
+            index = event["index"]
+            if kind == "proposed":
+                self._groups[index] = self._group_of(event["focus"])
+            self._latest[index] = len(self._steps)
+            rung, group = event.get("rung", 0), self._groups[index]
+            self._steps.append(Step(index=index, rung=rung, group=group, known=False))
+            self.surely_known = max(self.surely_known, event.get("known", 0))
+        elif kind == "rung" or (kind == "finished" and event["status"] != "stopped"):
+            number = self._latest[event["index"]]
+            self._steps[number] = replace(
+                self._steps[number],
+                known=True,
+                score=self._score(event),
+                ended=kind == "finished",
+            )
+
+    def _group_of(self, focus: str) -> int:
+        return next((number for number, band in enumerate(self._bands) if focus in band), 0)
+
+    def _score(self, event: Mapping[str, Any]) -> float | None:
+        plain = event.get("builds", {}).get(self._precision)
+        if plain is None:
+            return None
+        return from_plain(Build, plain, "events.jsonl").accuracy["validation"].value
+
+    def unfinished(self) -> list[Step]:
+        """Steps without an outcome, in order."""
+        return [step for step in self._steps if not step.known]
+
+    def done(self, count: int) -> bool:
+        """Whether the first `count` steps have outcomes."""
+        return all(step.known for step in self._steps[:count])
+
+    def seen(self, count: int) -> list[Step]:
+        """All steps, as a decision sees them that knows the first `count` alone."""
+        return [
+            step if number < count else replace(step, known=False, score=None, ended=False)
+            for number, step in enumerate(self._steps)
+        ]
