@@ -7,14 +7,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TUNE_TIME ?= 3m
 
-.PHONY: help tune test test-slow check fix bench pictures clean latency
+MINUTES ?= 10
+
+.PHONY: help tune test test-slow check fix bench measure pictures clean latency
 help:
 	@echo "make tune       install and run a short real search for the K230 on generated images"
 	@echo "make test       install and run the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make check      lint, format, types, import directions"
 	@echo "make fix        mend what can be mended by a tool"
-	@echo "make bench      side-by-side measurements, as JSON"
+	@echo "make bench      other search tools and tune, side by side; about 3 hours (MINUTES=10)"
+	@echo "make measure    training loop, costs, many boards, CIFAR-10; JSON"
 	@echo "make latency    fit the latency rates to the public measurements again"
 	@echo "make pictures RUN=runs/NAME   the pictures of README.md"
 
@@ -45,6 +48,12 @@ fix: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[bench]'
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.side_by_side run --minutes $(MINUTES)
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.side_by_side report --minutes $(MINUTES)
+
+measure: $(READY)
 	$(BIN)/python tests/benchmarks/train_loop.py
 	$(BIN)/python tests/benchmarks/costs.py
 	$(BIN)/python tests/benchmarks/many_targets.py overhead --home runs/bench

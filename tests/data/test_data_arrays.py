@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from numbers_support import SlowReader, numbered
 from pictures_support import MakeFolder, fill, picture
 from tuner.data import Dataset, dataset, open_dataset
 from tuner.data.split import fingerprint, split_rows
@@ -171,9 +173,12 @@ def test_arrays_are_made_once_and_mapped(tmp_path: Path, monkeypatch: pytest.Mon
     assert images.dtype == np.uint8
     assert not images.flags.writeable
     assert np.array_equal(labels, data.labels("validation"))
-    assert [entry.name for entry in path.parent.iterdir()] == ["validation.npy"]
+    assert {entry.name for entry in path.parent.iterdir()} == {
+        "validation.npy",
+        ".validation.lock",
+    }
     made = path.stat().st_mtime_ns
-    monkeypatch.setattr(dataset, "resize_image", None)
+    monkeypatch.setattr(dataset, "resize_flat", None)
     assert np.array_equal(data.arrays(SMALL, "validation", cache)[0], images)
     assert path.stat().st_mtime_ns == made
 
@@ -210,7 +215,73 @@ def test_threads_and_processes_may_make_it_at_the_same_time(tmp_path: Path) -> N
         made = list(pool.map(lambda _: data.arrays(SMALL, "training", cache)[0].sum(), range(4)))
     printed = [int(process.communicate(timeout=60)[0]) for process in running]
     assert len({*map(int, made), *printed}) == 1
-    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["training.npy"]
+    left = {path.name for path in cache.rglob("*") if path.is_file()}
+    assert left == {"training.npy", ".training.lock"}
+
+
+def test_the_work_is_shared_and_no_image_is_made_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "PART_IMAGES", 5)
+    readers = [SlowReader(0.005) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        made = list(
+            pool.map(
+                lambda reader: numbered(reader, 98).arrays(SMALL, "training", tmp_path)[0], readers
+            )
+        )
+    assert all(np.array_equal(images[:, 0, 0, 0], np.arange(98)) for images in made)
+    assert sorted(row for reader in readers for row in reader.asked) == list(range(98))
+    assert all(reader.asked for reader in readers)
+
+
+def test_what_a_killed_worker_left_is_made_again(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tuner.data import dataset\n"
+        "from tuner.spec import Preprocessing\n"
+        "from numbers_support import SlowReader, numbered\n"
+        "dataset.PART_IMAGES = 10\n"
+        "small = Preprocessing(height=4, width=4, colour='rgb')\n"
+        "numbered(SlowReader(0.01), 90).arrays(small, 'training', Path(sys.argv[1]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[1]
+    )
+    parts = tmp_path / "numbers" / "3x3-rgb-stretch" / ".training.parts"
+    deadline = time.monotonic() + 60
+    while not (parts / "20-30").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    reader = SlowReader(0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "PART_IMAGES", 10)
+        images, _ = numbered(reader, 90).arrays(SMALL, "training", tmp_path)
+    assert np.array_equal(images[:, 0, 0, 0], np.arange(90))
+    assert reader.asked == list(range(20, 90)), "finished parts are kept"
+    assert not parts.exists()
+
+
+def test_small_originals_are_decoded_once(tmp_path: Path) -> None:
+    reader = SlowReader(0.0)
+    data = numbered(reader, 20)
+    sizes = [Preprocessing(height=side, width=side, colour="rgb") for side in (2, 3, 4)]
+    grey = Preprocessing(height=2, width=2, colour="grey")
+    kept = [data.arrays(pixels, "training", tmp_path)[0] for pixels in (*sizes, grey)]
+    assert reader.asked == list(range(20))
+    again = numbered(reader, 20, one_size=False)
+    for pixels, images in zip((*sizes, grey), kept, strict=True):
+        assert np.array_equal(again.arrays(pixels, "training", tmp_path / "other")[0], images)
+    assert len(reader.asked) == 5 * 20
+    assert data.arrays(grey, "test", tmp_path)[0].shape == (0, 2, 2, 1)
+
+
+def test_large_originals_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "ORIGINALS_BYTES", 20 * 27 - 1)
+    numbered(SlowReader(0.0), 20).arrays(SMALL, "training", tmp_path)
+    assert [path.name for path in (tmp_path / "numbers").iterdir()] == ["4x4-rgb-stretch"]
 
 
 def test_the_fingerprint_is_of_the_content(make_folder: MakeFolder, tmp_path: Path) -> None:

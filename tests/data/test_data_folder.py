@@ -174,7 +174,10 @@ def test_images_of_every_kind_can_be_used(make_folder: MakeFolder, tmp_path: Pat
         for split in SPLITS
         if "b/rotated.jpg" in dataset.names(split)
     )
-    assert dataset.image(split, index).shape == (30, 20, 3)
+    upright = dataset.image(split, index)
+    assert upright.shape == (30, 20, 3)
+    full = Preprocessing(height=30, width=20, colour="rgb")
+    assert np.array_equal(dataset.arrays(full, split, tmp_path / "cache")[0][index], upright)
 
 
 def test_grey_images_make_a_grey_dataset(tmp_path: Path) -> None:

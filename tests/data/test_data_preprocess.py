@@ -50,6 +50,7 @@ def test_exif_orientation_gives_the_upright_image(orientation: int) -> None:
     exif[0x0112] = orientation
     flat = flatten_image(reopened(stored, "PNG", exif=exif))
     assert np.array_equal(np.asarray(flat), np.asarray(upright))
+    assert np.array_equal(np.asarray(flatten_image(flat)), np.asarray(upright))
 
 
 def test_alpha_is_laid_over_white() -> None:

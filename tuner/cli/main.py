@@ -9,6 +9,7 @@ import traceback
 import typer
 
 from tuner.cli import calibrate as calibrate_command
+from tuner.cli import clean as clean_command
 from tuner.cli import export as export_command
 from tuner.cli import models as models_command
 from tuner.cli import profile as profile_command
@@ -36,6 +37,7 @@ app.command("models")(models_command.models)
 app.command("export")(export_command.export)
 app.command("profile")(profile_command.profile)
 app.command("calibrate")(calibrate_command.calibrate)
+app.command("clean")(clean_command.clean)
 app.add_typer(targets_command.app, name="targets")
 
 

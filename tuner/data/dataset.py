@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import tempfile
+import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from PIL import Image
 
-from tuner.data.preprocess import resize_image
+from tuner.data.preprocess import resize_flat
 from tuner.data.split import fingerprint, split_rows
 from tuner.errors import DataError
 from tuner.spec import SPLITS, Colour, DatasetSpec, Preprocessing, Split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
 
-ROWS_AT_ONCE = 256
+PART_IMAGES = 256
+"""Workers that want the same prepared images share the work in parts of so many."""
+
+ORIGINALS_BYTES = 512 * 2**20
+"""Originals of one size are kept decoded, as RGB, if they take no more: of a 32 x 32 JPEG,
+reading and decoding takes three quarters of the time that preparing it takes."""
 
 
 class ImageReader(Protocol):
@@ -43,6 +50,7 @@ class Dataset:
         labels: of each row, int64.
         names: of each row, for reports.
         reader: gives a row's image.
+        one_size: whether all images are `spec.image_height` x `spec.image_width`.
     """
 
     def __init__(
@@ -53,12 +61,19 @@ class Dataset:
         labels: NDArray[np.int64],
         names: Sequence[str],
         reader: ImageReader,
+        one_size: bool,
     ) -> None:
         self.spec = spec
         self._rows = rows
         self._labels = labels
         self._names = names
         self._reader = reader
+        self._originals: Preprocessing | None = None
+        decoded = 3 * spec.image_height * spec.image_width * len(labels)
+        if one_size and decoded <= ORIGINALS_BYTES:
+            self._originals = Preprocessing(
+                height=spec.image_height, width=spec.image_width, colour="rgb"
+            )
 
     def labels(self, split: Split) -> NDArray[np.int64]:
         """Labels of a split in its fixed order, int64, n."""
@@ -98,8 +113,8 @@ class Dataset:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """A split's images as a candidate sees them, before scaling, and their labels.
 
-        Made once and kept in `cache / fingerprint / preprocessing.key`; several processes may
-        ask at the same time.
+        Made once and kept in `cache / fingerprint / preprocessing.key`. Several processes may ask
+        at the same time: each makes a part, and what a killed one left half-done is made again.
 
         Args:
             preprocessing: size, colour and crop.
@@ -117,8 +132,9 @@ class Dataset:
         path = cache / self.spec.fingerprint / preprocessing.key / f"{split}.npy"
         images = _map(path, shape)
         if images is None:
+            read = self._source(preprocessing, split, cache)
             try:
-                self._write(path, shape, preprocessing, rows)
+                _prepare(path, shape, lambda place: resize_flat(read(place), preprocessing))
             except OSError as error:
                 raise DataError(
                     f"Expected to write prepared images to {path}. Received: "
@@ -132,34 +148,104 @@ class Dataset:
             )
         return images, self.labels(split)
 
-    def _write(
-        self,
-        path: Path,
-        shape: tuple[int, ...],
-        preprocessing: Preprocessing,
-        rows: NDArray[np.int64],
-    ) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        try:
-            # Plain writes rather than a memory map: a full disk is then an error, not a signal.
-            with os.fdopen(handle, "wb") as file, warnings.catch_warnings():
+    def _source(
+        self, preprocessing: Preprocessing, split: Split, cache: Path
+    ) -> Callable[[int], Image.Image]:
+        """What gives the original at a place in a split: decoded before, or decoded now."""
+        originals = self._originals
+        if originals is None or preprocessing.key == originals.key:
+            rows = self._rows[split]
+            return lambda place: self._reader.read(int(rows[place]))
+        pixels = np.asarray(self.arrays(originals, split, cache)[0])
+        return lambda place: Image.fromarray(pixels[place])
+
+
+def _prepare(
+    path: Path, shape: tuple[int, ...], image_at: Callable[[int], NDArray[np.uint8]]
+) -> None:
+    """Write a `.npy` file of images, together with all others that ask for it now.
+
+    The locks are the kernel's, so that none outlives its process. Whoever makes parts holds a
+    shared one, and whoever joins them waits for an exclusive one; parts that are missing then
+    belong to a process that was killed.
+
+    Args:
+        path: the file.
+        shape: n x height x width x channels.
+        image_at: makes one image.
+    """
+    parts = path.with_name(f".{path.stem}.parts")
+    lock = path.with_name(f".{path.stem}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with _locked(lock, fcntl.LOCK_SH):
+            if _map(path, shape) is not None:
+                return
+            parts.mkdir(exist_ok=True)
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
-                np.lib.format.write_array_header_1_0(file, header)
-                for start in range(0, len(rows), ROWS_AT_ONCE):
-                    block = [
-                        resize_image(self._reader.read(int(row)), preprocessing)
-                        for row in rows[start : start + ROWS_AT_ONCE]
-                    ]
-                    file.write(np.stack(block).tobytes())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files private
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+                for part, places in _parts(parts, shape):
+                    _make_part(part, places, shape, image_at)
+        with _locked(lock, fcntl.LOCK_EX):
+            if _map(path, shape) is not None or _join(parts, path, shape):
+                return
+
+
+def _parts(folder: Path, shape: tuple[int, ...]) -> Iterator[tuple[Path, range]]:
+    """File and places of each part."""
+    for start in range(0, shape[0], PART_IMAGES):
+        end = min(start + PART_IMAGES, shape[0])
+        yield folder / f"{start}-{end}", range(start, end)
+
+
+def _part_bytes(places: range, shape: tuple[int, ...]) -> int:
+    return len(places) * int(np.prod(shape[1:]))
+
+
+def _make_part(
+    path: Path,
+    places: range,
+    shape: tuple[int, ...],
+    image_at: Callable[[int], NDArray[np.uint8]],
+) -> None:
+    """Write the pixels of some images unless it was done, or another process is at it."""
+    try:
+        with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as descriptor:
+            if os.fstat(descriptor).st_size == _part_bytes(places, shape):
+                return
+            os.ftruncate(descriptor, 0)
+            # Plain writes rather than a memory map: a full disk is then an error, not a signal.
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(np.stack([image_at(place) for place in places]).tobytes())
+    except BlockingIOError:
+        return
+
+
+def _join(parts: Path, path: Path, shape: tuple[int, ...]) -> bool:
+    """Make one file of all parts and remove them; False if one is missing."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    joined = parts / "joined"
+    with open(joined, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part, places in _parts(parts, shape):
+            if part.stat().st_size != _part_bytes(places, shape):
+                return False
+            with open(part, "rb") as pixels:
+                shutil.copyfileobj(pixels, file)
+    os.replace(joined, path)
+    shutil.rmtree(parts, ignore_errors=True)
+    return True
+
+
+@contextmanager
+def _locked(path: Path, operation: int) -> Iterator[int]:
+    """Hold a lock on a file, which is made if there is none; gives its descriptor."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
@@ -208,7 +294,14 @@ def assemble(
         split_seed=split_seed,
         left_out=tuple(left_out),
     )
-    return Dataset(spec=spec, rows=rows, labels=labels, names=names, reader=reader)
+    return Dataset(
+        spec=spec,
+        rows=rows,
+        labels=labels,
+        names=names,
+        reader=reader,
+        one_size=len(set(zip(heights, widths, strict=True))) == 1,
+    )
 
 
 def _colour(grey: bool) -> Colour:

@@ -67,7 +67,10 @@ def flatten_image(image: Image.Image) -> Image.Image:
         flat = white.convert("L" if mode in ("LA", "La") else "RGB")
     else:
         flat = image.convert("RGB")
-    return flat.transpose(_UPRIGHT[orientation]) if orientation != 1 else flat
+    if orientation != 1:
+        flat = flat.transpose(_UPRIGHT[orientation])
+    flat.info = {}  # what was applied must not be applied again by who is handed the result
+    return flat
 
 
 def resize_image(
@@ -84,7 +87,14 @@ def resize_image(
     """
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image)
-    flat = flatten_image(image).convert("RGB" if preprocessing.colour == "rgb" else "L")
+    return resize_flat(flatten_image(image), preprocessing)
+
+
+def resize_flat(flat: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """`resize_image` of what `flatten_image` gave."""
+    mode = "RGB" if preprocessing.colour == "rgb" else "L"
+    if flat.mode != mode:
+        flat = flat.convert(mode)
     size = (preprocessing.width, preprocessing.height)
     box = crop_box(flat.width, flat.height, preprocessing)
     if box != (0, 0, *size) or flat.size != size:

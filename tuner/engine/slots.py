@@ -6,8 +6,12 @@ the kernel (Linux) or the worker's own watch kills the worker too.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import math
 import os
+import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -21,6 +25,16 @@ from typing import Any
 
 WATCH_SECONDS = 0.5
 WORKER_MEMORY_BYTES = 2 * 2**30
+
+PIPED_BYTES = 8 * 2**10
+"""A longer outcome goes through a file. What fits a pipe's buffer is there or not; of more, a
+worker that is killed leaves a part, and the supervisor waits for the rest for ever."""
+
+OUT_OF_MEMORY_SCORE = 500
+"""Of workers, -1000 to 1000: the kernel, out of memory, ends them and not the supervisor."""
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,13 @@ class Raised:
     traceback: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An outcome that lies pickled in a file."""
+
+    path: Path
+
+
 class Slot:
     """One worker process at a time.
 
@@ -51,6 +72,8 @@ class Slot:
         self.number = number
         self._threads = threads
         self.log = log
+        self._kept = log.with_suffix(".outcome")
+        self._temporary = log.with_suffix(".tmp")
         self._executor: Any = None
         self._future: Future[Any] | None = None
 
@@ -62,20 +85,22 @@ class Slot:
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
         try:
-            self._future = self._open().submit(_guarded, job, arguments)
+            self._future = self._open().submit(_guarded, job, arguments, self._kept)
         except BrokenProcessPool:  # the worker died while it had nothing to do
             self.kill()
-            self._future = self._open().submit(_guarded, job, arguments)
+            self._future = self._open().submit(_guarded, job, arguments, self._kept)
         return self._future
 
     def _open(self) -> Any:
         if self._executor is None:
             from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
+            # A killed worker leaves temporary files: TensorFlow's, and those of compilers.
+            self._temporary.mkdir(parents=True, exist_ok=True)
             self._executor = ProcessPoolExecutor(
                 max_workers=1,
                 timeout=None,
-                env=_environment(self._threads),
+                env={**_environment(self._threads), "TMPDIR": str(self._temporary.absolute())},
                 initializer=_start_worker,
                 initargs=(os.getpid(), self.log),
             )
@@ -88,12 +113,21 @@ class Slot:
         future, self._future = self._future, None
         error = future.exception()
         if error is None:
-            return future.result()
+            result = future.result()
+            if isinstance(result, _Kept):
+                content = result.path.read_bytes()
+                result.path.unlink()
+                return pickle.loads(content)
+            return result
         self.kill()
         return Died(f"its worker process died ({_first_line(error).rstrip('.')})")
 
     def usage(self) -> tuple[int, float]:
-        """Resident memory, bytes, and processor time so far, seconds: worker and its children."""
+        """Memory, bytes, and processor time so far, seconds: worker and its children.
+
+        The memory is what is resident but for mapped files, which the system takes back when it
+        needs them.
+        """
         import psutil
 
         memory, seconds = 0, 0.0
@@ -105,7 +139,8 @@ class Slot:
                 continue
             for process in processes:
                 try:
-                    memory += process.memory_info().rss
+                    info = process.memory_info()
+                    memory += info.rss - getattr(info, "shared", 0)
                     times = process.cpu_times()
                     seconds += times.user + times.system
                 except psutil.Error:
@@ -126,6 +161,8 @@ class Slot:
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=True)
             self._executor = None
+            self._kept.unlink(missing_ok=True)
+            shutil.rmtree(self._temporary, ignore_errors=True)
         self._future = None
 
     def _pids(self) -> list[int]:
@@ -163,6 +200,8 @@ def _start_worker(parent: int, log: Path) -> None:
 
         parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL, 0, 0, 0)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_SCORE))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
@@ -172,11 +211,16 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...], kept: Path) -> Any:
     try:
-        return job(*arguments)
+        outcome = job(*arguments)
     except Exception as error:  # one bad candidate never ends a run
-        return Raised(_first_line(error)[:500], traceback.format_exc())
+        outcome = Raised(_first_line(error)[:500], traceback.format_exc())
+    content = pickle.dumps(outcome)
+    if len(content) <= PIPED_BYTES:
+        return outcome
+    kept.write_bytes(content)  # nobody reads it before this job has ended
+    return _Kept(kept)
 
 
 def _first_line(error: BaseException) -> str:
@@ -196,7 +240,35 @@ def available_workers() -> int:
 
 
 def machine_memory_bytes() -> int:
-    """Memory of this machine."""
+    """Memory of this machine, or of the container that this process runs in."""
     import psutil
 
-    return int(psutil.virtual_memory().total)
+    return int(min(psutil.virtual_memory().total, *_cgroup_limits(CGROUPS, OWN_CGROUPS)))
+
+
+def _cgroup_limits(root: Path, own: Path) -> list[float]:
+    """Memory limits, bytes, of this process's control groups and all above them; infinity last.
+
+    Source of the files' names: the kernel's documentation, admin-guide/cgroup-v2.rst and
+    admin-guide/cgroup-v1/memory.rst.
+    """
+    limits = []
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            top, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = top / group.lstrip("/")
+        for level in (folder, *folder.parents):
+            with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+                limits.append(float((level / name).read_text()))
+            if level == top:
+                break
+    return [*limits, math.inf]

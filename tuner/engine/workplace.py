@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.engine.slots import Slot, machine_memory_bytes
+from tuner.engine.slots import Died, Slot, machine_memory_bytes
 
 POLL_SECONDS = 0.2
 CHECK_SECONDS = 0.5
 MEMORY_SHARE = 0.8
 """Of the machine's memory, divided among the slots: what a job may take."""
+
+GROWTH_BYTES = 2**30
+"""A worker that grew by more since its first job is replaced between two jobs. Where memory is
+scarce, it is half of what is left to its limit."""
 
 SILENT_SECONDS = 600.0
 """A job that neither computes nor writes progress for so long hangs, and is given up."""
@@ -76,6 +80,7 @@ class Workplace:
         ]
         self.running: list[Running] = []
         self._memory_limit = MEMORY_SHARE * machine_memory_bytes() / workers
+        self._first_bytes: dict[int, int] = {}
 
     def free_slots(self) -> list[Slot]:
         """Slots without a job."""
@@ -112,10 +117,13 @@ class Workplace:
         for job in list(self.running):
             given_up = None if job.future.done() else self._exceeded(job)
             if given_up is not None:
-                job.slot.kill()
+                self._replace_worker(job.slot)
                 ended.append((job, given_up))
             elif job.future.done():
-                ended.append((job, job.slot.outcome()))
+                outcome = job.slot.outcome()
+                if isinstance(outcome, Died) or self._has_grown(job.slot):
+                    self._replace_worker(job.slot)
+                ended.append((job, outcome))
         for job, _ in ended:
             self.running.remove(job)
         return ended
@@ -126,6 +134,17 @@ class Workplace:
             slot.signal_kill()
         for slot in self.slots:
             slot.kill()
+
+    def _replace_worker(self, slot: Slot) -> None:
+        """Kill the worker; the slot's next job starts another."""
+        slot.kill()
+        self._first_bytes.pop(slot.number, None)
+
+    def _has_grown(self, slot: Slot) -> bool:
+        """Whether a worker that ended a job holds much more than after its first one."""
+        memory, _ = slot.usage()
+        first = self._first_bytes.setdefault(slot.number, memory)
+        return memory - first > min(GROWTH_BYTES, max(0.0, self._memory_limit - first) / 2)
 
     def _exceeded(self, job: Running) -> GivenUp | None:
         now = time.monotonic()

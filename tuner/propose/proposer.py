@@ -295,10 +295,15 @@ def _distance(proposal: Proposal) -> float:
 
 
 def _nothing_fits(target: str, nearest: Proposal) -> str:
-    image = nearest.candidate.preprocessing
-    needs = "; ".join(explain(excess) for excess in nearest.costs[target].over)
+    image, over = nearest.candidate.preprocessing, nearest.costs[target].over
+    needs = "; ".join(explain(excess) for excess in over)
+    smallest = f"{nearest.candidate.id} ({image.width}x{image.height} {image.colour})"
+    if all(excess.limit == "candidate_minutes" for excess in over):
+        return (
+            f"The search is too short to train any candidate for {target}. The quickest one, "
+            f"{smallest}, exceeds: {needs}. Give more --time, or fewer images."
+        )
     return (
-        f"No candidate fits {target}. The smallest one, {nearest.candidate.id} "
-        f"({image.width}x{image.height} {image.colour}), exceeds: {needs}. "
+        f"No candidate fits {target}. The smallest one, {smallest}, exceeds: {needs}. "
         "Loosen that limit, or choose a larger target ('tune targets')."
     )
