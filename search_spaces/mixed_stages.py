@@ -39,11 +39,12 @@ from tuner.spec import (
 RESOLUTIONS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 WIDTHS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
 MAX_FILTERS = 256
+EPOCHS = 100
 SMALLEST_MAP = 4
 
 AUGMENTATIONS = (
     Augmentation(),
-    Augmentation(shift_fraction=0.06),
+    Augmentation(shift_fraction=0.125),
     Augmentation(shift_fraction=0.1, zoom_fraction=0.1, brightness_fraction=0.1),
     Augmentation(
         shift_fraction=0.1, zoom_fraction=0.15, rotate_degrees=12.0, brightness_fraction=0.2
@@ -148,11 +149,11 @@ def _training(choices: Choices) -> TrainingSettings:
     strength = choices.ordered("augmentation", (0, 1, 2, 3))
     mirrored = choices.categorical("mirror", (False, True))
     base = AUGMENTATIONS[strength]
-    schedule = choices.categorical("schedule", ("cosine", "constant"))
     return TrainingSettings(
+        epochs=EPOCHS,
+        schedule="linear",
         batch_size=choices.ordered("batch_size", (32, 64, 128)),
-        learning_rate=choices.floating("learning_rate", 0.001, 0.01, log=True),
-        schedule="constant" if schedule == "constant" else "cosine",
+        learning_rate=choices.floating("learning_rate", 0.003, 0.02, log=True),
         weight_decay=choices.ordered("weight_decay", (0.0, 0.01, 0.05)),
         augmentation=Augmentation(
             flip_horizontal=mirrored,
@@ -168,11 +169,10 @@ _TRAINED_WELL = {
     "colour": "rgb",
     "crop": "center",
     "batch_size": 64,
-    "learning_rate": 0.004,
-    "schedule": "cosine",
+    "learning_rate": 0.012,
     "augmentation": 1,
     "mirror": True,
-    "dropout": 0.2,
+    "dropout": 0.0,
     "weight_decay": 0.01,
 }
 

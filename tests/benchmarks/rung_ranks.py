@@ -83,19 +83,23 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
     training = jobs.labelled(dataset, candidate, "training")
     validation = jobs.labelled(dataset, candidate, "validation")
     seed = seed_of(spec.seed, candidate.id)
-    epoch = Plan(spec).epoch_seconds(candidate)
-    full = min(candidate.training.epochs, int((final_seconds - OVERHEAD_SECONDS) / epoch))
+    loss = catalog.load_module("tasks", spec.task).loss()
 
     def short(model: keras.Model, share: float, part: float, epochs: float, seed: int) -> Any:
         count = int(part * len(training.labels))
         data = LabelledImages(images=training.images[:count], labels=training.labels[:count])
         return train(model, candidate, data, validation, epochs=max(1, round(epochs)), seed=seed,
-                     loss=catalog.load_module("tasks", spec.task).loss())  # fmt: skip
+                     loss=loss)  # fmt: skip
 
     def fresh() -> keras.Model:
         start_anew(seed)
         return build_keras(candidate.architecture, dropout_seed=seed)
 
+    ends: list[float] = []
+    train(fresh(), candidate, training, validation, epochs=3, seed=seed, loss=loss,
+          on_epoch=lambda done: ends.append(done.seconds))  # fmt: skip
+    epoch = ends[2] - ends[1]
+    full = min(candidate.training.epochs, int((final_seconds - OVERHEAD_SECONDS) / epoch))
     row: dict[str, Any] = {
         "id": candidate.id, "full_epochs": full, "epoch_seconds": epoch, "rungs": {},
         "from_scratch": {}, "curves": {},
@@ -140,9 +144,10 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
 
 def known_before(spec: RunSpec, candidate: Candidate) -> dict[str, float]:
     """What is known before training."""
+    from tuner.cost.lower import lower
     from tuner.engine.costs import cost_on
 
-    cost = cost_on(candidate.architecture, spec.targets[0])
+    cost = cost_on(lower(candidate.architecture), spec.targets[0])
     return {"macs": cost.macs, "ram_bytes": cost.ram_bytes.value}
 
 

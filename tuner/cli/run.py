@@ -17,8 +17,12 @@ def interrupt_on_signals() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def run_and_show(folder: RunFolder) -> None:
+def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     """Search with live progress on stderr; the board and the next step on stdout.
+
+    Args:
+        folder: of the run.
+        started: `time.monotonic()` from which its budget counts; None for now.
 
     Raises:
         TuneError: the search could not go on, was stopped, or nothing fits.
@@ -57,7 +61,7 @@ def run_and_show(folder: RunFolder) -> None:
     print(f"Run:  {folder.path}", file=sys.stderr)
     interrupt_on_signals()
     with live_progress(spec) as progress:
-        run_search(folder, progress)
+        run_search(folder, progress, started=started)
     boards = [board(folder, target_name=target.name) for target in spec.targets]
     if not boards[0].rows:
         raise TuneError(

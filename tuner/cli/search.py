@@ -91,12 +91,15 @@ def _search(
     latency_ms: float | None,
     train_minutes: float | None,
 ) -> None:
+    from time import monotonic
+
     from tuner import catalog
     from tuner.cli.parse import parse_time
     from tuner.engine.search import SearchRequest, prepare_run
     from tuner.errors import InputError
     from tuner.spec import Limits
 
+    started = monotonic()
     if not targets:
         names = ", ".join(sorted(catalog.names("targets")))
         raise InputError(f"Expected --target: the device to search for. Known: {names}.")
@@ -130,4 +133,4 @@ def _search(
     )
     from tuner.cli.run import run_and_show
 
-    run_and_show(folder)
+    run_and_show(folder, started)

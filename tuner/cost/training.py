@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tuner.cost.lower import lower
 from tuner.spec import Architecture, Throughput
 
-SECONDS_PER_MAC = 42.7e-12
-SECONDS_PER_DEPTHWISE_MAC = 545e-12
-SECONDS_PER_ELEMENT = 6.6e-9
-SECONDS_PER_INPUT_ELEMENT = 11.8e-9
-SECONDS_PER_IMAGE = 16e-6
-SECONDS_PER_OPERATOR_STEP = 128e-6
-SECONDS_PER_PARAMETER_STEP = 3.4e-9
-"""Reference rates of training on one thread of an x86-64 with AVX-512, two slots at work,
-TensorFlow 2.21: least squares on 60 nets of the space mixed_stages at 8x8 to 96x96 pixels. Mean
-error 12 %; 57 of the 60 within a factor of 1.3. `Throughput` scales them to this machine."""
+RATES: Mapping[str, float] = {
+    "mac": 42.7e-12,
+    "depthwise_mac": 545e-12,
+    "element": 6.6e-9,
+    "uneven_element": 0.0,
+    "input_element": 11.8e-9,
+    "image": 16e-6,
+    "operator_step": 128e-6,
+    "parameter_step": 3.4e-9,
+}
+"""Reference seconds of each of `training_terms`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,45 @@ class TrainingLoad:
 
 def training_load(architecture: Architecture, batch_size: int) -> TrainingLoad:
     """What training on one image costs at the reference rates."""
+    seconds = {
+        name: RATES[name] * count
+        for name, count in training_terms(architecture, batch_size).items()
+    }
+    return TrainingLoad(
+        compute=seconds["mac"],
+        memory=sum(
+            seconds[name]
+            for name in ("depthwise_mac", "element", "uneven_element", "input_element")
+        ),
+        overhead=sum(seconds[name] for name in ("image", "operator_step", "parameter_step")),
+    )
+
+
+def training_terms(architecture: Architecture, batch_size: int) -> dict[str, float]:
+    """What training on one image is made of.
+
+    Returns:
+        Multiply-accumulates of the forward pass, plain and depthwise; elements that operators
+        write, those of them whose channels are not full vectors (batch normalization is slower
+        there), and elements of the image; 1 for the image itself; and the image's share of a
+        step's operators and parameters.
+    """
     operators = lower(architecture).operators
     image = architecture.input
     depthwise = sum(item.macs for item in operators if item.kind == "DEPTHWISE_CONV_2D")
+    normalized = [item for item in operators if item.kind in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    uneven = [item for item in normalized if item.channels != 8 and item.channels % 16]
     parameters = sum(item.weights + 3 * item.channels for item in operators)
-    return TrainingLoad(
-        compute=SECONDS_PER_MAC * (sum(item.macs for item in operators) - depthwise),
-        memory=SECONDS_PER_DEPTHWISE_MAC * depthwise
-        + SECONDS_PER_ELEMENT * sum(item.output_elements for item in operators)
-        + SECONDS_PER_INPUT_ELEMENT * image.height * image.width * image.channels,
-        overhead=SECONDS_PER_IMAGE
-        + SECONDS_PER_OPERATOR_STEP * len(operators) / batch_size
-        + SECONDS_PER_PARAMETER_STEP * parameters / batch_size,
-    )
+    return {
+        "mac": sum(item.macs for item in operators) - depthwise,
+        "depthwise_mac": depthwise,
+        "element": sum(item.output_elements for item in operators),
+        "uneven_element": sum(item.output_elements for item in uneven),
+        "input_element": image.height * image.width * image.channels,
+        "image": 1,
+        "operator_step": len(operators) / batch_size,
+        "parameter_step": parameters / batch_size,
+    }
 
 
 def train_seconds_per_image(

@@ -12,7 +12,7 @@ from tuner.propose.bands import size_bands
 from tuner.propose.rungs import REDUCTION
 from tuner.spec import Candidate, Cost, Excess, Quantity, RunSpec
 
-MIN_EPOCHS = 15
+MIN_EPOCHS = 30
 """A candidate that cannot be trained for this many epochs in its time is not proposed."""
 
 OVERHEAD_SECONDS = 5.0

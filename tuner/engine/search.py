@@ -14,7 +14,7 @@ from tuner.engine.slots import available_workers
 from tuner.engine.supervisor import Observer, Supervisor
 from tuner.errors import InputError, NothingFitsError
 from tuner.propose.bands import size_bands
-from tuner.propose.proposer import Proposer
+from tuner.propose.proposer import LARGEST_OF, Proposer
 from tuner.spec import (
     Candidate,
     Context,
@@ -125,6 +125,7 @@ def run_search(
     observer: Observer,
     proposer_of: Callable[[RunSpec, Plan], Proposer] | None = None,
     plan_of: Callable[[RunSpec], Plan] = Plan,
+    started: float | None = None,
 ) -> list[Result]:
     """Run a prepared search, or go on with one that was stopped; see `Supervisor.run`.
 
@@ -133,13 +134,15 @@ def run_search(
         observer: shows progress.
         proposer_of: makes the proposer; None for `make_proposer`.
         plan_of: makes the time plan.
+        started: `time.monotonic()` from which the budget counts; None for now.
 
     Raises:
         DataError: the data changed since the run began.
     """
     dataset = folder.spec().dataset
     jobs.open_data(dataset.source, dataset.split_seed, dataset.fingerprint)
-    return Supervisor(folder, proposer_of or make_proposer, observer, plan_of).run()
+    make = proposer_of or make_proposer
+    return Supervisor(folder, make, observer, plan_of, started).run()
 
 
 def load_targets(wanted: Sequence[str], limits: Limits) -> tuple[Target, ...]:
@@ -209,7 +212,12 @@ def with_limits(target: Target, limits: Limits) -> Target:
 
 
 def make_proposer(
-    spec: RunSpec, plan: Plan, *, starting_points: bool = True, sampler: bool = True
+    spec: RunSpec,
+    plan: Plan,
+    *,
+    starting_points: bool = True,
+    sampler: bool = True,
+    largest_of: int | None = None,
 ) -> Proposer:
     """The proposer of a run: its spaces, their contexts and the gate.
 
@@ -218,6 +226,8 @@ def make_proposer(
         plan: adds training time to costs.
         starting_points: see Proposer.
         sampler: see Proposer.
+        largest_of: see Proposer; None for its default where a clock keeps nets from growing
+            beyond what can be trained, and 1 where none does.
     """
     task = catalog.load_module("tasks", spec.task)
     spaces: dict[str, SearchSpace] = {name: _as_space(name) for name in spec.spaces}
@@ -247,6 +257,7 @@ def make_proposer(
         spec.seed,
         starting_points=starting_points,
         sampler=sampler,
+        largest_of=largest_of or (LARGEST_OF if spec.budget_seconds else 1),
     )
 
 

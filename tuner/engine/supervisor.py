@@ -95,6 +95,8 @@ class Supervisor:
         proposer_of: makes the proposer once the machine has been measured.
         observer: shows progress.
         plan_of: divides the time.
+        started: `time.monotonic()` when the user asked, so that opening the data counts too; None
+            for now.
     """
 
     def __init__(
@@ -103,7 +105,9 @@ class Supervisor:
         proposer_of: Callable[[RunSpec, Plan], Proposer],
         observer: Observer,
         plan_of: Callable[[RunSpec], Plan] = Plan,
+        started: float | None = None,
     ) -> None:
+        self._started = started
         self._folder = folder
         self._proposer_of = proposer_of
         self._observer = observer
@@ -136,7 +140,7 @@ class Supervisor:
                     self._steps.take(event)
                 self._session_start = len(self._events)
                 used = max((event.get("elapsed", 0.0) for event in self._events), default=0.0)
-                self._opened = monotonic() - used
+                self._opened = (self._started or monotonic()) - used
                 self._work = Workplace(self._spec.workers, 1, self._folder.path)
                 try:
                     self._note("opened")

@@ -15,6 +15,7 @@ from typing import Any
 
 from tuner.cost.change import nearest_change
 from tuner.cost.fit import explain
+from tuner.cost.lower import lower
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.sampler import Draw, Told, ask
 from tuner.spec import (
@@ -31,6 +32,10 @@ from tuner.spec import (
 RANDOM_PROPOSALS = 6
 """Random draws before the sampler takes over: with the starting points, which are told to it
 too, about as many as Optuna's own default of 10 startup trials. Bands share them."""
+
+LARGEST_OF = 4
+"""Random draws that fit, of which the largest is proposed: of what a device and the time allow,
+most draws use little, and a net with more weights and work nearly always learns more."""
 
 SAMPLER_ATTEMPTS = 16
 RANDOM_ATTEMPTS = 2000
@@ -92,7 +97,9 @@ class Proposer:
         gate: gives a candidate's costs.
         seed: the run's seed.
         starting_points: False leaves out what the spaces know to be good.
-        sampler: False draws at random only. Both are there to be measured against.
+        sampler: False draws at random only.
+        largest_of: random draws of which one is proposed. These three are there to be measured
+            against.
     """
 
     def __init__(
@@ -105,8 +112,9 @@ class Proposer:
         *,
         starting_points: bool = True,
         sampler: bool = True,
+        largest_of: int = LARGEST_OF,
     ) -> None:
-        self._sampler = sampler
+        self._sampler, self._largest_of = sampler, largest_of
         self._spaces, self._contexts, self._bands = spaces, contexts, bands
         self._gate, self._seed = gate, seed
         self._draws = {
@@ -143,20 +151,27 @@ class Proposer:
     ) -> Proposal | None:
         refused: Counter[str] = Counter()
         nearest: Proposal | None = None
+        found: list[Proposal] = []
         for proposal in self._attempts(target, band, history):
             if proposal.candidate.id in known:
                 continue
             if _fits(proposal):
-                return replace(
-                    proposal,
-                    costs=self._gate(proposal.candidate, tuple(self._contexts)),
-                    over_limit=dict(refused),
-                    nearest_miss=self._miss(nearest) if nearest else None,
-                )
+                found.append(proposal)
+                if proposal.origin != "random" or len(found) == self._largest_of:
+                    break
+                continue
             refused.update({excess.limit for excess in proposal.costs[proposal.focus].over})
             if nearest is None or _distance(proposal) < _distance(nearest):
                 nearest = proposal
-        return None
+        if not found:
+            return None
+        chosen = max(found, key=_size)
+        return replace(
+            chosen,
+            costs=self._gate(chosen.candidate, tuple(self._contexts)),
+            over_limit=dict(refused),
+            nearest_miss=self._miss(nearest) if nearest else None,
+        )
 
     def _miss(self, proposal: Proposal) -> Miss:
         candidate, target = proposal.candidate, proposal.focus
@@ -286,6 +301,12 @@ def _bound(space: SearchSpace, context: Context) -> Draw:
 
 def _fits(proposal: Proposal) -> bool:
     return proposal.costs[proposal.focus].fits
+
+
+def _size(proposal: Proposal) -> float:
+    """Weights times multiply-accumulates."""
+    graph = lower(proposal.candidate.architecture)
+    return float(sum(item.weights for item in graph.operators)) * graph.macs
 
 
 def _distance(proposal: Proposal) -> float:

@@ -71,7 +71,7 @@ class TrainingSettings:
         epochs: passes over the training data of a full training; a search may train for fewer.
         batch_size: images a step.
         learning_rate: its peak.
-        schedule: `cosine` warms up over the first twentieth and falls to 0 at the end;
+        schedule: `linear` and `cosine` warm up over the first twentieth and fall to 0 at the end;
             `constant` stays.
         weight_decay: decoupled weight decay a step, relative to the learning rate.
         augmentation: random changes to the training images.
@@ -80,7 +80,7 @@ class TrainingSettings:
     epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 0.002
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
     weight_decay: float = 0.0
     augmentation: Augmentation = Augmentation()
 

@@ -1,7 +1,7 @@
-"""The training loop: a whole epoch in one graph over images held in memory.
+"""The training loop: the steps of an epoch in one graph.
 
-Nets of this size spend most of `fit`'s time outside the arithmetic; one `tf.function` an epoch
-keeps Keras' layers, losses and optimizers and leaves its per-step Python out.
+Nets of this size spend most of `fit`'s time outside the arithmetic; one `tf.function` for many
+steps keeps Keras' layers, losses and the numbers of its AdamW, and leaves its per-step Python out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 
 from tuner.errors import TuneError
 from tuner.spec import Candidate
-from tuner.train.augment import augment
+from tuner.train.augment import change, draw_changes
+from tuner.train.flat import FlatVariables
+from tuner.train.forward import forward
 
 if TYPE_CHECKING:
     import keras
@@ -27,6 +29,8 @@ MIN_PATIENCE_EPOCHS = 8
 EVALUATION_BATCH = 250
 EVALUATION_BYTES = 64 * 2**20
 """Of the largest activation of an evaluation batch, which is made smaller to keep it."""
+CHUNK_BYTES = 32 * 2**20
+"""Of the images that are handed to TensorFlow at a time; the set itself may be a memory map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ class Trained:
 
 
 def scale_in_graph(images: Any, scaling: str) -> Any:
-    """uint8 tensor -> float32 tensor, as `tuner.data.preprocess.scale` does for arrays."""
+    """Pixels, 0 to 255 -> float32 tensor, as `tuner.data.preprocess.scale` does for arrays."""
     import tensorflow as tf
 
     pixels = tf.cast(images, tf.float32)
@@ -103,58 +107,44 @@ def train(
     Raises:
         TuneError: the loss is not a number from the first epoch on.
     """
-    import keras
-    import tensorflow as tf
-
-    settings = candidate.training
-    scaling = candidate.preprocessing.scaling
+    settings, image = candidate.training, candidate.architecture.input
     count = len(training.labels)
     batch = min(settings.batch_size, count)
     steps = count // batch
-    images = tf.constant(np.ascontiguousarray(training.images))
-    labels = tf.constant(training.labels.astype(np.int32))
-    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
-    optimizer.build(model.trainable_variables)
-    variables = model.trainable_variables
-
-    @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[
-            tf.TensorSpec((steps, batch), tf.int32),
-            tf.TensorSpec((steps,), tf.float32),
-            tf.TensorSpec((), tf.int32),
-        ]
+    variables = FlatVariables(model, settings.weight_decay)
+    run_steps = _make_steps(model, variables, candidate, batch, loss)
+    evaluate = _make_evaluator(
+        model,
+        validation,
+        candidate.preprocessing.scaling,
+        lambda: variables.reader(variables.weights()),
     )
-    def run_epoch(order: Any, learning_rates: Any, epoch_seed: Any) -> Any:
-        total = tf.constant(0.0)
-        for step in tf.range(steps):
-            rows = order[step]
-            pixels = scale_in_graph(tf.gather(images, rows), scaling)
-            pixels = augment(
-                pixels, settings.augmentation, scaling, tf.stack([epoch_seed, step * 8])
-            )
-            with tf.GradientTape() as tape:
-                value = loss(tf.gather(labels, rows), model(pixels, training=True))
-            gradients = tape.gradient(value, variables)
-            optimizer.learning_rate.assign(learning_rates[step])
-            optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            total += value
-        return total / tf.cast(steps, tf.float32)
-
-    evaluate = make_evaluator(model, validation, scaling)
     generator = np.random.default_rng(seed)
     started = time.monotonic()
     curve: list[float] = []
-    best_accuracy, best_epoch, best_weights = -1.0, 0, model.get_weights()
+    best_accuracy, best_epoch, best_weights = -1.0, 0, variables.snapshot()
     planned = epochs
     done = gained_epoch = 0
     while done < planned:
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
         rates = _learning_rates(settings.schedule, settings.learning_rate, done, planned, steps)
-        mean_loss = float(
-            run_epoch(
-                tf.constant(order.astype(np.int32)), tf.constant(rates), tf.constant(seed ^ done)
-            )
+        changes = draw_changes(
+            settings.augmentation,
+            (steps, batch),
+            image.height,
+            image.width,
+            np.random.default_rng((seed, done)),
         )
+        mean_loss = 0.0
+        for chunk in _chunks(steps, batch * training.images[0].nbytes):
+            total = run_steps(
+                np.take(training.images, order[chunk], axis=0),
+                training.labels[order[chunk]].astype(np.int32),
+                {name: values[chunk] for name, values in changes.items()},
+                rates[chunk],
+                np.float32(done * steps + chunk.start + 1),
+            )
+            mean_loss += float(total) / steps
         if not math.isfinite(mean_loss):
             if not done:
                 raise TuneError(
@@ -178,7 +168,7 @@ def train(
         if accuracy > best_accuracy:
             gained_epoch = done
         if accuracy >= best_accuracy:  # of equal epochs the later one, trained longer
-            best_accuracy, best_epoch, best_weights = accuracy, done, model.get_weights()
+            best_accuracy, best_epoch, best_weights = accuracy, done, variables.snapshot()
         if patience_share is not None and done - gained_epoch >= max(
             MIN_PATIENCE_EPOCHS, round(patience_share * planned)
         ):
@@ -191,7 +181,7 @@ def train(
             affordable = done + max(0, int((seconds - elapsed) / max(pace, 1e-6)))
             longest = max(epochs, settings.epochs) if done == 2 else planned
             planned = min(longest, affordable)
-    model.set_weights(best_weights)
+    variables.store(best_weights)
     return Trained(
         epochs=done,
         planned=planned,
@@ -201,28 +191,102 @@ def train(
     )
 
 
-def make_evaluator(model: keras.Model, data: LabelledImages, scaling: str) -> Callable[[], float]:
-    """A function that gives the model's accuracy on `data`, compiled once."""
+def _make_steps(
+    model: keras.Model, variables: FlatVariables, candidate: Candidate, batch: int, loss: Any
+) -> Callable[..., Any]:
+    """A function that trains some steps and returns the sum of their losses, compiled once."""
     import tensorflow as tf
 
-    images = tf.constant(np.ascontiguousarray(data.images))
-    labels = tf.constant(data.labels)
+    augmentation, scaling = candidate.training.augmentation, candidate.preprocessing.scaling
+    image = candidate.architecture.input
+    sizes = (image.height, image.width)
+    drawn = draw_changes(augmentation, (1, batch), *sizes, np.random.default_rng(0))
+
+    def of_steps(shape: tuple[int, ...], dtype: Any) -> Any:
+        return tf.TensorSpec((None, *shape), dtype)
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        autograph=False,
+        input_signature=[
+            of_steps((batch, *sizes, image.channels), tf.uint8),
+            of_steps((batch,), tf.int32),
+            {name: of_steps(values.shape[1:], values.dtype) for name, values in drawn.items()},
+            of_steps((), tf.float32),
+            tf.TensorSpec((), tf.float32),
+        ],
+    )
+    def run_steps(images: Any, labels: Any, changes: Any, rates: Any, first: Any) -> Any:
+        def step(index: Any, total: Any) -> tuple[Any, Any]:
+            weights = variables.weights()
+            read = variables.reader(weights)
+            drawn = {name: values[index] for name, values in changes.items()}
+            pixels = scale_in_graph(change(images[index], drawn, augmentation), scaling)
+            logits, averages = forward(model, pixels, read, training=True)
+            value = loss(labels[index], logits)
+            number = first + tf.cast(index, tf.float32)
+            variables.update(tf.gradients(value, weights), averages, rates[index], number)
+            return index + 1, total + value
+
+        count = tf.shape(rates)[0]
+        return tf.while_loop(
+            lambda index, total: index < count,
+            step,
+            (tf.constant(0), tf.constant(0.0)),
+            parallel_iterations=1,
+        )[1]
+
+    return run_steps  # type: ignore[no-any-return]
+
+
+def _chunks(count: int, image_bytes: int) -> list[slice]:
+    """Parts of `count` things that are handed to TensorFlow together."""
+    size = max(1, CHUNK_BYTES // image_bytes)
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def make_evaluator(model: keras.Model, data: LabelledImages, scaling: str) -> Callable[[], float]:
+    """A function that gives the model's accuracy on `data`, compiled once."""
+    return _make_evaluator(model, data, scaling, lambda: lambda variable: variable.value)
+
+
+def _make_evaluator(
+    model: keras.Model,
+    data: LabelledImages,
+    scaling: str,
+    reader: Callable[[], Callable[[Any], Any]],
+) -> Callable[[], float]:
+    import tensorflow as tf
+
     count = len(data.labels)
     largest = max(math.prod(layer.output.shape[1:]) for layer in model.layers)
     batch = max(1, min(EVALUATION_BATCH, count, EVALUATION_BYTES // (4 * largest)))
-    starts = tf.range(0, count, batch)
 
-    @tf.function  # type: ignore[untyped-decorator]
-    def correct() -> Any:
-        total = tf.constant(0, tf.int64)
-        for start in starts:
-            end = tf.minimum(start + batch, count)
-            pixels = scale_in_graph(images[start:end], scaling)
-            predicted = tf.argmax(model(pixels, training=False), axis=-1)
-            total += tf.reduce_sum(tf.cast(predicted == labels[start:end], tf.int64))
-        return total
+    @tf.function(  # type: ignore[untyped-decorator]
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec((None, *data.images.shape[1:]), tf.uint8),
+            tf.TensorSpec((None,), tf.int64),
+        ],
+    )
+    def correct(images: Any, labels: Any) -> Any:
+        read = reader()
 
-    return lambda: int(correct()) / count
+        def part(start: Any, total: Any) -> tuple[Any, Any]:
+            pixels = scale_in_graph(images[start : start + batch], scaling)
+            logits, _ = forward(model, pixels, read, training=False)
+            right = tf.argmax(logits, axis=-1) == labels[start : start + batch]
+            return start + batch, total + tf.reduce_sum(tf.cast(right, tf.int64))
+
+        end = tf.shape(images)[0]
+        return tf.while_loop(
+            lambda start, total: start < end,
+            part,
+            (tf.constant(0), tf.constant(0, tf.int64)),
+            parallel_iterations=1,
+        )[1]
+
+    chunks = _chunks(count, data.images[0].nbytes)
+    return lambda: sum(int(correct(data.images[i], data.labels[i])) for i in chunks) / count
 
 
 def _learning_rates(
@@ -232,5 +296,6 @@ def _learning_rates(
         return np.full(steps, peak, np.float32)
     progress = (epoch + np.arange(steps) / steps) / epochs
     warm = np.minimum(1.0, (progress + 1e-3) / WARM_UP_SHARE)
-    fall = 0.5 * (1.0 + np.cos(np.pi * np.clip(progress, 0.0, 1.0)))
+    left = 1.0 - np.clip(progress, 0.0, 1.0)
+    fall = left if schedule == "linear" else 0.5 * (1.0 - np.cos(np.pi * left))
     return (peak * warm * fall).astype(np.float32)

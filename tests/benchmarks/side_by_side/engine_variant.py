@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections.abc import Mapping
 
 from benchmarks.side_by_side.protocol import CORES, RUN, SPACE, TARGET, Data
 from benchmarks.side_by_side.tools import VARIANTS, arguments
@@ -29,7 +27,7 @@ class Quiet:
 def main() -> None:
     """Search."""
     given = arguments()
-    parts: Mapping[str, bool] = dataclasses.asdict(VARIANTS[given.tool])
+    variant = VARIANTS[given.tool]
     folder = prepare_run(
         SearchRequest(
             targets=(str(TARGET),),
@@ -44,11 +42,15 @@ def main() -> None:
 
     def proposer_of(spec: RunSpec, plan: Plan) -> Proposer:
         return make_proposer(
-            spec, plan, starting_points=parts["starting_points"], sampler=parts["sampler"]
+            spec,
+            plan,
+            starting_points=variant.starting_points,
+            sampler=variant.sampler,
+            largest_of=variant.largest_of,
         )
 
     def plan_of(spec: RunSpec) -> Plan:
-        return Plan(spec, rungs=parts["rungs"])
+        return Plan(spec, rungs=variant.rungs)
 
     run_search(folder, Quiet(), proposer_of, plan_of)
 

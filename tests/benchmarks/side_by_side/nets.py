@@ -29,7 +29,9 @@ from tuner.spec import Candidate, Choices
 from tuner.spec.space import Option
 from tuner.train.build import build_keras
 
-EPOCHS = bench_stages.EPOCHS
+EPOCHS = 30
+"""Of a trial of a peer, at most; about 50 s of a usual net."""
+
 PATIENCE = 5
 
 FILE_ALLOWANCE_BYTES = 16 * 1024
@@ -146,7 +148,7 @@ class Net:
 
         Args:
             images: in the training set.
-            epochs: over which a cosine schedule falls.
+            epochs: over which the learning rate falls.
         """
         training = self.candidate.training
         image = keras.Input(self.net.input_shape[1:])
@@ -161,6 +163,8 @@ class Net:
         rate: Any = training.learning_rate
         if training.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+        elif training.schedule == "linear":
+            rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0)
         model.compile(
             optimizer=keras.optimizers.AdamW(rate, weight_decay=training.weight_decay),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

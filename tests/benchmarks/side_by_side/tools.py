@@ -6,6 +6,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuner.propose.proposer import LARGEST_OF
+
 SHARED_PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "tflite-micro")
 
 
@@ -34,14 +36,16 @@ class Variant:
     starting_points: bool = False
     sampler: bool = False
     rungs: bool = False
+    largest_of: int = 1
 
 
 VARIANTS = {
     "random": Variant(),
     "random-rungs": Variant(rungs=True),
-    "sampler-rungs": Variant(rungs=True, sampler=True),
-    "points-rungs": Variant(rungs=True, starting_points=True),
-    "points-sampler": Variant(starting_points=True, sampler=True),
+    "large-rungs": Variant(rungs=True, largest_of=LARGEST_OF),
+    "sampler-rungs": Variant(rungs=True, sampler=True, largest_of=LARGEST_OF),
+    "points-rungs": Variant(rungs=True, starting_points=True, largest_of=LARGEST_OF),
+    "points-sampler": Variant(starting_points=True, sampler=True, largest_of=LARGEST_OF),
 }
 """The first is the random search of the comparison; the others tell what each part gives."""
 

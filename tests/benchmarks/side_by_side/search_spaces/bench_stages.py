@@ -9,6 +9,7 @@ asked for in every draw, so that the space has one shape for tools that want tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from tuner.spec import (
     Architecture,
@@ -34,13 +35,14 @@ RESOLUTIONS = (16, 24, 32)
 WIDTHS = (8, 12, 16, 24, 32)
 MAX_FILTERS = 256
 SMALLEST_MAP = 4
-EPOCHS = 30
+EPOCHS = 120
 WEIGHT_DECAY = 0.01
 
+SCHEDULES: tuple[Literal["linear", "cosine", "constant"], ...] = ("linear", "cosine", "constant")
 AUGMENTATIONS = {
     "none": Augmentation(),
     "flip": Augmentation(flip_horizontal=True),
-    "flip+shift": Augmentation(flip_horizontal=True, shift_fraction=0.1),
+    "flip+shift": Augmentation(flip_horizontal=True, shift_fraction=0.125),
 }
 
 
@@ -80,15 +82,15 @@ def draw(choices: Choices, context: Context) -> Candidate:
     if dropout > 0:
         add("dropout", Dropout(rate=dropout))
     add("logits", Dense(units=context.outputs))
-    schedule = choices.categorical("schedule", ("cosine", "constant"))
+    schedule = choices.categorical("schedule", SCHEDULES)
     return Candidate(
         preprocessing=Preprocessing(height=side, width=side, colour="rgb"),
         architecture=Architecture(nodes=tuple(nodes), outputs=("logits",)),
         training=TrainingSettings(
             epochs=EPOCHS,
             batch_size=choices.ordered("batch_size", (32, 64, 128)),
-            learning_rate=choices.floating("learning_rate", 0.001, 0.01, log=True),
-            schedule="constant" if schedule == "constant" else "cosine",
+            learning_rate=choices.floating("learning_rate", 0.001, 0.02, log=True),
+            schedule=schedule,
             weight_decay=WEIGHT_DECAY,
             augmentation=AUGMENTATIONS[choices.categorical("augmentation", tuple(AUGMENTATIONS))],
         ),
@@ -97,10 +99,10 @@ def draw(choices: Choices, context: Context) -> Candidate:
 
 _TRAINED_WELL = {
     "batch_size": 64,
-    "learning_rate": 0.004,
-    "schedule": "cosine",
+    "learning_rate": 0.012,
+    "schedule": "linear",
     "augmentation": "flip+shift",
-    "dropout": 0.1,
+    "dropout": 0.0,
 }
 
 _FORMS = {

@@ -1,0 +1,120 @@
+"""The variables of a net as two vectors, and the update of AdamW on them.
+
+The weights of small nets are dozens of small variables. Keras updates each by itself, with a
+dozen operations that take longer to trace than the net and up to a tenth of a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.train.forward import Average
+
+if TYPE_CHECKING:
+    import keras
+    from numpy.typing import NDArray
+
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
+"""Defaults of `keras.optimizers.AdamW`."""
+
+
+class FlatVariables:
+    """Weights and moving averages of a model, copied from it and given back by `store`.
+
+    Args:
+        model: float32, no layer frozen.
+        weight_decay: decoupled, relative to the learning rate.
+    """
+
+    def __init__(self, model: keras.Model, weight_decay: float) -> None:
+        import tensorflow as tf
+
+        self._weight_decay = weight_decay
+        self._trained = model.trainable_variables
+        self._averaged = model.non_trainable_weights
+        self._weights = tf.Variable(_flatten(self._trained))
+        self._averages = tf.Variable(_flatten(self._averaged))
+        self._first, self._second = (tf.Variable(tf.zeros_like(self._weights)) for _ in range(2))
+
+    def weights(self) -> list[Any]:
+        """The weights, a tensor for each trainable variable of the model."""
+        return _unflatten(self._weights, self._trained)
+
+    def reader(self, weights: list[Any]) -> Callable[[keras.Variable], Any]:
+        """What gives the tensor of a variable of the model; `weights` are those to use."""
+        variables = [*self._trained, *self._averaged]
+        values = [*weights, *_unflatten(self._averages, self._averaged)]
+        tensors = {id(variable): value for variable, value in zip(variables, values, strict=True)}
+        return lambda variable: tensors[id(variable)]
+
+    def update(
+        self, gradients: list[Any], averages: list[Average], learning_rate: Any, step: Any
+    ) -> None:
+        """Make one step of AdamW, and add a batch to the moving averages.
+
+        Loshchilov and Hutter, arXiv 1711.05101; Kingma and Ba, arXiv 1412.6980. The same numbers
+        as `keras.optimizers.AdamW` gives, up to the order of float32 operations.
+
+        Args:
+            gradients: one for each of `weights`.
+            averages: from `forward`.
+            learning_rate: float32 scalar.
+            step: float32 scalar, from 1.
+        """
+        import tensorflow as tf
+
+        if self._weight_decay:
+            self._weights.assign(self._weights * (1.0 - learning_rate * self._weight_decay))
+        tf.raw_ops.ResourceApplyAdam(
+            var=self._weights.handle,
+            m=self._first.handle,
+            v=self._second.handle,
+            beta1_power=tf.pow(BETA_1, step),
+            beta2_power=tf.pow(BETA_2, step),
+            lr=learning_rate,
+            beta1=BETA_1,
+            beta2=BETA_2,
+            epsilon=EPSILON,
+            grad=_flatten(gradients),
+        )
+        if averages:
+            added = {id(average.variable): average for average in averages}
+            ordered = [added[id(variable)] for variable in self._averaged]
+            shares = np.repeat(
+                [1.0 - average.momentum for average in ordered],
+                [math.prod(variable.shape) for variable in self._averaged],
+            )
+            batch = _flatten([average.value for average in ordered])
+            self._averages.assign_add((batch - self._averages) * shares.astype(np.float32))
+
+    def snapshot(self) -> NDArray[np.float32]:
+        """A copy of all values."""
+        return np.concatenate([self._weights.numpy(), self._averages.numpy()])
+
+    def store(self, snapshot: NDArray[np.float32]) -> None:
+        """Put what `snapshot` gave into the model."""
+        start = 0
+        for variable in [*self._trained, *self._averaged]:
+            end = start + math.prod(variable.shape)
+            variable.assign(snapshot[start:end].reshape(variable.shape))
+            start = end
+
+
+def _flatten(tensors: list[Any]) -> Any:
+    import tensorflow as tf
+
+    flat = [tf.reshape(tf.convert_to_tensor(tensor), (-1,)) for tensor in tensors]
+    return tf.concat(flat, axis=0) if flat else tf.zeros((0,))
+
+
+def _unflatten(vector: Any, like: list[Any]) -> list[Any]:
+    import tensorflow as tf
+
+    if not like:
+        return []
+    parts = tf.split(vector, [math.prod(tensor.shape) for tensor in like])
+    return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, like, strict=True)]
