@@ -143,3 +143,16 @@ def test_it_trains_as_keras_does():
         optimizer.apply_gradients(zip(gradients, theirs.trainable_variables, strict=True))
     for mine, same in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(mine, same, rtol=1e-3, atol=1e-4)
+
+
+def test_a_training_far_behind_another_is_ended_from_its_half_on():
+    _, outcome = trained(epochs=10, learning_rate=1e-7, others=(0.2, 0.9, 0.95, 0.95))
+    assert outcome.hopeless
+    assert outcome.epochs == 5
+
+
+def test_a_training_near_another_goes_on():
+    for others in ((), (0.05, 0.05, 0.05, 0.99)):
+        _, outcome = trained(epochs=8, others=others)
+        assert not outcome.hopeless
+        assert outcome.epochs == 8

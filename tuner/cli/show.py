@@ -99,6 +99,8 @@ def _ended_line(result: Result, progress: Progress) -> str:
     name = f"[{clock(progress.elapsed_seconds)}] {result.candidate.id} {input_text(result)}"
     if result.status not in ("ok", "stopped", None):
         return f"{name}: {result.status}"
+    if result.accuracy("int8") is None:
+        return f"{name}: stopped, {result.reason}"
     accuracy = percent(result.accuracy("int8"), error=True)
     state = "ok" if result.status == "ok" else f"rung {result.rung}"
     return (
@@ -284,7 +286,8 @@ def _legend(board: Board) -> str:
         epochs = sorted(result.epochs for result in stopped)
         lines.append(
             f"rung: stopped there to train the best, {len(stopped)} of {len(rows)} after "
-            f"{epochs[0]} to {epochs[-1]} epochs; 'tune retrain' trains any of them in full."
+            f"{epochs[0]} to {epochs[-1]} epochs (without accuracy: far behind the others by "
+            "half of a rung); 'tune retrain' trains any of them in full."
         )
     if any(row.tied for row in rows):
         lines.append("= ties in correct images, broken by latency, flash, id.")

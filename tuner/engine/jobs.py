@@ -74,6 +74,7 @@ def train_candidate(
     epochs: int,
     seconds: float | None,
     last: bool,
+    others: Sequence[float],
 ) -> dict[str, Any]:
     """Train one candidate to a rung, convert and score it; the fields of its event.
 
@@ -89,6 +90,7 @@ def train_candidate(
         epochs: planned passes over the training data.
         seconds: training time that the plan allows; None for no clock.
         last: it is trained to its end.
+        others: see `tuner.train.loop.train`; empty lets it train on in any case.
     """
     from tuner.train.weights import write_weights
 
@@ -107,7 +109,10 @@ def train_candidate(
         where=where,
         weights=weights,
         rung=rung,
+        others=others,
     )
+    if "reason" in fields:
+        return {"status": "stopped", "rung": rung, **fields}
     if last:
         return {"status": "ok", "rung": rung, **fields}
     write_weights(where / WEIGHTS, model)
@@ -147,6 +152,7 @@ def _train(
     where: Path | None = None,
     weights: Path | None = None,
     rung: int = 0,
+    others: Sequence[float] = (),
 ) -> tuple[Any, dict[str, Any]]:
     """Train, build and score; the Keras model and the fields of what came of it.
 
@@ -180,18 +186,29 @@ def _train(
         loss=task.loss(),
         seconds=seconds,
         patience_share=PATIENCE_SHARE,
+        others=others,
         on_epoch=note,
     )
+    curve = [round(accuracy, 5) for accuracy in trained.curve]
+    told = {
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "train_seconds": round(trained.seconds, 3),
+        "curve": curve,
+    }
+    if trained.hopeless:
+        reason = (
+            f"far behind the others after {trained.epochs} of {trained.planned} epochs, "
+            f"at {max(curve):.1%} of the validation images"
+        )
+        return model, {"reason": reason, **told}
     builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
     return model, {
         "builds": {
             key: to_plain(with_accuracy(build, spec, candidate, dataset, folder, splits))
             for key, build in builds.items()
         },
-        "epochs": trained.epochs,
-        "best_epoch": trained.best_epoch,
-        "train_seconds": round(trained.seconds, 3),
-        "curve": [round(accuracy, 5) for accuracy in trained.curve],
+        **told,
     }
 
 

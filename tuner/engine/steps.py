@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.propose.bands import size_bands
-from tuner.propose.rungs import Step
+from tuner.propose.rungs import REDUCTION, Step
 from tuner.rank.order import ranking_precision
 from tuner.spec import Build, RunSpec, from_plain
 
@@ -25,6 +25,8 @@ class Steps:
         self._groups: dict[int, int] = {}
         self._steps: list[Step] = []
         self._latest: dict[int, int] = {}
+        self._curves: dict[int, tuple[float, ...]] = {}
+        self._compared_with: dict[int, tuple[float, ...]] = {}
         self.surely_known = 0
         """So many first steps were known to an earlier decision, and are to all later ones."""
 
@@ -39,10 +41,11 @@ class Steps:
             if kind == "proposed":
                 self._groups[index] = self._group_of(event["focus"])
             self._latest[index] = len(self._steps)
+            self._compared_with[index] = tuple(event.get("others", ()))
             rung, group = event.get("rung", 0), self._groups[index]
             self._steps.append(Step(index=index, rung=rung, group=group, known=False))
             self.surely_known = max(self.surely_known, event.get("known", 0))
-        elif kind == "rung" or (kind == "finished" and event["status"] != "stopped"):
+        elif kind == "rung" or (kind == "finished" and not _was_cut(event)):
             number = self._latest[event["index"]]
             self._steps[number] = replace(
                 self._steps[number],
@@ -50,14 +53,16 @@ class Steps:
                 score=self._score(event),
                 ended=kind == "finished",
             )
+            if kind == "rung":
+                self._curves[number] = tuple(event["curve"])
 
     def _group_of(self, focus: str) -> int:
         return next((number for number, band in enumerate(self._bands) if focus in band), 0)
 
     def _score(self, event: Mapping[str, Any]) -> float | None:
         plain = event.get("builds", {}).get(self._precision)
-        if plain is None:
-            return None
+        if plain is None:  # it failed, or was far behind the others
+            return max(event["curve"], default=None) if event["status"] == "stopped" else None
         return from_plain(Build, plain, "events.jsonl").accuracy["validation"].value
 
     def unfinished(self) -> list[Step]:
@@ -68,9 +73,32 @@ class Steps:
         """Whether the first `count` steps have outcomes."""
         return all(step.known for step in self._steps[:count])
 
+    def others(self, rung: int, count: int) -> tuple[float, ...]:
+        """The curve that a step to this rung should come near, if it is to be promoted.
+
+        That of the worst of the first `count` steps that would be promoted now; empty as long as
+        none would be.
+        """
+        known = [
+            (step.score, number)
+            for number, step in enumerate(self._steps[:count])
+            if step.rung == rung and step.score is not None and number in self._curves
+        ]
+        promoted = sorted(known, key=lambda item: (-item[0], item[1]))[: len(known) // REDUCTION]
+        return self._curves[promoted[-1][1]] if promoted else ()
+
+    def compared_with(self, index: int) -> tuple[float, ...]:
+        """What `others` gave when the last step of a candidate was decided on."""
+        return self._compared_with[index]
+
     def seen(self, count: int) -> list[Step]:
         """All steps, as a decision sees them that knows the first `count` alone."""
         return [
             step if number < count else replace(step, known=False, score=None, ended=False)
             for number, step in enumerate(self._steps)
         ]
+
+
+def _was_cut(event: Mapping[str, Any]) -> bool:
+    """Whether a candidate ended because it was not promoted: no step of it was going on."""
+    return event["status"] == "stopped" and "rung" not in event

@@ -255,6 +255,7 @@ class Supervisor:
             share.epochs,
             share.seconds,
             share.last,
+            () if share.last else self._steps.compared_with(result.index),
             progress=folder / "progress.json",
             allowed_seconds=allowed,
             attempt=attempt,
@@ -274,7 +275,13 @@ class Supervisor:
             ):
                 return None
             if decision.action == "promote":
-                self._note("promoted", index=decision.index, rung=decision.rung, known=known)
+                self._note(
+                    "promoted",
+                    index=decision.index,
+                    rung=decision.rung,
+                    known=known,
+                    others=self._steps.others(decision.rung, known),
+                )
                 return self._steps.unfinished()[-1]
             if self._propose(known):
                 return self._steps.unfinished()[-1]
@@ -347,6 +354,7 @@ class Supervisor:
             over_limit=to_plain(proposal.over_limit),
             nearest_miss=to_plain(proposal.nearest_miss) if proposal.nearest_miss else None,
             known=known,
+            others=self._steps.others(0, known),
         )
         self._proposed[index] = event
         self._results[index] = fold_results([event])[0]
@@ -415,7 +423,8 @@ class Supervisor:
         ends = [event for event in session if event["event"] in ("rung", "finished")]
         last = ends[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all(
-            event["event"] == "finished" and event["status"] != "ok" for event in last
+            event["event"] == "finished" and event["status"] not in ("ok", "stopped")
+            for event in last
         ):
             raise TuneError(
                 f"The last {FAILURES_IN_A_ROW} candidates of '{self._folder.name}' failed, the "

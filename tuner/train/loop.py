@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WARM_UP_SHARE = 0.05
 MIN_PATIENCE_EPOCHS = 8
+HOPELESS_BELOW = 0.1
 EVALUATION_BATCH = 250
 EVALUATION_BYTES = 64 * 2**20
 """Of the largest activation of an evaluation batch, which is made smaller to keep it."""
@@ -54,13 +55,17 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """The outcome of a training: the weights that did best on validation are in the model."""
+    """The outcome of a training: the weights that did best on validation are in the model.
+
+    `hopeless` if it was ended early because others had been far better by then.
+    """
 
     epochs: int
     planned: int
     best_epoch: int
     seconds: float
     curve: tuple[float, ...]
+    hopeless: bool
 
 
 def scale_in_graph(images: Any, scaling: str) -> Any:
@@ -82,6 +87,7 @@ def train(
     loss: Any,
     seconds: float | None = None,
     patience_share: float | None = None,
+    others: Sequence[float] = (),
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Train `model` in place and leave the weights of its best epoch in it.
@@ -99,6 +105,9 @@ def train(
             which makes the outcome depend on the seed alone.
         patience_share: stop when this share of the planned epochs, 8 at least, brought no better
             validation accuracy.
+        others: the curve of another candidate, over a training like this one, that a good one
+            would come near. From half of its epochs on, a training whose best accuracy is
+            `HOPELESS_BELOW` under the best of that curve so far is ended.
         on_epoch: called after each epoch.
 
     Returns:
@@ -124,6 +133,7 @@ def train(
     curve: list[float] = []
     best_accuracy, best_epoch, best_weights = -1.0, 0, variables.snapshot()
     planned = epochs
+    hopeless = False
     done = gained_epoch = 0
     while done < planned:
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
@@ -169,6 +179,9 @@ def train(
             gained_epoch = done
         if accuracy >= best_accuracy:  # of equal epochs the later one, trained longer
             best_accuracy, best_epoch, best_weights = accuracy, done, variables.snapshot()
+        hopeless = best_accuracy < _wanted(others, done / planned) - HOPELESS_BELOW
+        if hopeless:
+            break
         if patience_share is not None and done - gained_epoch >= max(
             MIN_PATIENCE_EPOCHS, round(patience_share * planned)
         ):
@@ -188,7 +201,15 @@ def train(
         best_epoch=best_epoch,
         seconds=time.monotonic() - started,
         curve=tuple(curve),
+        hopeless=hopeless,
     )
+
+
+def _wanted(others: Sequence[float], progress: float) -> float:
+    """The best accuracy of another curve at this share of its training; 0 before its half."""
+    if not others or not 0.5 <= progress < 1.0:
+        return 0.0
+    return max(others[: int(progress * len(others))], default=0.0)
 
 
 def _make_steps(

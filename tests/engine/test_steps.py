@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tests_support import make_result
+from tuner import catalog
+from tuner.engine.steps import Steps
+from tuner.spec import DatasetSpec, RunSpec, to_plain
+
+
+def run_spec() -> RunSpec:
+    return RunSpec(
+        name="r",
+        dataset=DatasetSpec(
+            source="x",
+            fingerprint="f",
+            classes=("a", "b"),
+            counts={"training": 80, "validation": 20, "test": 0},
+            image_height=8,
+            image_width=8,
+            colour="grey",
+            split_seed=0,
+        ),
+        targets=(catalog.load_target("nano33ble"),),
+        task="classification",
+        spaces=(),
+        seed=0,
+        workers=2,
+        budget_seconds=None,
+        max_candidates=8,
+    )
+
+
+def proposed(index: int, others: tuple[float, ...] = ()) -> dict[str, Any]:
+    return {"event": "proposed", "index": index, "focus": "nano33ble", "known": 0,
+            "others": others}  # fmt: skip
+
+
+def reached(index: int, correct: int, rung: int = 0) -> dict[str, Any]:
+    builds = to_plain(make_result(index, correct=correct).builds)
+    return {"event": "rung", "index": index, "rung": rung, "builds": builds,
+            "curve": [correct / 40, correct / 20]}  # fmt: skip
+
+
+def test_a_step_has_the_score_of_the_board_once_it_is_known():
+    steps = Steps(run_spec())
+    for event in (proposed(0), proposed(1), reached(1, 15)):
+        steps.take(event)
+    assert [step.index for step in steps.unfinished()] == [0]
+    assert steps.done(0)
+    assert not steps.done(1)
+    first, second = steps.seen(2)
+    assert (first.known, first.score) == (False, None)
+    assert (second.known, second.score, second.ended) == (True, 0.75, False)
+    assert steps.seen(1)[1].score is None, "a decision that knows one step does not see the second"
+
+
+def test_a_candidate_is_compared_with_the_worst_that_would_be_promoted():
+    steps = Steps(run_spec())
+    for index, correct in enumerate((12, 18, 6, 9, 16, 3, 4, 5)):
+        steps.take(proposed(index))
+        steps.take(reached(index, correct))
+    assert steps.others(0, 3) == (), "of three none would be promoted"
+    assert steps.others(0, 4) == (18 / 40, 18 / 20)
+    assert steps.others(0, 8) == (16 / 40, 16 / 20), "two of eight would be, this is the second"
+    assert steps.others(1, 8) == ()
+    steps.take(proposed(8, others=(0.4, 0.8)))
+    assert steps.compared_with(8) == (0.4, 0.8)
+
+
+def test_what_was_far_behind_has_ended_with_a_score_and_what_was_cut_keeps_its_own():
+    steps = Steps(run_spec())
+    behind = {"event": "finished", "index": 0, "status": "stopped", "rung": 0, "curve": [0.1, 0.3]}
+    cut = {"event": "finished", "index": 1, "status": "stopped"}
+    failed = {"event": "finished", "index": 2, "status": "failed"}
+    for event in (proposed(0), behind, proposed(1), reached(1, 8), cut, proposed(2), failed):
+        steps.take(event)
+    assert [(step.score, step.ended) for step in steps.seen(3)] == [
+        (0.3, True),
+        (0.4, False),
+        (None, True),
+    ]
+
+
+def test_what_an_earlier_decision_knew_stays_known():
+    steps = Steps(run_spec())
+    steps.take(proposed(0))
+    steps.take({**proposed(1), "known": 1})
+    steps.take({"event": "promoted", "index": 0, "rung": 1, "known": 0})
+    assert steps.surely_known == 1
+    assert [(step.index, step.rung) for step in steps.seen(0)] == [(0, 0), (1, 0), (0, 1)]
