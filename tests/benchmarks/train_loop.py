@@ -4,7 +4,8 @@ Both train the same nets from the same weights on the same images with AdamW at 
 without augmentation and with the same one (mirrored, shifted by up to 6 %, reflected at the
 border): for `fit` it is Keras' RandomFlip and RandomTranslation before the net. Rates are medians
 over the epochs after the first, of processor seconds, which equal the clock's on a machine with
-nothing else to do. The losses of the last epoch stand beside them.
+nothing else to do. Each setting has a process of its own. The losses of the last epoch stand
+beside them.
 
 Prints a line a setting, then JSON with the medians:
     .venv/bin/python tests/benchmarks/train_loop.py [--seeds 3] [--core 0]
@@ -13,11 +14,14 @@ Prints a line a setting, then JSON with the medians:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
@@ -143,8 +147,9 @@ def with_fit(candidate: Candidate, model: Any, data: LabelledImages) -> tuple[An
     return IMAGES / statistics.median(seconds[1:]), seconds[0], history.history["loss"][-1]
 
 
-def measure(name: str, architecture: Architecture, batch: int, augmented: bool, seeds: int) -> Any:
+def measure(name: str, batch: int, augmented: bool, seeds: int) -> Any:
     """One net at one batch size."""
+    architecture = nets()[name]
     side = architecture.input.height
     candidate = Candidate(
         preprocessing=Preprocessing(height=side, width=side, colour="rgb"),
@@ -195,11 +200,13 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {options.core})
     rows = []
-    for name, architecture in nets().items():
-        for batch in (32, 128):
-            for augmented in (False, True):
-                rows.append(measure(name, architecture, batch, augmented, options.seeds))
-                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    settings = itertools.product(nets(), (32, 128), (False, True))
+    # Each in a process of its own: what earlier trainings leave in memory slows `fit` down.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
+        for name, batch, augmented in settings:
+            row = processes.submit(measure, name, batch, augmented, options.seeds).result()
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            rows.append(row)
     medians = {
         label: round(
             statistics.median(row["ratio"] for row in rows if row["augmented"] in kinds), 2
