@@ -89,3 +89,10 @@ def test_what_an_earlier_decision_knew_stays_known():
     steps.take({"event": "promoted", "index": 0, "rung": 1, "known": 0})
     assert steps.surely_known == 1
     assert [(step.index, step.rung) for step in steps.seen(0)] == [(0, 0), (1, 0), (0, 1)]
+
+
+def test_a_run_of_an_earlier_version_that_names_no_focus_goes_on():
+    steps = Steps(run_spec())
+    steps.take({"event": "proposed", "index": 0})
+    steps.take({"event": "finished", "index": 0, "status": "failed"})
+    assert [(step.group, step.rung, step.ended) for step in steps.seen(1)] == [(0, 0, True)]

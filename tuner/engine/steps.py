@@ -39,7 +39,7 @@ class Steps:
         if kind in ("proposed", "promoted"):
             index = event["index"]
             if kind == "proposed":
-                self._groups[index] = self._group_of(event["focus"])
+                self._groups[index] = self._group_of(event.get("focus", ""))
             self._latest[index] = len(self._steps)
             self._compared_with[index] = tuple(event.get("others", ()))
             rung, group = event.get("rung", 0), self._groups[index]
@@ -56,7 +56,7 @@ class Steps:
             if kind == "rung":
                 self._curves[number] = tuple(event["curve"])
 
-    def _group_of(self, focus: str) -> int:
+    def _group_of(self, focus: str) -> int:  # runs of earlier versions name no focus
         return next((number for number, band in enumerate(self._bands) if focus in band), 0)
 
     def _score(self, event: Mapping[str, Any]) -> float | None:

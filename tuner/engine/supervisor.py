@@ -388,10 +388,10 @@ class Supervisor:
             self._trained(result, outcome)
 
     def _trained(self, result: Result, outcome: Mapping[str, Any]) -> None:
-        """Note what a step gave; what the rung before left is in its way no more."""
+        """Note what a step gave; new builds replace what the rung before left."""
         self._note("finished" if "status" in outcome else "rung", index=result.index, **outcome)
         self._refold(result.index)
-        if result.rung >= 0:
+        if result.rung >= 0 and "builds" in outcome:
             folder = jobs.rung_folder(self._candidate_folder(result.index), result.rung)
             shutil.rmtree(folder, ignore_errors=True)
 
