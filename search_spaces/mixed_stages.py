@@ -10,7 +10,7 @@ Sources of the forms: plain stages with pools as in the CIFAR-10 net of CMSIS-NN
 arXiv 1801.06601); separable ones as in DS-CNN (Zhang et al., arXiv 1711.07128) and MobileNetV1
 (Howard et al., arXiv 1704.04861).
 
-Assumptions: padding `same`, ReLU, batch normalization after each convolution, AdamW.
+Assumptions: padding `same`, ReLU, batch normalization after each convolution.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ RESOLUTIONS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160,
 WIDTHS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
 MAX_FILTERS = 256
 EPOCHS = 100
+SGD_RATE = 8.0
+"""A good learning rate of SGD with momentum, relative to AdamW's; see docs/search.md."""
+
 SMALLEST_MAP = 4
 
 AUGMENTATIONS = (
@@ -149,12 +152,15 @@ def _training(choices: Choices) -> TrainingSettings:
     strength = choices.ordered("augmentation", (0, 1, 2, 3))
     mirrored = choices.categorical("mirror", (False, True))
     base = AUGMENTATIONS[strength]
+    sgd = choices.categorical("optimizer", ("adamw", "sgd")) == "sgd"
+    rate = choices.floating("learning_rate", 0.003, 0.02, log=True)
     return TrainingSettings(
         epochs=EPOCHS,
         schedule="linear",
         batch_size=choices.ordered("batch_size", (32, 64, 128)),
-        learning_rate=choices.floating("learning_rate", 0.003, 0.02, log=True),
-        weight_decay=choices.ordered("weight_decay", (0.0, 0.01, 0.05)),
+        optimizer="sgd" if sgd else "adamw",
+        learning_rate=rate * (SGD_RATE if sgd else 1.0),
+        weight_decay=choices.ordered("weight_decay", (0.0, 0.005, 0.02)),
         augmentation=Augmentation(
             flip_horizontal=mirrored,
             shift_fraction=base.shift_fraction,
@@ -169,11 +175,12 @@ _TRAINED_WELL = {
     "colour": "rgb",
     "crop": "center",
     "batch_size": 64,
+    "optimizer": "sgd",
     "learning_rate": 0.012,
     "augmentation": 1,
     "mirror": True,
     "dropout": 0.0,
-    "weight_decay": 0.01,
+    "weight_decay": 0.005,
 }
 
 _FORMS: dict[str, dict[str, str | int | float]] = {

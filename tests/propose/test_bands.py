@@ -88,9 +88,11 @@ def test_proposals_take_turns_and_each_fits_its_focus() -> None:
     assert max(turns.values()) - min(turns.values()) <= 1
     origins = Counter(proposal.origin for proposal in proposals)
     assert origins["sampler"] >= 8
-    # A net for the largest device is larger than the one for the smallest.
+    # A known good form is made larger for the largest device than for the smallest; random draws
+    # of either may be of any size that fits.
+    known = [p for p in proposals if p.origin not in ("random", "sampler")]
     largest = {
-        name: max(p.costs[name].macs for p in proposals if p.focus == name)
+        name: max(p.costs[name].macs for p in known if p.focus == name)
         for name in ("rp2040", "k230")
     }
     assert largest["k230"] > 2 * largest["rp2040"]

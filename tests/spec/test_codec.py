@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -101,3 +102,12 @@ def test_input_must_match_the_preprocessing():
             architecture=small_candidate().architecture,
             training=TrainingSettings(),
         )
+
+
+def test_a_later_field_renames_no_candidate_of_an_earlier_run():
+    before = to_plain(small_candidate())
+    del before["training"]["optimizer"]
+    read = from_plain(Candidate, before, "candidate.json")
+    assert read.id == small_candidate().id == "c2877e7d9717"
+    training = dataclasses.replace(read.training, optimizer="sgd")
+    assert dataclasses.replace(read, training=training).id != read.id

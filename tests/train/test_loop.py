@@ -113,8 +113,9 @@ def test_a_memory_map_trains_as_an_array_does(tmp_path):
         assert np.array_equal(mine, same)
 
 
-def test_it_trains_as_keras_does():
-    """The same steps by Keras' own call, gradients, AdamW and moving averages."""
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_it_trains_as_keras_does(name):
+    """The same steps by Keras' own call, gradients, optimizer and moving averages."""
     import keras
     import tensorflow as tf
 
@@ -124,6 +125,7 @@ def test_it_trains_as_keras_does():
         schedule="constant",
         weight_decay=0.05,
         augmentation=Augmentation(),
+        optimizer=name,
     )
     candidate = dataclasses.replace(small_candidate(filters=12), training=settings)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -134,7 +136,12 @@ def test_it_trains_as_keras_does():
     theirs.set_weights(ours.get_weights())
     outcome = train(ours, candidate, data, stripes(1, 5), epochs=1, seed=9, loss=loss)
     assert outcome.best_epoch == 1
-    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=0.05)
+    optimizer = {
+        "adamw": keras.optimizers.AdamW(settings.learning_rate, weight_decay=0.05),
+        "sgd": keras.optimizers.SGD(
+            settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=0.05
+        ),
+    }[name]
     for rows in np.random.default_rng(9).permutation(256).reshape(8, 32):
         pixels = (data.images[rows].astype(np.float32) - 128.0) / 128.0
         with tf.GradientTape() as tape:

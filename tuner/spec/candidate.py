@@ -65,7 +65,7 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """How the net is trained, with AdamW and cross-entropy.
+    """How the net is trained, with the loss of its task.
 
     Args:
         epochs: passes over the training data of a full training; a search may train for fewer.
@@ -75,6 +75,7 @@ class TrainingSettings:
             `constant` stays.
         weight_decay: decoupled weight decay a step, relative to the learning rate.
         augmentation: random changes to the training images.
+        optimizer: AdamW, or SGD with Nesterov's momentum of .9.
     """
 
     epochs: int = 60
@@ -83,6 +84,7 @@ class TrainingSettings:
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     weight_decay: float = 0.0
     augmentation: Augmentation = Augmentation()
+    optimizer: Literal["adamw", "sgd"] = "adamw"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -121,7 +123,10 @@ class Candidate:
 
 @functools.lru_cache(maxsize=4096)
 def _identify(candidate: Candidate) -> str:
-    text = json.dumps(to_plain(candidate), sort_keys=True, separators=(",", ":"))
+    plain = to_plain(candidate)
+    if candidate.training.optimizer == TrainingSettings().optimizer:
+        del plain["training"]["optimizer"]  # runs made before there was a choice keep their names
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return "c" + hashlib.sha256(text.encode()).hexdigest()[:11]
 
 

@@ -1,4 +1,4 @@
-"""The variables of a net as two vectors, and the update of AdamW on them.
+"""The variables of a net as two vectors, and an optimizer's update of them.
 
 The weights of small nets are dozens of small variables. Keras updates each by itself, with a
 dozen operations that take longer to trace than the net and up to a tenth of a step.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tuner.spec import TrainingSettings
 from tuner.train.forward import Average
 
 if TYPE_CHECKING:
@@ -21,19 +22,22 @@ if TYPE_CHECKING:
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 """Defaults of `keras.optimizers.AdamW`."""
 
+MOMENTUM = 0.9
+"""Nesterov's, of stochastic gradient descent."""
+
 
 class FlatVariables:
     """Weights and moving averages of a model, copied from it and given back by `store`.
 
     Args:
         model: float32, no layer frozen.
-        weight_decay: decoupled, relative to the learning rate.
+        settings: optimizer and weight decay are used.
     """
 
-    def __init__(self, model: keras.Model, weight_decay: float) -> None:
+    def __init__(self, model: keras.Model, settings: TrainingSettings) -> None:
         import tensorflow as tf
 
-        self._weight_decay = weight_decay
+        self._settings = settings
         self._trained = model.trainable_variables
         self._averaged = model.non_trainable_weights
         self._weights = tf.Variable(_flatten(self._trained))
@@ -54,10 +58,11 @@ class FlatVariables:
     def update(
         self, gradients: list[Any], averages: list[Average], learning_rate: Any, step: Any
     ) -> None:
-        """Make one step of AdamW, and add a batch to the moving averages.
+        """Make one step of the optimizer, and add a batch to the moving averages.
 
-        Loshchilov and Hutter, arXiv 1711.05101; Kingma and Ba, arXiv 1412.6980. The same numbers
-        as `keras.optimizers.AdamW` gives, up to the order of float32 operations.
+        The same numbers as Keras' optimizer of that name gives, up to the order of float32
+        operations. AdamW: Loshchilov and Hutter, arXiv 1711.05101; Kingma and Ba, arXiv
+        1412.6980. SGD with Nesterov's momentum: Sutskever et al., ICML 2013.
 
         Args:
             gradients: one for each of `weights`.
@@ -67,20 +72,31 @@ class FlatVariables:
         """
         import tensorflow as tf
 
-        if self._weight_decay:
-            self._weights.assign(self._weights * (1.0 - learning_rate * self._weight_decay))
-        tf.raw_ops.ResourceApplyAdam(
-            var=self._weights.handle,
-            m=self._first.handle,
-            v=self._second.handle,
-            beta1_power=tf.pow(BETA_1, step),
-            beta2_power=tf.pow(BETA_2, step),
-            lr=learning_rate,
-            beta1=BETA_1,
-            beta2=BETA_2,
-            epsilon=EPSILON,
-            grad=_flatten(gradients),
-        )
+        if self._settings.weight_decay:
+            kept = 1.0 - learning_rate * self._settings.weight_decay
+            self._weights.assign(self._weights * kept)
+        if self._settings.optimizer == "sgd":
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=self._weights.handle,
+                accum=self._first.handle,
+                lr=learning_rate,
+                grad=_flatten(gradients),
+                momentum=MOMENTUM,
+                use_nesterov=True,
+            )
+        else:
+            tf.raw_ops.ResourceApplyAdam(
+                var=self._weights.handle,
+                m=self._first.handle,
+                v=self._second.handle,
+                beta1_power=tf.pow(BETA_1, step),
+                beta2_power=tf.pow(BETA_2, step),
+                lr=learning_rate,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                epsilon=EPSILON,
+                grad=_flatten(gradients),
+            )
         if averages:
             added = {id(average.variable): average for average in averages}
             ordered = [added[id(variable)] for variable in self._averaged]

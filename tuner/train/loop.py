@@ -1,7 +1,7 @@
 """The training loop: the steps of an epoch in one graph.
 
 Nets of this size spend most of `fit`'s time outside the arithmetic; one `tf.function` for many
-steps keeps Keras' layers, losses and the numbers of its AdamW, and leaves its per-step Python out.
+steps keeps Keras' layers, losses and its optimizers' numbers, and leaves its per-step Python out.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def train(
     count = len(training.labels)
     batch = min(settings.batch_size, count)
     steps = count // batch
-    variables = FlatVariables(model, settings.weight_decay)
+    variables = FlatVariables(model, settings)
     run_steps = _make_steps(model, variables, candidate, batch, loss)
     evaluate = _make_evaluator(
         model,

@@ -1,10 +1,10 @@
 """What the peers share: the space's net as a Keras model for `fit`, data, callbacks, size rules.
 
-Everything here is what a user of such a tool writes by hand: augmentation as Keras layers,
-AdamW, a cosine schedule, arrays in memory, and rules of thumb that keep nets small. A net of more
-parameters than the file may have bytes, or with a layer whose input and output take more than the
-arena, is not trained. One that comes near is scored lower, because a file holds more than weights
-and an arena more than activations.
+Everything here is what a user of such a tool writes by hand: augmentation as Keras layers, the
+optimizer and schedule that the space draws, arrays in memory, and rules of thumb that keep nets
+small. A net of more parameters than the file may have bytes, or with a layer whose input and output
+take more than the arena, is not trained. One that comes near is scored lower, because a file holds
+more than weights and an arena more than activations.
 """
 
 from __future__ import annotations
@@ -165,8 +165,11 @@ class Net:
             rate = keras.optimizers.schedules.CosineDecay(rate, steps)
         elif training.schedule == "linear":
             rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0)
+        decay = training.weight_decay
         model.compile(
-            optimizer=keras.optimizers.AdamW(rate, weight_decay=training.weight_decay),
+            optimizer=keras.optimizers.SGD(rate, 0.9, nesterov=True, weight_decay=decay)
+            if training.optimizer == "sgd"
+            else keras.optimizers.AdamW(rate, weight_decay=decay),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )

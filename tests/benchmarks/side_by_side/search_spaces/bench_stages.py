@@ -36,7 +36,9 @@ WIDTHS = (8, 12, 16, 24, 32)
 MAX_FILTERS = 256
 SMALLEST_MAP = 4
 EPOCHS = 120
-WEIGHT_DECAY = 0.01
+WEIGHT_DECAY = 0.005
+SGD_RATE = 8.0
+"""A learning rate of SGD with momentum, relative to AdamW's."""
 
 SCHEDULES: tuple[Literal["linear", "cosine", "constant"], ...] = ("linear", "cosine", "constant")
 AUGMENTATIONS = {
@@ -83,13 +85,16 @@ def draw(choices: Choices, context: Context) -> Candidate:
         add("dropout", Dropout(rate=dropout))
     add("logits", Dense(units=context.outputs))
     schedule = choices.categorical("schedule", SCHEDULES)
+    sgd = choices.categorical("optimizer", ("adamw", "sgd")) == "sgd"
+    rate = choices.floating("learning_rate", 0.001, 0.02, log=True)
     return Candidate(
         preprocessing=Preprocessing(height=side, width=side, colour="rgb"),
         architecture=Architecture(nodes=tuple(nodes), outputs=("logits",)),
         training=TrainingSettings(
             epochs=EPOCHS,
             batch_size=choices.ordered("batch_size", (32, 64, 128)),
-            learning_rate=choices.floating("learning_rate", 0.001, 0.02, log=True),
+            optimizer="sgd" if sgd else "adamw",
+            learning_rate=rate * (SGD_RATE if sgd else 1.0),
             schedule=schedule,
             weight_decay=WEIGHT_DECAY,
             augmentation=AUGMENTATIONS[choices.categorical("augmentation", tuple(AUGMENTATIONS))],
@@ -99,6 +104,7 @@ def draw(choices: Choices, context: Context) -> Candidate:
 
 _TRAINED_WELL = {
     "batch_size": 64,
+    "optimizer": "sgd",
     "learning_rate": 0.012,
     "schedule": "linear",
     "augmentation": "flip+shift",
