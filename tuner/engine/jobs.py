@@ -7,6 +7,7 @@ its candidate's folder, by atomic rename.
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,20 @@ def train_candidate(
 def rung_folder(folder: Path, rung: int) -> Path:
     """What a candidate of which more may come has after a rung."""
     return folder / f"rung{rung}"
+
+
+def drop_replaced(folder: Path, rung: int, outcome: Mapping[str, Any]) -> None:
+    """Delete what a candidate had after a rung, if a later step gave it new builds.
+
+    A step that was ended as far behind the others gives none: the earlier ones stay its own.
+
+    Args:
+        folder: of the candidate.
+        rung: the last one before that step; -1 if there was none.
+        outcome: what `train_candidate` gave.
+    """
+    if rung >= 0 and "builds" in outcome:
+        shutil.rmtree(rung_folder(folder, rung), ignore_errors=True)
 
 
 def retrain_candidate(

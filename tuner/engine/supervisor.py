@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -391,9 +390,7 @@ class Supervisor:
         """Note what a step gave; new builds replace what the rung before left."""
         self._note("finished" if "status" in outcome else "rung", index=result.index, **outcome)
         self._refold(result.index)
-        if result.rung >= 0 and "builds" in outcome:
-            folder = jobs.rung_folder(self._candidate_folder(result.index), result.rung)
-            shutil.rmtree(folder, ignore_errors=True)
+        jobs.drop_replaced(self._candidate_folder(result.index), result.rung, outcome)
 
     def _finish(self, index: int, fields: Mapping[str, Any]) -> None:
         self._note("finished", index=index, **fields)
