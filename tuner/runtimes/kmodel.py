@@ -174,12 +174,15 @@ def compile_kmodel(
         )
 
 
-def simulate_kmodel(kmodel: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Run a kmodel in the simulator of the KPU, which computes as the KPU does, on all cores.
+def simulate_kmodel(
+    kmodel: bytes, images: NDArray[np.uint8], processes: int | None = None
+) -> NDArray[np.float32]:
+    """Run a kmodel in the simulator of the KPU, which computes as the KPU does.
 
     Args:
         kmodel: the file's bytes, with one image input as `compile_kmodel` makes it.
         images: images x height x width x channels, as the camera gives them.
+        processes: that run at once; None for as many as there are cores.
 
     Returns:
         The first output, images x its elements.
@@ -191,8 +194,9 @@ def simulate_kmodel(kmodel: bytes, images: NDArray[np.uint8]) -> NDArray[np.floa
     import numpy as np
 
     _, environment = _installed()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    parts = max(1, min(cores, len(images) // SIMULATED_AT_LEAST))
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    parts = max(1, min(processes, len(images) // SIMULATED_AT_LEAST))
 
     def run_part(part: NDArray[np.uint8]) -> NDArray[np.float32]:
         with tempfile.TemporaryDirectory(prefix="simulate-") as name:
