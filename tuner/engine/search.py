@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import Any
 
 from tuner import catalog
 from tuner.engine import jobs
@@ -19,12 +19,14 @@ from tuner.spec import (
     Candidate,
     Context,
     Cost,
+    DatasetSpec,
     Limits,
     RankBy,
     Result,
     RunSpec,
     SearchSpace,
     Target,
+    suits,
 )
 from tuner.store.events import now
 from tuner.store.files import cache_folder
@@ -34,8 +36,9 @@ PACKAGES = ("tensorflow", "keras", "optuna", "numpy", "ai-edge-litert", "pillow"
 DEFAULT_BUDGET_SECONDS = 20 * 60.0
 DEFAULT_WINDOW = 4
 NO_LIMITS = Limits()
+TASK = "classification"
 AUTO_SPACES = ("mixed_stages",)
-"""What `auto` stands for."""
+"""What `auto` chooses from: those that suit one of the targets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +95,8 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         name=folder.name,
         dataset=dataset.spec,
         targets=targets,
-        task="classification",
-        spaces=_load_spaces(request.spaces),
+        task=TASK,
+        spaces=_load_spaces(request.spaces, _contexts(targets, dataset.spec, TASK)),
         seed=request.seed,
         window=max(DEFAULT_WINDOW, workers),
         workers=workers,
@@ -168,21 +171,25 @@ def load_targets(wanted: Sequence[str], limits: Limits) -> tuple[Target, ...]:
     )
 
 
-def _load_spaces(wanted: Sequence[str]) -> tuple[str, ...]:
+def _load_spaces(wanted: Sequence[str], contexts: Mapping[str, Context]) -> tuple[str, ...]:
     """The names of the spaces that were asked for, each one known.
+
+    Args:
+        wanted: names; none, or `auto` among them, for the `AUTO_SPACES` that suit a target.
+        contexts: what the spaces may know, by target.
 
     Raises:
         UnknownNameError: no such space.
         InputError: a file of that name is no space.
     """
-    names = [
-        name
-        for item in wanted or ("auto",)
-        for name in (AUTO_SPACES if item == "auto" else (item,))
-    ]
-    for name in names:
-        _as_space(name)
-    return tuple(dict.fromkeys(names))
+    names: dict[str, None] = {}
+    for item in wanted or ("auto",):
+        auto = item == "auto"
+        for name in AUTO_SPACES if auto else (item,):
+            space = catalog.load_space(name)
+            if not auto or any(suits(space, context) for context in contexts.values()):
+                names[name] = None
+    return tuple(names) or AUTO_SPACES
 
 
 def _tightened(target: Target, limits: Limits) -> Limits:
@@ -229,29 +236,16 @@ def make_proposer(
         largest_of: see Proposer; None for its default where a clock keeps nets from growing
             beyond what can be trained, and 1 where none does.
     """
-    task = catalog.load_module("tasks", spec.task)
-    spaces: dict[str, SearchSpace] = {name: _as_space(name) for name in spec.spaces}
+    spaces: dict[str, SearchSpace] = {name: catalog.load_space(name) for name in spec.spaces}
     targets = {target.name: target for target in spec.targets}
 
     def gate(candidate: Candidate, names: Sequence[str]) -> Mapping[str, Cost]:
         costs = costs_on(candidate.architecture, (targets[name] for name in names))
         return plan.with_training(candidate, costs)
 
-    contexts = {
-        target.name: Context(
-            limits=target.model_limits,
-            kernels=target.kernels,
-            accelerated=target.accelerator != "none" or target.runtime == "litert",
-            image_height=spec.dataset.image_height,
-            image_width=spec.dataset.image_width,
-            colour=spec.dataset.colour,
-            outputs=task.outputs(spec.dataset),
-        )
-        for target in spec.targets
-    }
     return Proposer(
         spaces,
-        contexts,
+        _contexts(spec.targets, spec.dataset, spec.task),
         size_bands(spec.targets),
         gate,
         spec.seed,
@@ -261,15 +255,21 @@ def make_proposer(
     )
 
 
-def _as_space(name: str) -> SearchSpace:
-    module = catalog.load_module("search_spaces", name)
-    for function in ("draw", "starting_points"):
-        if not hasattr(module, function):
-            raise InputError(
-                f"Expected the search space '{name}' ({module.__file__}) to define "
-                f"'{function}'; see CONTRIBUTING.md."
-            )
-    return cast(SearchSpace, module)
+def _contexts(targets: Sequence[Target], dataset: DatasetSpec, task: str) -> dict[str, Context]:
+    """What spaces may know of a search, by target."""
+    outputs: int = catalog.load_module("tasks", task).outputs(dataset)
+    return {
+        target.name: Context(
+            limits=target.model_limits,
+            kernels=target.kernels,
+            accelerated=target.accelerator != "none" or target.runtime == "litert",
+            image_height=dataset.image_height,
+            image_width=dataset.image_width,
+            colour=dataset.colour,
+            outputs=outputs,
+        )
+        for target in targets
+    }
 
 
 def _versions() -> dict[str, str]:
