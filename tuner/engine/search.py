@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from tuner import catalog
@@ -13,6 +14,7 @@ from tuner.engine.plan import Plan
 from tuner.engine.slots import available_workers
 from tuner.engine.supervisor import Observer, Supervisor
 from tuner.errors import InputError, NothingFitsError
+from tuner.propose import edge_impulse
 from tuner.propose.bands import size_bands
 from tuner.propose.proposer import LARGEST_OF, Proposer
 from tuner.spec import (
@@ -37,6 +39,7 @@ DEFAULT_BUDGET_SECONDS = 20 * 60.0
 DEFAULT_WINDOW = 4
 NO_LIMITS = Limits()
 TASK = "classification"
+FILE_SUFFIX = ".json"
 AUTO_SPACES = ("mixed_stages",)
 """What `auto` chooses from: those that suit one of the targets."""
 
@@ -53,7 +56,8 @@ class SearchRequest:
         budget_seconds: wall-clock time; with neither this nor max_candidates, 20 minutes.
         max_candidates: candidates to train.
         workers: slots; None for one a core.
-        spaces: search spaces to draw from; none, or `auto`, for what suits.
+        spaces: search spaces to draw from, by name or as Edge Impulse's JSON file; none, or
+            `auto`, for what suits.
         seed: decides splits, proposals and training.
         name: of the run; None names it by target and time.
         rank_by: the accuracy that orders the board.
@@ -90,6 +94,7 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     created = now()
     stem = targets[0].name if len(targets) == 1 else f"{len(targets)}-targets"
     folder = new_run(request.name, stem, created)
+    space_files = _read_space_files(request.spaces)
     dataset = open_dataset(request.data, split_seed=request.seed, cache=cache_folder())
     spec = RunSpec(
         name=folder.name,
@@ -97,6 +102,7 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         targets=targets,
         task=TASK,
         spaces=_load_spaces(request.spaces, _contexts(targets, dataset.spec, TASK)),
+        space_files=space_files,
         seed=request.seed,
         window=max(DEFAULT_WINDOW, workers),
         workers=workers,
@@ -171,11 +177,31 @@ def load_targets(wanted: Sequence[str], limits: Limits) -> tuple[Target, ...]:
     )
 
 
+def _read_space_files(wanted: Sequence[str]) -> dict[str, Any]:
+    """The contents of the search-space files among what was asked for, by file name.
+
+    Raises:
+        SpecError: a file cannot be read, or nothing in it can be searched.
+        InputError: two of one name.
+    """
+    files: dict[str, Any] = {}
+    for path in dict.fromkeys(item for item in wanted if item.endswith(FILE_SUFFIX)):
+        name = Path(path).name
+        if name in files:
+            raise InputError(
+                f"Expected search-space files of different names. Received two named '{name}'."
+            )
+        files[name] = edge_impulse.read_file(path)
+        edge_impulse.make_space(files[name], path)
+    return files
+
+
 def _load_spaces(wanted: Sequence[str], contexts: Mapping[str, Context]) -> tuple[str, ...]:
     """The names of the spaces that were asked for, each one known.
 
     Args:
-        wanted: names; none, or `auto` among them, for the `AUTO_SPACES` that suit a target.
+        wanted: names and paths of files; none, or `auto` among them, for the `AUTO_SPACES` that
+            suit a target.
         contexts: what the spaces may know, by target.
 
     Raises:
@@ -184,6 +210,9 @@ def _load_spaces(wanted: Sequence[str], contexts: Mapping[str, Context]) -> tupl
     """
     names: dict[str, None] = {}
     for item in wanted or ("auto",):
+        if item.endswith(FILE_SUFFIX):
+            names[Path(item).name] = None
+            continue
         auto = item == "auto"
         for name in AUTO_SPACES if auto else (item,):
             space = catalog.load_space(name)
@@ -236,7 +265,12 @@ def make_proposer(
         largest_of: see Proposer; None for its default where a clock keeps nets from growing
             beyond what can be trained, and 1 where none does.
     """
-    spaces: dict[str, SearchSpace] = {name: catalog.load_space(name) for name in spec.spaces}
+    spaces: dict[str, SearchSpace] = {
+        name: edge_impulse.make_space(spec.space_files[name], name)
+        if name in spec.space_files
+        else catalog.load_space(name)
+        for name in spec.spaces
+    }
     targets = {target.name: target for target in spec.targets}
 
     def gate(candidate: Candidate, names: Sequence[str]) -> Mapping[str, Cost]:
