@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,21 @@ def test_a_file_that_lacks_a_function_is_named(home: Path) -> None:
     (home / "search_spaces" / "mine.py").write_text("def draw(choices, context): ...\n")
     with pytest.raises(SpecError, match=r"'mine' \(.*mine.py\) to define 'starting_points'"):
         list_spaces("table")
+
+
+def test_a_search_space_file_that_cannot_be_used_is_one_line(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    path = home / "mine.json"
+    path.write_text('[{"inputBlocks": [], "dspBlocks": [], "learnBlocks": []}]')
+    arguments = ("--target", "nano33ble", "--data", "sample:digits", "--max-candidates", 1)
+    for name, words in (
+        ("mine.json", "mine.json: nothing in it can be searched here."),
+        ("none.json", "none.json: cannot be read: No such file or directory."),
+        ("resid", "Unknown search space 'resid'. Did you mean 'residual'?"),
+    ):
+        code, _, err = cli(*arguments, "--space", name)
+        assert code == 2
+        assert words in err
+        assert "Traceback" not in err
+        assert not list(home.glob("runs/*/run.json"))

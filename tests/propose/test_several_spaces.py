@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests_support import context_of
 from tuner import catalog
 from tuner.engine.costs import costs_on
 from tuner.propose import proposer as module
@@ -21,16 +22,7 @@ SPACES = tuple(sorted(catalog.names("search_spaces")))
 
 
 def context(target: str, side: int = 96) -> Context:
-    device = catalog.load_target(target)
-    return Context(
-        limits=device.model_limits,
-        kernels=device.kernels,
-        accelerated=device.accelerator != "none" or device.runtime == "litert",
-        image_height=side,
-        image_width=side,
-        colour="rgb",
-        outputs=5,
-    )
+    return context_of(target, side, side)
 
 
 def gate(candidate: Candidate, names: Sequence[str]) -> Mapping[str, Cost]:

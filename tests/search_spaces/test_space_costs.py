@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from tests_support import context_of
 from tuner import catalog
 from tuner.cost.arena import plan_arena
 from tuner.cost.flash import model_file_bytes
@@ -23,16 +24,7 @@ DRAWS = 18
 
 
 def context(target: str, side: int) -> Context:
-    device = catalog.load_target(target)
-    return Context(
-        limits=device.model_limits,
-        kernels=device.kernels,
-        accelerated=device.accelerator != "none" or device.runtime == "litert",
-        image_height=side,
-        image_width=side + side // 3,
-        colour="grey" if side == 50 else "rgb",
-        outputs=7,
-    )
+    return context_of(target, side, side + side // 3, colour="grey" if side == 50 else "rgb")
 
 
 @pytest.mark.parametrize("target", TARGETS)
