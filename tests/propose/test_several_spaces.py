@@ -13,6 +13,7 @@ from tests_support import context_of
 from tuner import catalog
 from tuner.engine.costs import costs_on
 from tuner.propose import proposer as module
+from tuner.propose.edge_impulse import make_space
 from tuner.propose.proposer import Proposal, Proposer, spaces_by_target
 from tuner.propose.sampler import Told
 from tuner.spec import Candidate, Context, Cost, SearchSpace
@@ -148,3 +149,22 @@ def test_results_of_a_space_that_a_target_is_not_offered_are_passed_over() -> No
         "wide_mobile",
     }
     assert {item.origin for item in proposals} >= {"sampler"}
+
+
+def test_the_sampler_learns_from_a_space_of_several_parts() -> None:
+    learn = [
+        {"type": "keras-transfer-image", "model": ["transfer_mobilenetv2_a1",
+         "transfer_mobilenetv1_a1_d100"], "dropout": {"bounds": [0.1, 0.5]}},
+        {"type": "keras", "dimension": "conv2d", "learningRate": [0.01, 0.02]},
+    ]  # fmt: skip
+    blocks = {
+        "inputBlocks": [{"type": "image", "dimension": [[32, 32], [48, 48]]}],
+        "dspBlocks": [],
+        "learnBlocks": learn,
+    }
+    contexts = {"nano33ble": context("nano33ble", 64)}
+    spaces = {"mine.json": make_space(blocks, "mine.json")}
+    proposals = propose_many(Proposer(spaces, contexts, [["nano33ble"]], gate, 0), 20)
+    assert {item.origin for item in proposals} >= {"random", "sampler"}
+    assert {item.candidate.preprocessing.height for item in proposals} <= {32, 48}
+    assert all(item.costs["nano33ble"].fits for item in proposals)
