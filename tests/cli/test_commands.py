@@ -28,7 +28,16 @@ def class_folder(path: Path, classes: dict[str, int]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["targets"], ["targets", "show", "k230"], ["report", "--help"], []]
+    "arguments",
+    [
+        ["--help"],
+        ["targets"],
+        ["targets", "show", "k230"],
+        ["spaces"],
+        ["spaces", "show", "residual"],
+        ["report", "--help"],
+        [],
+    ],
 )
 def test_light_commands_load_nothing_heavy(arguments: list[str], tmp_path: Path):
     code = (

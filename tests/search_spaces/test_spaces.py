@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +56,20 @@ def test_starting_points_draw(name: str, context: Context):
         assert point.sizes
         for table in (point.sizes[0], point.sizes[-1]):
             space.draw(TableChoices(table), context)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_uses_the_specs_and_nothing_else_of_the_tuner(name: str):
+    tree = ast.parse(catalog.names("search_spaces")[name].read_text(encoding="utf-8"))
+    used = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            used.add(node.module)
+    assert {item for item in used if item.split(".")[0] not in sys.stdlib_module_names} == {
+        "tuner.spec"
+    }
 
 
 def test_small_and_large_devices_get_different_ranges():

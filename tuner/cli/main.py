@@ -18,6 +18,7 @@ from tuner.cli import resume as resume_command
 from tuner.cli import retrain as retrain_command
 from tuner.cli import search as search_command
 from tuner.cli import select as select_command
+from tuner.cli import spaces as spaces_command
 from tuner.cli import targets as targets_command
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app.command("profile")(profile_command.profile)
 app.command("calibrate")(calibrate_command.calibrate)
 app.command("clean")(clean_command.clean)
 app.add_typer(targets_command.app, name="targets")
+app.add_typer(spaces_command.app, name="spaces")
 
 
 def run() -> None:

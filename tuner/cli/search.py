@@ -33,7 +33,9 @@ def tune(
     ] = None,
     space: Annotated[
         list[str] | None,
-        typer.Option(help="Search space: a file of search_spaces/, or auto; repeatable."),
+        typer.Option(
+            help="Search space: a name of 'tune spaces', Edge Impulse's JSON, or auto; repeatable."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides splits, proposals, training.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
