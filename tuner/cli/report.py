@@ -7,9 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from tuner.cli.complete import run_names, target_names
+
 
 def report(
-    run: Annotated[str, typer.Argument(help="Name of the run, or latest.")] = "latest",
+    run: Annotated[
+        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+    ] = "latest",
     format: Annotated[
         Literal["table", "json", "csv"], typer.Option(help="How to write it.")
     ] = "table",
@@ -19,7 +23,10 @@ def report(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="Device: one of the run's, or any other name or TOML file."),
+        typer.Option(
+            help="Device: one of the run's, or any other name or TOML file.",
+            autocompletion=target_names,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write instead of stdout.")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tuner import catalog
-from tuner.errors import InputError
+from tuner.errors import InputError, TuneError
 from tuner.exporters import Artifact
 from tuner.spec import ModelVersion, Split, to_plain
 from tuner.store.events import now
-from tuner.store.files import cache_folder, write_json
+from tuner.store.files import cache_folder, read_json, write_json
 from tuner.store.models import ModelFolder
 
 COMPARED_IMAGES = 256
@@ -102,6 +102,17 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def check_passed(folder: Path) -> None:
+    """Read the report of an export.
+
+    Raises:
+        TuneError: an artifact does not do what the model does.
+    """
+    report = folder / "export_report.json"
+    if not read_json(report)["passed"]:
+        raise TuneError(f"A check failed; see {report}. Do not deploy it.")
 
 
 class _HeldOut:
