@@ -79,7 +79,7 @@ def read_request(
     if targets:
         fields["targets"] = (*fields.get("targets", ()), *targets)
     if again is not None:
-        if "data" in fields:
+        if fields.keys() & {"data", "seed"}:  # other data, or other splits of the same
             fields["fingerprint"] = None
         return replace(again, **fields), notes
     if "targets" not in fields:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
+import json
 import shutil
 import signal
 import traceback
@@ -194,7 +194,7 @@ class Supervisor:
         if self._on_event is None:
             return
         try:
-            self._on_event(copy.deepcopy(record))
+            self._on_event(json.loads(json.dumps(record)))  # as a reader of the log sees it
         except Exception:
             if not self._on_event_failed:
                 self._observer.note(
