@@ -93,6 +93,7 @@ def test_a_dataframe_needs_pandas_and_says_so(home: Path, monkeypatch: pytest.Mo
         (lambda: tuner.Run(Path("nothing")), "Expected the folder of a run, with run.json"),
         (lambda: tuner.resume("nothing"), "Unknown run 'nothing'"),
         (lambda: tuner.extend("r"), "Expected --time or --max-candidates"),
+        (lambda: tuner.Run("r").report(rank_by="best"), "one of target, int8, float32. Received"),
         (lambda: tuner.select("r", 9), "Ranks 1 to 2 name them too"),
         (lambda: tuner.select("r", 1, output="a.txt"), "a file that ends in .toml"),
         (lambda: tuner.retrain("none.toml"), "Expected a file at none.toml; there is none"),

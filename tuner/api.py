@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tuner.errors import InputError, SpecError, TuneError
 from tuner.spec import ModelVersion, RankBy, RunSpec, Target
@@ -105,6 +105,7 @@ class Run:
 
         Raises:
             UnknownNameError: no such target.
+            InputError: rank_by is something else.
         """
         from tuner.dashboard.rows import report_rows
 
@@ -134,6 +135,9 @@ class Run:
     def _board(self, target: str | None, rank_by: RankBy | None) -> Board:
         from tuner.engine.board import board
 
+        if rank_by not in (None, *get_args(RankBy)):
+            known = ", ".join(get_args(RankBy))
+            raise InputError(f"Expected rank_by to be one of {known}. Received: {rank_by!r}.")
         return board(self._files, rank_by, target)
 
 
