@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, get_args
@@ -87,10 +88,12 @@ class Run:
     @property
     def best(self) -> dict[str, Any] | None:
         """The first of `candidates`; None as long as none that fits has been trained."""
+        from tuner.dashboard.rows import report_rows
+
         board = self._board(None, None)
         if not board.rows or not board.rows[0].fits or not board.rows[0].result.builds:
             return None
-        return self.candidates[0]
+        return report_rows(replace(board, rows=board.rows[:1]))[0]
 
     def report(
         self, target: str | None = None, rank_by: RankBy | None = None

@@ -34,7 +34,7 @@ def class_folder(path: Path, classes: dict[str, int]) -> Path:
         ["targets"],
         ["targets", "show", "k230"],
         ["report", "--help"],
-        ["runs"],
+        ["runs", "--help"],
         ["completion", "bash"],
         ["completion", "zsh"],
         [],

@@ -43,7 +43,7 @@ def test_runs_as_json(cli, runs: Path):
     assert first["data"] == "/home/images/flowers"
     assert first["candidates"] == 2
     assert first["best"]["accuracy"] == 0.9
-    assert first["best"]["precision"] == "int8"
+    assert first["best"]["rank_by"] == "target"
     assert first["elapsed_seconds"] == 66.0
     assert rows[0]["candidates"] == 1
     assert rows[0]["best"]["accuracy"] == 0.5

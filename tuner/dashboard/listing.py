@@ -2,52 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from tuner.errors import SpecError
-from tuner.rank.order import rank_results, ranking_precision
+from tuner.dashboard.rows import report_rows
+from tuner.engine.board import Board, board
+from tuner.errors import TuneError
 from tuner.spec import ModelVersion
-from tuner.store.runs import RunFolder, fold_results
+from tuner.store.runs import RunFolder
 
 
 def run_row(folder: RunFolder) -> dict[str, Any]:
     """A run in a few figures.
 
-    `candidates` counts what was trained, if only to a rung. `best` is what `tune report` ranks
-    first, None before anything that fits was trained; its accuracy is a share, 0 to 1, of the
-    validation images. A run whose files cannot be read has the state `unreadable` and a `reason`.
+    `candidates` counts what was trained, if only to a rung. `best` is what ranks first so far, or
+    None; its accuracy, of the validation images, is a share, 0 to 1, and the one that the run ranks
+    by. A run whose files cannot be read has the state `unreadable` and a `reason`.
     """
     try:
-        spec, events = folder.spec(), folder.events()
-        results = fold_results(events)
-    except (SpecError, KeyError) as error:
+        ranked, events = board(folder, in_work=True), folder.events()
+    except (TuneError, KeyError) as error:
         return {"name": folder.name, "state": "unreadable", "reason": str(error)}
-    target = spec.targets[0].name
-    trained = [item for item in results if item.rung >= 0 or item.status in ("ok", "stopped")]
-    precision = ranking_precision(spec.rank_by)
-    ranked = rank_results(trained, target, spec.rank_by)
-    accuracy = ranked[0].result.accuracy(precision) if ranked and ranked[0].fits else None
-    best = None
-    if accuracy is not None:
-        best = {
-            "id": ranked[0].result.candidate.id,
-            "target": target,
-            "precision": precision,
-            "accuracy": accuracy.value,
-            "standard_error": accuracy.standard_error,
-        }
+    spec = ranked.spec
     return {
         "name": folder.name,
         "state": folder.state(),
-        "targets": [item.name for item in spec.targets],
+        "targets": [target.name for target in spec.targets],
         "data": spec.dataset.source,
-        "candidates": len(trained),
-        "best": best,
+        "candidates": sum(row.result.status in ("ok", "stopped") for row in ranked.rows),
+        "best": _best(ranked),
         "budget_seconds": spec.budget_seconds,
         "max_candidates": spec.max_candidates,
         "elapsed_seconds": max((event.get("elapsed", 0.0) for event in events), default=0.0),
         "created": spec.created,
         "changed": events[-1]["at"] if events else spec.created,
+    }
+
+
+def _best(ranked: Board) -> dict[str, Any] | None:
+    rows = report_rows(replace(ranked, rows=ranked.rows[:1]))
+    accuracy = rows[0]["accuracy"]["validation"] if rows and ranked.rows[0].fits else {}
+    if not accuracy:
+        return None
+    by = ranked.spec.rank_by
+    return {
+        "id": rows[0]["id"],
+        "target": ranked.target.name,
+        "rank_by": by,
+        "accuracy": accuracy.get(by, accuracy["int8"]),
     }
 
 

@@ -47,7 +47,11 @@ class Board:
 
 
 def board(
-    folder: RunFolder, rank_by: RankBy | None = None, target_name: str | None = None
+    folder: RunFolder,
+    rank_by: RankBy | None = None,
+    target_name: str | None = None,
+    *,
+    in_work: bool = False,
 ) -> Board:
     """Rank the candidates of a run.
 
@@ -56,13 +60,18 @@ def board(
         rank_by: which accuracy decides; None for what the run was started with.
         target_name: a target of the run, with the limits it was given there; or any other name
             or file, for which the costs are computed now. None for the run's first.
+        in_work: rank what was trained to a rung and may go on as if it stopped there; otherwise
+            it is left out.
 
     Raises:
         UnknownNameError: no such target.
         InputError: nothing fitted it when the run was started.
     """
     spec, events = folder.spec(), folder.events()
-    finished = [result for result in fold_results(events) if result.status is not None]
+    results = fold_results(events)
+    if in_work:
+        results = [_as_stopped(result) for result in results]
+    finished = [result for result in results if result.status is not None]
     own = {target.name: target for target in spec.targets}
     if target_name is None:
         target = spec.targets[0]
@@ -78,6 +87,11 @@ def board(
     rows = rank_results(finished, target.name, rank_by or spec.rank_by)
     refused, nearest_miss = _refused(events, target.name)
     return Board(spec=spec, target=target, rows=rows, refused=refused, nearest_miss=nearest_miss)
+
+
+def _as_stopped(result: Result) -> Result:
+    goes_on = result.status is None and result.rung >= 0
+    return replace(result, status="stopped") if goes_on else result
 
 
 def _as_run_with(result: Result, run_with: tuple[str, str]) -> Result:
