@@ -89,11 +89,6 @@ def board(
     return Board(spec=spec, target=target, rows=rows, refused=refused, nearest_miss=nearest_miss)
 
 
-def _as_stopped(result: Result) -> Result:
-    goes_on = result.status is None and result.rung >= 0
-    return replace(result, status="stopped") if goes_on else result
-
-
 def _as_run_with(result: Result, run_with: tuple[str, str]) -> Result:
     """The result with the builds that a runtime and its kernels scored, where there are such."""
     precisions: tuple[Precision, ...] = ("float32", "int8")
@@ -123,6 +118,11 @@ def _refused(events: Iterable[Mapping[str, Any]], target: str) -> tuple[Counter[
             nearest = f"{miss.image}, {reasons}" + (f"; {miss.change}" if miss.change else "")
             distance = ratio
     return counts, nearest
+
+
+def _as_stopped(result: Result) -> Result:
+    goes_on = result.status is None and result.rung >= 0
+    return replace(result, status="stopped") if goes_on else result
 
 
 def find_candidate(board: Board, wanted: str) -> Ranked:
