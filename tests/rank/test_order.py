@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests_support import make_result
-from tuner.rank.order import rank_results
-from tuner.spec import Excess
+from tuner.rank.order import by_difference, rank_results, target_accuracy
+from tuner.spec import Accuracy, Excess, Paired, Result
 
 
 @given(
@@ -74,3 +75,57 @@ def test_what_does_not_fit_ranks_below_what_fits_and_above_what_failed():
     rows = rank_results([failed, over, fits], "board", "target")
     assert [row.result for row in rows] == [fits, over, failed]
     assert [row.fits for row in rows] == [True, False, True]
+
+
+def simulated(result: Result, gained: int, lost: int, images: int = 10) -> Result:
+    """The result with a build of the target's own compiler."""
+    paired = {"validation": Paired(images=images, gained=gained, lost=lost)}
+    own = replace(result.builds["int8"], runtime="nncase", paired=paired)
+    return replace(result, builds={**result.builds, "target": own})
+
+
+@given(
+    st.integers(1, 400).flatmap(
+        lambda total: st.tuples(
+            st.just(total), st.lists(st.tuples(st.booleans(), st.booleans()), min_size=total,
+                                     max_size=total), st.integers(1, total))
+    )
+)  # fmt: skip
+def test_a_difference_on_all_images_is_the_count_itself(drawn):
+    total, pairs, part = drawn
+    right = sum(other for other, _ in pairs)
+    whole = Accuracy(confusion=((right, total - right), (0, 0)))
+
+    def paired(rows):
+        gained = sum(own and not other for other, own in rows)
+        lost = sum(other and not own for other, own in rows)
+        return Paired(images=len(rows), gained=gained, lost=lost)
+
+    counted = sum(own for _, own in pairs) / total
+    all_of_them = by_difference(whole, paired(pairs))
+    assert all_of_them.value == pytest.approx(counted)
+    binomial = (counted * (1 - counted) / total) ** 0.5
+    assert all_of_them.standard_error == pytest.approx(binomial)
+    some = by_difference(whole, paired(pairs[:part]))
+    assert 0.0 <= some.value <= 1.0
+    assert some.standard_error >= 0.0
+
+
+def test_what_differs_on_more_of_the_images_is_less_certain():
+    whole = Accuracy(confusion=((800, 200), (0, 0)))
+    errors = [
+        by_difference(whole, Paired(images=images, gained=wrong, lost=wrong)).standard_error
+        for images, wrong in ((1000, 20), (500, 10), (100, 2), (100, 10))
+    ]
+    assert errors == sorted(errors)
+
+
+def test_the_targets_own_build_decides_for_the_target_alone():
+    better = simulated(make_result(0, correct=18), gained=0, lost=3)
+    worse = simulated(make_result(1, correct=16), gained=1, lost=0)
+    plain = make_result(2, correct=15)
+    assert target_accuracy(better).value == pytest.approx(18 / 20 - 0.3)
+    assert target_accuracy(plain) is None
+    rows = [better, worse, plain]
+    assert [row.result.index for row in rank_results(rows, "board", "target")] == [1, 2, 0]
+    assert [row.result.index for row in rank_results(rows, "board", "int8")] == [0, 1, 2]

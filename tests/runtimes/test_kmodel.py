@@ -168,7 +168,7 @@ def test_a_damaged_model_is_refused_with_the_compilers_reason() -> None:
 @pytest.mark.usefixtures("compiler")
 def test_the_limits_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
-    monkeypatch.setattr(kmodel, "COMPILE_BYTES", 100 * 2**20)
+    monkeypatch.setattr(kmodel, "PROCESS_BYTES", 100 * 2**20)
     with pytest.raises(TuneError, match="nncase cannot compile the model"):
         compile_kmodel(model, IMAGES, (0.0, 1.0))
     monkeypatch.setattr(kmodel, "COMPILE_SECONDS", 0.2)

@@ -28,6 +28,7 @@ def trained(
     epochs: int = 6,
     seed: int = 3,
     learning_rate: float | None = None,
+    schedule: str | None = None,
     training: LabelledImages | None = None,
     **options,
 ):
@@ -35,9 +36,10 @@ def trained(
 
     keras.utils.set_random_seed(seed)
     candidate = small_candidate()
-    if learning_rate is not None:
-        settings = dataclasses.replace(candidate.training, learning_rate=learning_rate)
-        candidate = dataclasses.replace(candidate, training=settings)
+    given = {"learning_rate": learning_rate, "schedule": schedule}
+    changes = {name: value for name, value in given.items() if value is not None}
+    settings = dataclasses.replace(candidate.training, **changes)
+    candidate = dataclasses.replace(candidate, training=settings)
     model = build_keras(candidate.architecture)
     outcome = train(
         model,
@@ -84,6 +86,15 @@ def test_patience_ends_a_training_that_gets_no_better():
     _, outcome = trained(epochs=400, patience_share=0.02)
     first_best = outcome.curve.index(max(outcome.curve)) + 1
     assert outcome.epochs == first_best + MIN_PATIENCE_EPOCHS < 400
+
+
+@pytest.mark.parametrize(("schedule", "early"), [("constant", True), ("linear", False)])
+def test_patience_waits_for_the_end_of_a_rate_that_falls(schedule, early):
+    images = stripes(256, 0).images
+    noise = LabelledImages(images=images, labels=np.random.default_rng(1).integers(0, 2, 256))
+    _, outcome = trained(epochs=60, patience_share=0.02, schedule=schedule, training=noise)
+    assert max(outcome.curve) < 1.0
+    assert (outcome.epochs < 60) is early
 
 
 def test_a_loss_that_explodes_is_refused():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.cost.fit import LIMIT_NAMES, explain, format_bytes
 from tuner.engine.supervisor import Progress
-from tuner.rank.order import best_accuracy, ranking_precision
+from tuner.rank.order import Estimate, best_accuracy, ranking_precision, target_accuracy
 from tuner.spec import Accuracy, Result, RunSpec
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SHORT_ID = 7
 """Letters of an id where there is little room; any command takes a unique beginning."""
 
 
-def percent(accuracy: Accuracy | None, *, error: bool = False) -> str:
+def percent(accuracy: Accuracy | Estimate | None, *, error: bool = False) -> str:
     """An accuracy in percent, with its standard error if wanted."""
     if accuracy is None:
         return "-"
@@ -232,18 +232,26 @@ def board_renderables(board: Board) -> list[RenderableType]:
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("candidate", no_wrap=True)
     table.add_column("input", no_wrap=True)
-    for name in ("int8 %", "float32", "test"):
+    # Where the device's own build was simulated, it comes first and int8 loses its error.
+    simulated = any("target" in row.result.builds for row in board.rows)
+    own_name = [f"{target.kernels.upper()} %"] if simulated else []
+    for name in (*own_name, "int8" if simulated else "int8 %", "float32", "test"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("RAM", "flash", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
+
+    def accuracies(result: Result) -> list[str]:
+        own = [percent(target_accuracy(result), error=True)] if simulated else []
+        int8 = percent(result.accuracy("int8"), error=not simulated)
+        return [*own, int8, percent(result.accuracy("float32"))]
+
     for row in board.rows:
         result = row.result
         cost = result.costs[target.name]
         if result.status == "stopped":
             table.add_row(
                 str(row.rank) if row.fits else "over", result.candidate.id, input_text(result),
-                percent(result.accuracy("int8"), error=True), percent(result.accuracy("float32")),
-                f"rung {result.rung}",
+                *accuracies(result), f"rung {result.rung}",
                 format_bytes(cost.ram_bytes.value), format_bytes(cost.flash_bytes.value),
                 milliseconds(cost.latency_ms.value), style="dim",
             )  # fmt: skip
@@ -251,16 +259,15 @@ def board_renderables(board: Board) -> list[RenderableType]:
         if result.status != "ok":
             table.add_row(
                 "", result.candidate.id, input_text(result), str(result.status), "", "",
-                format_bytes(cost.ram_bytes.value), format_bytes(cost.flash_bytes.value), "",
-                style="dim",
+                *([""] if simulated else []), format_bytes(cost.ram_bytes.value),
+                format_bytes(cost.flash_bytes.value), "", style="dim",
             )  # fmt: skip
             continue
         table.add_row(
             f"{row.rank}{'=' if row.tied else ''}" if row.fits else "over",
             result.candidate.id,
             input_text(result),
-            percent(result.accuracy("int8"), error=True),
-            percent(result.accuracy("float32")),
+            *accuracies(result),
             percent(result.accuracy("int8", "test")),
             format_bytes(cost.ram_bytes.value),
             format_bytes(cost.flash_bytes.value),
@@ -280,6 +287,15 @@ def _legend(board: Board) -> str:
             f"Accuracy in %: int8 (± standard error) and float32 on {total} validation images, "
             f"test = int8 on {spec.dataset.counts['test']} test images, never used to choose; "
             f"int8 run with {build.runtime} {build.kernels} kernels."
+        )
+    own = [row.result.builds["target"] for row in rows if "target" in row.result.builds]
+    if own:
+        counts = sorted({build.paired["validation"].images for build in own})
+        images = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+        lines.append(
+            f"{target.kernels.upper()}: the {len(own)} best, compiled ({own[0].recipe}) and run in "
+            f"its simulator on {images} validation images: int8 and the difference there; the "
+            "error is of both."
         )
     stopped = [row.result for row in rows if row.result.status == "stopped"]
     if stopped:

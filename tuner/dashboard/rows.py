@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from tuner.engine.board import Board
-from tuner.rank.order import Ranked
-from tuner.spec import Build, Cost, Result, to_plain
+from tuner.rank.order import Ranked, target_accuracy
+from tuner.spec import Build, Cost, Precision, Result, to_plain
 
 SPLITS_SHOWN = ("validation", "test")
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
 def report_rows(board: Board) -> list[dict[str, Any]]:
     """The board in rank order, one plain dict a candidate.
 
-    Accuracies are shares, 0 to 1; `target` is the int8 accuracy with the kernels that the build
-    names. Paths are relative to the run's folder.
+    Accuracies are shares, 0 to 1; `target` is that of the build `target`, which the device's own
+    compiler made, as far as it was simulated: the int8 accuracy plus the difference on the images
+    that `paired` counts. Without such a build it is the int8 accuracy with the kernels that the
+    build names. Paths are relative to the run's folder.
     """
     return [_row(ranked) for ranked in board.rows]
 
@@ -32,14 +35,7 @@ def _row(ranked: Ranked) -> dict[str, Any]:
         "origin": result.origin,
         "candidate": to_plain(result.candidate),
         "accuracy": {split: _accuracies(result, split) for split in SPLITS_SHOWN},
-        "standard_error": {
-            split: {
-                precision: build.accuracy[split].standard_error
-                for precision, build in result.builds.items()
-                if split in build.accuracy
-            }
-            for split in SPLITS_SHOWN
-        },
+        "standard_error": {split: _standard_errors(result, split) for split in SPLITS_SHOWN},
         "costs": {target: cost_row(cost) for target, cost in result.costs.items()},
         "measured": {target: to_plain(found) for target, found in result.measured.items()},
         "builds": {
@@ -51,7 +47,7 @@ def _row(ranked: Ranked) -> dict[str, Any]:
         "train_seconds": result.train_seconds,
         "curve": list(result.curve),
         "artifacts": {
-            f"{precision}_tflite": _artifact(result, build)
+            f"{precision}_{build.artifact.rpartition('.')[2]}": _artifact(result, build)
             for precision, build in result.builds.items()
         },
     }
@@ -63,11 +59,25 @@ def _artifact(result: Result, build: Build) -> str:
 
 def _accuracies(result: Result, split: str) -> dict[str, float]:
     found = {
-        precision: build.accuracy[split].value
-        for precision, build in result.builds.items()
-        if split in build.accuracy
+        precision: accuracy.value
+        for precision in PRECISIONS
+        if (accuracy := result.accuracy(precision, split)) is not None
     }
-    return {**found, "target": found["int8"]} if "int8" in found else dict(found)
+    own = target_accuracy(result, split)
+    if own is not None:
+        return {**found, "target": own.value}
+    simulated = "target" in result.builds
+    return found if simulated or "int8" not in found else {**found, "target": found["int8"]}
+
+
+def _standard_errors(result: Result, split: str) -> dict[str, float]:
+    found = {
+        precision: accuracy.standard_error
+        for precision in PRECISIONS
+        if (accuracy := result.accuracy(precision, split)) is not None
+    }
+    own = target_accuracy(result, split)
+    return {**found, "target": own.standard_error} if own else found
 
 
 def cost_row(cost: Cost) -> dict[str, Any]:
@@ -119,7 +129,7 @@ def csv_rows(board: Board) -> list[dict[str, Any]]:
             "colour": pixels["colour"],
         }
         for split in SPLITS_SHOWN:
-            for precision in ("int8", "float32"):
+            for precision in ("int8", "float32", "target"):
                 value = row["accuracy"][split].get(precision)
                 line[f"accuracy_{split}_{precision}"] = value
         cost = row["costs"].get(target, {})

@@ -82,21 +82,28 @@ def board(
             raise InputError(f"{target_name} was left out of the run: {spec.left_out[target_name]}")
         target = catalog.load_target(target_name)
         finished = with_target(spec, finished, target)
-    run_with = catalog.load_module("runtimes", target.runtime).RUN_WITH
-    finished = [_as_run_with(result, run_with) for result in finished]
+    finished = [as_seen_by(result, target) for result in finished]
     rows = rank_results(finished, target.name, rank_by or spec.rank_by)
     refused, nearest_miss = _refused(events, target.name)
     return Board(spec=spec, target=target, rows=rows, refused=refused, nearest_miss=nearest_miss)
 
 
-def _as_run_with(result: Result, run_with: tuple[str, str]) -> Result:
-    """The result with the builds that a runtime and its kernels scored, where there are such."""
+def as_seen_by(result: Result, target: Target) -> Result:
+    """The result with the builds that count for a target.
+
+    Those that its runtime and kernels scored, where there are such, and as `target` the one that
+    its own compiler made.
+    """
+    run_with = catalog.load_module("runtimes", target.runtime).RUN_WITH
     precisions: tuple[Precision, ...] = ("float32", "int8")
     builds: dict[str, Build] = {
         precision: result.builds.get(builds_key(precision, *run_with), result.builds[precision])
         for precision in precisions
         if precision in result.builds
     }
+    own = result.builds.get(builds_key("int8", target.runtime, target.kernels))
+    if own is not None and own.paired:
+        builds["target"] = own
     return replace(result, builds=builds)
 
 

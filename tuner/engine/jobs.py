@@ -7,20 +7,20 @@ its candidate's folder, by atomic rename.
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
-from tuner.errors import DataError, TuneError
+from tuner.errors import DataError
 from tuner.spec import (
     Build,
     Candidate,
     Precision,
     RunSpec,
     Split,
-    Target,
     builds_key,
     from_plain,
     seed_of,
@@ -124,6 +124,20 @@ def rung_folder(folder: Path, rung: int) -> Path:
     return folder / f"rung{rung}"
 
 
+def drop_replaced(folder: Path, rung: int, outcome: Mapping[str, Any]) -> None:
+    """Delete what a candidate had after a rung, if a later step gave it new builds.
+
+    A step that was ended as far behind the others gives none: the earlier ones stay its own.
+
+    Args:
+        folder: of the candidate.
+        rung: the last one before that step; -1 if there was none.
+        outcome: what `train_candidate` gave.
+    """
+    if rung >= 0 and "builds" in outcome:
+        shutil.rmtree(rung_folder(folder, rung), ignore_errors=True)
+
+
 def retrain_candidate(
     run: Mapping[str, Any], folder: Path, candidate_plain: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -212,65 +226,25 @@ def _train(
     }
 
 
-def can_measure(target: Target) -> bool:
-    """Whether the target's runtime offers `measure`; see `tuner.runtimes.Measures`."""
-    return hasattr(catalog.load_module("runtimes", target.runtime), "measure")
-
-
-def measure_builds(
-    run: Mapping[str, Any], folder: Path, builds: Mapping[str, Any], names: Sequence[str]
-) -> dict[str, Any]:
-    """Let the runtimes' own tools measure the builds of a candidate.
-
-    Args:
-        run: plain RunSpec.
-        folder: the candidate's folder.
-        builds: plain Builds.
-        names: the targets to measure it for.
-
-    Returns:
-        `measured`, plain Quantities by target and name; and `missing`, what kept a tool from it.
-    """
-    spec = from_plain(RunSpec, run, "run.json")
-    models: dict[Precision, bytes] = {
-        precision: (folder / builds[precision]["artifact"]).read_bytes() for precision in PRECISIONS
-    }
-    done: dict[tuple[object, ...], Mapping[str, Any]] = {}
-    measured, missing = {}, []
-    for target in spec.targets:
-        if target.name not in names:
-            continue
-        runtime = catalog.load_module("runtimes", target.runtime)
-        key = (target.runtime, *(getattr(target, name) for name in runtime.MEASURES_BY))
-        if key not in done:
-            try:
-                done[key] = {
-                    name: to_plain(quantity)
-                    for name, quantity in runtime.measure(models, target).items()
-                }
-            except (ImportError, TuneError) as error:
-                done[key] = {}
-                missing.append(f"Not measured for {target.runtime}: {error}")
-        if done[key]:
-            measured[target.name] = done[key]
-    return {"measured": measured, "missing": missing}
-
-
 def score_on_test(
     run: Mapping[str, Any],
     folder: Path,
     candidate_plain: Mapping[str, Any],
     builds: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Score the builds of an `ok` candidate on the test set, once; plain accuracies."""
+    """Score the builds of an `ok` candidate on the test set, once; plain accuracies.
+
+    What was run on a part of the validation images, in a slow simulator, is left out.
+    """
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "candidate")
     dataset = open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
     accuracies = {}
     for key, plain in builds.items():
-        build = with_accuracy(
-            from_plain(Build, plain, "build"), spec, candidate, dataset, folder, ("test",)
-        )
+        build = from_plain(Build, plain, "build")
+        if build.paired:
+            continue
+        build = with_accuracy(build, spec, candidate, dataset, folder, ("test",))
         accuracies[key] = to_plain(build.accuracy["test"])
     return accuracies
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import signal
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,7 +14,8 @@ from time import monotonic
 from typing import Any, Protocol
 
 from tuner.cost.fit import check_limits
-from tuner.engine import jobs
+from tuner.engine import finalists, jobs
+from tuner.engine.board import as_seen_by
 from tuner.engine.plan import Plan, Share
 from tuner.engine.slots import Died, Raised, Slot
 from tuner.engine.steps import Steps
@@ -45,6 +45,9 @@ LATE_SECONDS = 60.0
 
 FINALISTS = 5
 """So many candidates of each target are measured by its runtime's own tool, if it has one."""
+
+SIMULATED_SHARE = 0.3
+"""Of the budget, in one slot, for running finalists of a target in its simulator."""
 
 ATTEMPTS = 2
 """A job whose worker died or took too much memory is tried again, once, in a fresh worker."""
@@ -421,9 +424,7 @@ class Supervisor:
         """Note what a step gave; new builds replace what the rung before left."""
         self._note("finished" if "status" in outcome else "rung", index=result.index, **outcome)
         self._refold(result.index)
-        if result.rung >= 0 and "builds" in outcome:
-            folder = jobs.rung_folder(self._candidate_folder(result.index), result.rung)
-            shutil.rmtree(folder, ignore_errors=True)
+        jobs.drop_replaced(self._candidate_folder(result.index), result.rung, outcome)
 
     def _finish(self, index: int, fields: Mapping[str, Any]) -> None:
         self._note("finished", index=index, **fields)
@@ -468,9 +469,10 @@ class Supervisor:
         return self._results[index]
 
     def _measure_finalists(self) -> None:
-        """Where a runtime has a tool that measures, ask it about the best of each target.
+        """Where a runtime has a tool that measures or simulates, ask it about each target's best.
 
-        What a measurement puts over a limit makes way for others, which are measured in turn.
+        What a measurement puts over a limit, or a simulation below others, makes way for others,
+        which are measured in turn.
         """
         asked: set[tuple[int, str]] = set()
         reasons: set[str] = set()
@@ -481,23 +483,37 @@ class Supervisor:
                 reasons.add(reason)
             if outcome["measured"]:
                 over = self._over_when_measured(result, outcome["measured"])
-                self._note("measured", index=result.index, measured=outcome["measured"], over=over)
+                self._note(
+                    "measured",
+                    index=result.index,
+                    measured=outcome["measured"],
+                    over=over,
+                    builds=outcome["builds"],
+                )
 
         while wanted := self._unmeasured_finalists(asked):
             asked.update((index, name) for index, names in wanted.items() for name in names)
+            budget = self._spec.budget_seconds
+            allowed = None if budget is None else SIMULATED_SHARE * budget / FINALISTS
             arguments = {
-                index: (to_plain(self._results[index].builds), names)
+                index: (
+                    to_plain(self._results[index].candidate),
+                    to_plain(self._results[index].builds),
+                    names,
+                    allowed,
+                )
                 for index, names in wanted.items()
             }
-            self._on_each(arguments, jobs.measure_builds, collect, "measuring finalists")
+            self._on_each(arguments, finalists.measure_builds, collect, "measuring finalists")
 
     def _unmeasured_finalists(self, asked: Collection[tuple[int, str]]) -> dict[int, list[str]]:
         """Finalists that have not been measured, and for which targets."""
         wanted: dict[int, list[str]] = {}
         for target in self._spec.targets:
-            if not jobs.can_measure(target):
+            if not finalists.can_measure(target):
                 continue
-            rows = rank_results(self._results.values(), target.name, self._spec.rank_by)
+            seen = [as_seen_by(result, target) for result in self._results.values()]
+            rows = rank_results(seen, target.name, self._spec.rank_by)
             best = [row.result for row in rows if row.fits and row.result.status == "ok"]
             for result in best[:FINALISTS]:
                 if target.name not in result.measured and (result.index, target.name) not in asked:

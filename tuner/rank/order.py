@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tuner.spec import Accuracy, Precision, RankBy, Result
+from tuner.spec import Accuracy, Paired, Precision, RankBy, Result
 
 STATUS_ORDER = {"ok": 0, "stopped": 1, "timed_out": 2, "failed": 3, "over_limit": 4, None: 5}
 
@@ -28,6 +29,46 @@ class Ranked:
     result: Result
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """An accuracy that was not counted on all images.
+
+    Args:
+        value: share of correct images.
+        standard_error: of the value.
+    """
+
+    value: float
+    standard_error: float
+
+
+def by_difference(whole: Accuracy, paired: Paired) -> Estimate:
+    """The accuracy of a build that ran on a part of the images, by its difference to another.
+
+    The other's accuracy on all images, plus the mean difference on the part. The error is that of
+    a count on all images and that of the mean, which vanishes as the part becomes the whole
+    (Cochran, Sampling Techniques, section 7.2, with a slope of 1).
+
+    Args:
+        whole: of the int8 build, on all images of the split.
+        paired: both builds on the part.
+    """
+    mean = (paired.gained - paired.lost) / paired.images
+    spread = (paired.gained + paired.lost) / paired.images - mean * mean
+    left_out = max(0.0, 1.0 - paired.images / whole.total)
+    value = min(1.0, max(0.0, whole.value + mean))
+    variance = value * (1.0 - value) / whole.total + spread / paired.images * left_out
+    return Estimate(value=value, standard_error=math.sqrt(variance))
+
+
+def target_accuracy(result: Result, split: str = "validation") -> Estimate | None:
+    """The accuracy of the target's own build, if it was run on this split."""
+    build, whole = result.builds.get("target"), result.accuracy("int8", split)
+    if build is None or whole is None or split not in build.paired:
+        return None
+    return by_difference(whole, build.paired[split])
+
+
 def ranking_precision(rank_by: RankBy) -> Precision:
     """The precision whose accuracy orders the board; `target` is the int8 that the target runs."""
     return "float32" if rank_by == "float32" else "int8"
@@ -37,15 +78,19 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
     """Order results for one target by validation accuracy.
 
     Args:
-        results: of any status.
+        results: of any status, their builds as the target sees them.
         target: name of the target whose costs break ties.
-        rank_by: which accuracy decides.
+        rank_by: which accuracy decides; `target` takes that of the target's own build where there
+            is one, and of the int8 build otherwise.
     """
     precision = ranking_precision(rank_by)
 
-    def correct(result: Result) -> int:
+    def correct(result: Result) -> float:
         accuracy = result.accuracy(precision)
-        return accuracy.correct if accuracy else -1
+        own = target_accuracy(result) if rank_by == "target" else None
+        if accuracy is None:
+            return -1.0
+        return accuracy.total * own.value if own else float(accuracy.correct)
 
     def fits(result: Result) -> bool:
         return result.costs[target].fits if target in result.costs else True

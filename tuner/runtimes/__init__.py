@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tuner.cost.lower import Graph
@@ -70,4 +71,61 @@ class Measures(Protocol):
         Raises:
             ImportError: the tool is not installed.
             TuneError: the precision that it needs is missing, or it refuses the model.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledModel:
+    """What a device's own compiler made of a net.
+
+    Args:
+        content: the file for the device.
+        suffix: of its name.
+        recipe: how it was quantized, in words.
+        measured: as `Measures.measure` gives it.
+    """
+
+    content: bytes
+    suffix: str
+    recipe: str
+    measured: Mapping[str, Quantity]
+
+
+class Simulates(Protocol):
+    """What a runtime may offer beside: its own compiler, and a simulator of the device.
+
+    What its targets compute differs from the int8 build, so their accuracy comes from here.
+    """
+
+    def compile_model(
+        self, model: bytes, calibration: NDArray[np.uint8], input_range: tuple[float, float]
+    ) -> CompiledModel:
+        """Compile and quantize a net.
+
+        Args:
+            model: bytes of the float32 TFLite file.
+            calibration: images x height x width x channels, from training data.
+            input_range: what the net reads for pixels 0 and 255.
+
+        Raises:
+            ImportError: the compiler is not installed.
+            TuneError: it refuses the model.
+        """
+
+    def simulate(
+        self, content: bytes, images: NDArray[np.uint8], processes: int
+    ) -> NDArray[np.float32]:
+        """Run a compiled model as the device would.
+
+        Args:
+            content: of `CompiledModel`.
+            images: images x height x width x channels.
+            processes: that may run at once.
+
+        Returns:
+            Logits, images x outputs.
+
+        Raises:
+            ImportError: the simulator is not installed.
+            TuneError: it refuses the model.
         """

@@ -1,4 +1,6 @@
-"""Compiles float32 TFLite models to kmodels for the KPU of the K230. Owns the package nncase.
+"""Compiles float32 TFLite models to kmodels for the KPU of the K230, and runs the KPU's simulator.
+
+Owns the package nncase.
 
 The compiler is a .NET program inside a Python package, and ends its whole process on a model that
 it does not expect: each compilation has a process of its own, with a folder, a time limit and a
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +43,17 @@ COMPILE_SECONDS = 540.0
 """Time limit of one compilation. Small nets take 2 to 14 s, ResNet50 at 224x224 took 289 s. Below
 the 600 s after which a search gives up a job that computes nothing."""
 
-COMPILE_BYTES = 4 * 2**30
-"""Memory limit of one compilation. Small nets take 0.2 GB, ResNet50 at 224x224 took 1.5 GB."""
+PROCESS_BYTES = 4 * 2**30
+"""Memory limit of one compilation or simulation. Small nets take 0.2 GB, ResNet50 at 224x224 took
+1.5 GB."""
+
+SIMULATE_SECONDS = 60.0
+SIMULATE_IMAGE_SECONDS = 20.0
+"""Time limit of one simulation, and of each image in it. Small nets take .04 to .2 s an image, a
+detector of 320x320 took 4.5 s."""
+
+SIMULATED_AT_LEAST = 8
+"""Images that are worth a process of their own."""
 
 DOTNET_MAJOR = 7
 """The oldest .NET that nncase 2.11 runs on."""
@@ -152,9 +164,7 @@ def compile_kmodel(
         folder = Path(name)
         (folder / "model.tflite").write_bytes(model)
         np.save(folder / "images.npy", images)
-        job = {"pixel_range": pixel_range, "memory_bytes": COMPILE_BYTES}
-        (folder / "job.json").write_text(json.dumps(job))
-        _run(folder, environment)
+        _run("compile", folder, environment, COMPILE_SECONDS, pixel_range=pixel_range)
         base = folder / "dump"
         return Compiled(
             kmodel=(folder / "model.kmodel").read_bytes(),
@@ -162,6 +172,53 @@ def compile_kmodel(
             cpu_operators=_cpu_operators(_written(base, "*DumpTraceInfoPass/estimate_fps.py")),
             version=version,
         )
+
+
+def simulate_kmodel(
+    kmodel: bytes, images: NDArray[np.uint8], processes: int | None = None
+) -> NDArray[np.float32]:
+    """Run a kmodel in the simulator of the KPU, which computes as the KPU does.
+
+    Args:
+        kmodel: the file's bytes, with one image input as `compile_kmodel` makes it.
+        images: images x height x width x channels, as the camera gives them.
+        processes: that run at once; None for as many as there are cores.
+
+    Returns:
+        The first output, images x its elements.
+
+    Raises:
+        ImportError: nncase or the .NET runtime is not installed; says how to.
+        TuneError: the simulator refuses the model, crashes or takes too long.
+    """
+    import numpy as np
+
+    _, environment = _installed()
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    parts = max(1, min(processes, len(images) // SIMULATED_AT_LEAST))
+
+    def run_part(part: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with tempfile.TemporaryDirectory(prefix="simulate-") as name:
+            folder = Path(name)
+            (folder / "model.kmodel").write_bytes(kmodel)
+            np.save(folder / "images.npy", part)
+            seconds = SIMULATE_SECONDS + SIMULATE_IMAGE_SECONDS * len(part)
+            _run("simulate", folder, environment, seconds)
+            logits: NDArray[np.float32] = np.load(folder / "logits.npy")
+            return logits
+
+    with ThreadPoolExecutor(parts) as threads:
+        return np.concatenate(list(threads.map(run_part, np.array_split(images, parts))))
+
+
+def nncase_version() -> str:
+    """The version of the installed compiler.
+
+    Raises:
+        ImportError: nncase or the .NET runtime is not installed; says how to.
+    """
+    return _installed()[0]
 
 
 def _installed() -> tuple[str, dict[str, str]]:
@@ -205,15 +262,18 @@ def _dotnet_root() -> Path:
     return root
 
 
-def _run(folder: Path, environment: Mapping[str, str]) -> None:
-    """Run `_compile` on `folder` in a process of its own."""
+def _run(
+    what: str, folder: Path, environment: Mapping[str, str], seconds: float, **job: Any
+) -> None:
+    """Compile or simulate what lies in `folder`, in a process of its own."""
+    (folder / "job.json").write_text(json.dumps({**job, "memory_bytes": PROCESS_BYTES}))
     try:
-        done = run_tool(__name__, str(folder), seconds=COMPILE_SECONDS, environment=environment)
+        done = run_tool(__name__, what, str(folder), seconds=seconds, environment=environment)
     except subprocess.TimeoutExpired:
-        raise TuneError(f"nncase took more than {COMPILE_SECONDS:g} s for the model.") from None
+        raise TuneError(f"nncase took more than {seconds:g} s to {what} the model.") from None
     if done.returncode:
         said = (done.stdout + done.stderr).decode(errors="replace")
-        raise TuneError(f"nncase cannot compile the model: {_reason(said, done.returncode)}.")
+        raise TuneError(f"nncase cannot {what} the model: {_reason(said, done.returncode)}.")
 
 
 def _reason(said: str, code: int) -> str:
@@ -268,20 +328,33 @@ def _cpu_operators(text: str) -> tuple[CpuOperator, ...]:
     return tuple(operators)
 
 
-def _compile(folder: Path) -> None:
-    """Compile what lies in `folder`; the work of the child process."""
+def _start(folder: Path) -> dict[str, Any]:
+    """What the child process does first; the job that it was given."""
     import resource
-
-    import numpy as np
 
     job: dict[str, Any] = json.loads((folder / "job.json").read_text())
     # .NET reserves far more addresses than it uses, so the limit is on data, not on addresses.
     resource.setrlimit(resource.RLIMIT_DATA, (job["memory_bytes"], job["memory_bytes"]))
     os.chdir(folder)  # the simulator writes into the current folder
+    return job
+
+
+def _planar(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images x channels x height x width."""
+    import numpy as np
+
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def _compile(folder: Path) -> None:
+    """Compile what lies in `folder`; the work of the child process."""
+    import numpy as np
+
+    job = _start(folder)
 
     import nncase
 
-    planar = np.ascontiguousarray(np.load("images.npy").transpose(0, 3, 1, 2))
+    planar = _planar(np.load("images.npy"))
     low, high = job["pixel_range"]
     deviation = 255.0 / (high - low)
     channels = planar.shape[1]
@@ -314,8 +387,27 @@ def _compile(folder: Path) -> None:
     Path("model.kmodel").write_bytes(compiler.gencode_tobytes())
 
 
+def _simulate(folder: Path) -> None:
+    """Run what lies in `folder`; the work of the child process."""
+    import numpy as np
+
+    _start(folder)
+
+    import nncase
+
+    simulator = nncase.Simulator()
+    simulator.load_model(Path("model.kmodel").read_bytes())
+    logits = []
+    for image in _planar(np.load("images.npy")):
+        simulator.set_input_tensor(0, nncase.RuntimeTensor.from_numpy(image[None]))
+        simulator.run()
+        logits.append(simulator.get_output_tensor(0).to_numpy().reshape(-1).astype(np.float32))
+    np.save("logits.npy", np.stack(logits))
+
+
 def _main(arguments: Sequence[str]) -> None:
-    _compile(Path(arguments[0]))
+    what, folder = arguments
+    {"compile": _compile, "simulate": _simulate}[what](Path(folder))
 
 
 if __name__ == "__main__":

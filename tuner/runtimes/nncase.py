@@ -16,7 +16,8 @@ counts them without it, by the rules that the compiler's tiles follow:
 
 Errors beside the compiler: `docs/costs/k230.md`. No board was timed.
 
-Accuracies: see `NOTICE`.
+The best of a search are compiled and run in the KPU's simulator (`compile_model`, `simulate`);
+`predict` is for before that.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ from typing import TYPE_CHECKING, Literal
 
 from tuner.cost.lower import Graph, GraphOperator
 from tuner.errors import TuneError
+from tuner.runtimes import CompiledModel
 from tuner.runtimes.kmodel import (
     EXTERNAL_BYTES_PER_SECOND,
     MACS_PER_SECOND,
     ON_CHIP_BYTES_PER_SECOND,
+    Compiled,
     compile_kmodel,
+    simulate_kmodel,
 )
 from tuner.runtimes.operator_sets import NNCASE_OPERATORS
 from tuner.spec import Cost, Precision, Quantity, Shape, Target
@@ -48,8 +52,9 @@ OPERATORS: frozenset[str] = NNCASE_OPERATORS
 RUN_WITH: tuple[str, str] = ("litert", "xnnpack")
 
 NOTICE = (
-    "Accuracies for the K230 are those of LiteRT int8 with XNNPACK here, not yet those of the "
-    "KPU's simulator: nncase quantizes in its own way."
+    "nncase quantizes for the K230's KPU in its own way: while the search goes on, accuracies are "
+    "those of LiteRT int8 with XNNPACK; at its end the best are compiled, run in the KPU's "
+    "simulator and ranked by that."
 )
 """What a user is told once when a target of this runtime is searched for."""
 
@@ -228,7 +233,11 @@ def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quan
         )
     images = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, *shape), dtype=np.uint8)
     images.flat[0], images.flat[-1] = 0, 255
-    compiled = compile_kmodel(models["float32"], images, (0.0, 1.0))
+    return _measured(compile_kmodel(models["float32"], images, (0.0, 1.0)))
+
+
+def _measured(compiled: Compiled) -> dict[str, Quantity]:
+    """What the compiler says of a kmodel."""
     basis = f"nncase-kpu {compiled.version}'s own estimate for the compiled kmodel"
     if compiled.cpu_operators:
         names = ", ".join(operator.name for operator in compiled.cpu_operators)
@@ -246,8 +255,31 @@ def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quan
     }
 
 
+def compile_model(
+    model: bytes, calibration: NDArray[np.uint8], input_range: tuple[float, float]
+) -> CompiledModel:
+    """Compile a kmodel, quantized to uint8 by training images; see `Simulates`.
+
+    One pixel of the images becomes 0 and one 255, so that the input is not quantized anew.
+    """
+    images = calibration.copy()
+    images.flat[0], images.flat[-1] = 0, 255
+    compiled = compile_kmodel(model, images, input_range)
+    return CompiledModel(
+        content=compiled.kmodel,
+        suffix=".kmodel",
+        recipe=f"nncase-kpu {compiled.version}, uint8, NoClip over {len(images)} training images",
+        measured=_measured(compiled),
+    )
+
+
+def simulate(content: bytes, images: NDArray[np.uint8], processes: int) -> NDArray[np.float32]:
+    """Run a kmodel in the KPU's simulator; see `Simulates`."""
+    return simulate_kmodel(content, images, processes)
+
+
 def predict(model: bytes, precision: Precision, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run a TFLite model here with LiteRT and XNNPACK, image by image; see `NOTICE`.
+    """Run a TFLite model here with LiteRT and XNNPACK, image by image.
 
     Args:
         model: the TFLite file's bytes.

@@ -27,7 +27,7 @@ from tuner.spec.operators import (
     MaxPool2D,
     Operator,
 )
-from tuner.spec.result import Accuracy, Build, Precision, Result, Status, builds_key
+from tuner.spec.result import Accuracy, Build, Paired, Precision, Result, Status, builds_key
 from tuner.spec.run import Extension, RankBy, RunSpec, Throughput
 from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint
 from tuner.spec.target import Limits, RamRegion, Target
@@ -62,6 +62,7 @@ __all__ = [
     "ModelVersion",
     "Node",
     "Operator",
+    "Paired",
     "Precision",
     "Preprocessing",
     "Quantity",

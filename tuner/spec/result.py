@@ -46,6 +46,21 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """How a build did beside the int8 build of the same candidate, on the same images.
+
+    Args:
+        images: that both were run on, evenly spaced in their split.
+        gained: of them right in this build alone.
+        lost: right in the int8 build alone.
+    """
+
+    images: int
+    gained: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """A trained candidate compiled for one runtime.
 
@@ -57,6 +72,8 @@ class Build:
         artifact: path relative to the folder of the run or model version.
         size_bytes: of the artifact.
         accuracy: by split; the test split is filled in once, after the search.
+        paired: by split, where a slow simulator ran a part of the images; `accuracy` is of that
+            part.
     """
 
     runtime: str
@@ -66,6 +83,7 @@ class Build:
     artifact: str
     size_bytes: int
     accuracy: Mapping[str, Accuracy]
+    paired: Mapping[str, Paired] = field(default_factory=dict)
 
 
 def builds_key(precision: Precision, runtime: str, kernels: str) -> str:
@@ -84,8 +102,9 @@ class Result:
         status: what became of it; None while it waits or runs.
         reason: why it is not `ok`.
         costs: by target.
-        builds: by precision, as scored for the run's first target; and by `builds_key` where
-            other targets run with something else.
+        builds: by precision, as scored for the run's first target; by `builds_key` where other
+            targets run with something else, or what a target's own compiler made was simulated;
+            `target` where such a build is the board's target's own.
         rung: the last rung that it was trained to, from 0; -1 before.
         epochs: epochs trained, over all rungs.
         train_seconds: seconds of training, over all rungs.

@@ -112,10 +112,15 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
                 }
                 for target, quantities in event["measured"].items()
             }
+            builds = {
+                key: from_plain(Build, build, "events.jsonl")
+                for key, build in event.get("builds", {}).items()
+            }
             results[event["index"]] = replace(
                 result,
                 measured={**result.measured, **measured},
                 costs={**result.costs, **costs},
+                builds={**result.builds, **builds},
             )
         elif kind == "tested":
             result = results[event["index"]]

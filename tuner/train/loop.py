@@ -104,7 +104,8 @@ def train(
             fits, at most the candidate's own epochs; later it is only cut. None for no clock,
             which makes the outcome depend on the seed alone.
         patience_share: stop when this share of the planned epochs, 8 at least, brought no better
-            validation accuracy.
+            validation accuracy. A rate that falls to zero gains most at its end, so then only an
+            accuracy of 1 is reason to stop.
         others: the curve of another candidate, over a training like this one, that a good one
             would come near. From half of its epochs on, a training whose best accuracy is
             `HOPELESS_BELOW` under the best of that curve so far is ended.
@@ -182,8 +183,11 @@ def train(
         hopeless = best_accuracy < _wanted(others, done / planned) - HOPELESS_BELOW
         if hopeless:
             break
-        if patience_share is not None and done - gained_epoch >= max(
-            MIN_PATIENCE_EPOCHS, round(patience_share * planned)
+        may_gain = best_accuracy < 1.0 and settings.schedule != "constant"
+        if (
+            patience_share is not None
+            and not may_gain
+            and done - gained_epoch >= max(MIN_PATIENCE_EPOCHS, round(patience_share * planned))
         ):
             break
         if done == 1:

@@ -1,0 +1,110 @@
+"""A search for the K230, ranked by the KPU's simulator, and by LiteRT where that is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tuner.engine import finalists, jobs
+from tuner.engine.search import prepare_run
+from tuner.runtimes import kmodel
+from tuner.spec import to_plain
+from tuner.store.runs import RunFolder
+from walk_support import small_digits, tune
+
+SEARCH = ("--target", "k230", "--max-candidates", 3, "--space", "mixed_stages", "--name", "kpu")
+
+
+@pytest.fixture
+def compiler() -> None:
+    try:
+        kmodel.nncase_version()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+def board(home: Path) -> list[dict]:
+    return json.loads(tune(home, "report", "kpu", "--format", "json").stdout)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_the_best_are_ranked_by_what_the_kpu_computes(home: Path) -> None:
+    done = tune(home, *SEARCH, "--data", small_digits(home / "digits.npz"))
+    rows = board(home)
+    finished = [row for row in rows if row["status"] == "ok"]
+    assert finished
+    for row in finished:
+        build = row["builds"]["target"]
+        assert (build["runtime"], build["kernels"]) == ("nncase", "kpu")
+        assert "training images" in build["recipe"]
+        kpu = home / "runs" / "kpu" / row["artifacts"]["target_kmodel"]
+        assert kpu.stat().st_size == build["size_bytes"]
+        # All 100 validation images were run, so the estimate is the count itself.
+        assert build["paired"]["validation"]["images"] == 100
+        counted = sum(line[index] for index, line in
+                      enumerate(build["accuracy"]["validation"]["confusion"])) / 100  # fmt: skip
+        accuracy = row["accuracy"]["validation"]
+        assert accuracy["target"] == pytest.approx(counted)
+        assert abs(accuracy["target"] - accuracy["float32"]) <= 0.05
+        assert "target" not in row["accuracy"]["test"], "the simulator read no test image"
+        assert row["measured"]["k230"]["latency_ms"]["kind"] == "measured"
+    order = [row["accuracy"]["validation"]["target"] for row in finished]
+    assert order == sorted(order, reverse=True)
+    table = done.stdout
+    assert "KPU %" in table.splitlines()[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert f"KPU: the {len(finished)} best, compiled (nncase-kpu" in table.replace("\n", " ")
+
+    compiled = {row["id"]: row["builds"]["target"] for row in finished}
+    events = RunFolder(home / "runs" / "kpu").events()
+    tune(home, "resume", "kpu")
+    measured = [event for event in RunFolder(home / "runs" / "kpu").events()
+                if event["event"] == "measured"]  # fmt: skip
+    assert len(measured) == sum(event["event"] == "measured" for event in events)
+    assert {row["id"]: row["builds"]["target"] for row in board(home)
+            if row["status"] == "ok"} == compiled, "nothing is compiled twice"  # fmt: skip
+
+
+def test_without_the_compiler_the_search_says_so_once_and_ranks_by_litert(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOTNET_ROOT", str(home))  # no .NET there
+    done = tune(home, *SEARCH, "--data", small_digits(home / "digits.npz"))
+    assert done.stderr.count("Not measured for nncase: ") == 1
+    assert "nncase" in done.stderr
+    for row in board(home):
+        assert "target" not in row["builds"]
+        assert row["accuracy"]["validation"]["target"] == row["accuracy"]["validation"]["int8"]
+    assert "KPU %" not in done.stdout
+    assert os.environ["DOTNET_ROOT"] == str(home)
+
+
+def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuner.engine.search import SearchRequest
+    from tuner.errors import TuneError
+    from tuner.runtimes import nncase
+
+    def refuses(*_: object) -> None:
+        raise TuneError("nncase cannot compile the model: Unsupported operator.")
+
+    monkeypatch.setattr(nncase, "compile_model", refuses)
+    request = SearchRequest(targets=("k230",), data="sample:digits", max_candidates=1)
+    spec = prepare_run(request).spec()
+    for precision in jobs.PRECISIONS:
+        (home / f"{precision}.tflite").write_bytes(b"model")
+    builds = {precision: {"artifact": f"{precision}.tflite"} for precision in jobs.PRECISIONS}
+    from tests_support import small_candidate
+
+    given = finalists.measure_builds(
+        to_plain(spec), home, to_plain(small_candidate(outputs=10)), builds, ["k230"], None
+    )
+    assert given["measured"] == {}
+    assert given["builds"] == {}
+    assert given["missing"] == [
+        "Not measured for nncase: nncase cannot compile the model: Unsupported operator."
+    ]

@@ -1,0 +1,176 @@
+"""What a slot does with the best candidates: runtimes' own tools measure and simulate them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import catalog
+from tuner.engine import jobs
+from tuner.errors import TuneError
+from tuner.spec import (
+    Accuracy,
+    Build,
+    Candidate,
+    Paired,
+    Precision,
+    RunSpec,
+    Target,
+    builds_key,
+    from_plain,
+    to_plain,
+)
+from tuner.store.files import write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tuner.runtimes import CompiledModel
+
+COMPILED_WITH_IMAGES = 100
+"""Training images that a device's compiler quantizes by, evenly spaced."""
+
+SIMULATED_IMAGES = 400
+"""Validation images that a build is simulated on where no clock tells how many there is time for;
+with one, at least `SIMULATED_AT_LEAST`."""
+
+SIMULATED_AT_LEAST = 100
+PACE_IMAGES = 8
+
+
+def can_measure(target: Target) -> bool:
+    """Whether the target's runtime has a tool that measures; see `tuner.runtimes.Measures`."""
+    return hasattr(catalog.load_module("runtimes", target.runtime), "measure")
+
+
+def measure_builds(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    builds: Mapping[str, Any],
+    names: Sequence[str],
+    seconds: float | None,
+) -> dict[str, Any]:
+    """Let the runtimes' own tools measure a candidate, and simulate it where they can.
+
+    Args:
+        run: plain RunSpec.
+        folder: the candidate's folder; what a compiler makes is written here.
+        candidate_plain: plain Candidate.
+        builds: plain Builds.
+        names: the targets to measure it for.
+        seconds: for each simulation; None for a fixed number of images.
+
+    Returns:
+        `measured`, plain Quantities by target and name; `builds`, plain Builds that were
+        simulated, by key; and `missing`, what kept a tool from it.
+    """
+    spec = from_plain(RunSpec, run, "run.json")
+    models: dict[Precision, bytes] = {
+        precision: (folder / builds[precision]["artifact"]).read_bytes()
+        for precision in jobs.PRECISIONS
+    }
+    done: dict[tuple[object, ...], Mapping[str, Any]] = {}
+    measured, simulated, missing = {}, {}, []
+    for target in spec.targets:
+        if target.name not in names:
+            continue
+        runtime = catalog.load_module("runtimes", target.runtime)
+        key = (target.runtime, *(getattr(target, name) for name in runtime.MEASURES_BY))
+        if key not in done:
+            try:
+                if hasattr(runtime, "compile_model"):
+                    quantities, build = _simulate(
+                        spec, folder, candidate_plain, builds, target, seconds
+                    )
+                    own = builds_key("int8", target.runtime, target.kernels)
+                    simulated[own] = to_plain(build)
+                else:
+                    quantities = runtime.measure(models, target)
+                done[key] = {name: to_plain(quantity) for name, quantity in quantities.items()}
+            except (ImportError, TuneError) as error:
+                done[key] = {}
+                missing.append(f"Not measured for {target.runtime}: {error}")
+        if done[key]:
+            measured[target.name] = done[key]
+    return {"measured": measured, "builds": simulated, "missing": missing}
+
+
+def _simulate(
+    spec: RunSpec,
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    builds: Mapping[str, Any],
+    target: Target,
+    seconds: float | None,
+) -> tuple[Mapping[str, Any], Build]:
+    """Compile a candidate for a target and run it there beside its int8 build.
+
+    Returns:
+        What the compiler measured, and the Build, scored on a part of the validation images.
+    """
+    import numpy as np
+
+    from tuner.data.preprocess import scaled_chunks
+    from tuner.train.convert import INPUT_RANGES
+
+    runtime = catalog.load_module("runtimes", target.runtime)
+    task = catalog.load_module("tasks", spec.task)
+    candidate = from_plain(Candidate, candidate_plain, "candidate")
+    scaling = candidate.preprocessing.scaling
+    dataset = jobs.open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
+    training = jobs.labelled(dataset, candidate, "training")
+    validation = jobs.labelled(dataset, candidate, "validation")
+    rows = _evenly(len(training.labels), COMPILED_WITH_IMAGES)
+    model = (folder / builds["float32"]["artifact"]).read_bytes()
+    compiled: CompiledModel = runtime.compile_model(
+        model, training.images[rows], INPUT_RANGES[scaling]
+    )
+    artifact = folder / f"{target.runtime}{compiled.suffix}"
+    write_atomic(artifact, compiled.content)
+
+    count = SIMULATED_IMAGES
+    if seconds is not None:
+        started = time.monotonic()
+        runtime.simulate(compiled.content, validation.images[:PACE_IMAGES], 1)
+        pace = (time.monotonic() - started) / min(PACE_IMAGES, len(validation.labels))
+        count = max(SIMULATED_AT_LEAST, int(seconds / pace))
+    rows = _evenly(len(validation.labels), count)
+    images, labels = validation.images[rows], validation.labels[rows]
+    logits = runtime.simulate(compiled.content, images, 1)
+    beside = (folder / builds["int8"]["artifact"]).read_bytes()
+    int8 = np.concatenate(
+        [runtime.predict(beside, "int8", part) for part in scaled_chunks(images, scaling)]
+    )
+    accuracy: Accuracy = task.score(logits, labels, task.outputs(spec.dataset))
+    return compiled.measured, Build(
+        runtime=target.runtime,
+        kernels=target.kernels,
+        precision="int8",
+        recipe=compiled.recipe,
+        artifact=artifact.relative_to(folder).as_posix(),
+        size_bytes=len(compiled.content),
+        accuracy={"validation": accuracy},
+        paired={"validation": _paired(logits, int8, labels)},
+    )
+
+
+def _evenly(total: int, count: int) -> NDArray[np.int64]:
+    """Rows, evenly spaced; all if there are no more."""
+    import numpy as np
+
+    return np.linspace(0, total - 1, min(count, total)).astype(np.int64)
+
+
+def _paired(
+    own: NDArray[np.float32], other: NDArray[np.float32], labels: NDArray[np.int64]
+) -> Paired:
+    right, other_right = own.argmax(axis=-1) == labels, other.argmax(axis=-1) == labels
+    return Paired(
+        images=len(labels),
+        gained=int((right & ~other_right).sum()),
+        lost=int((other_right & ~right).sum()),
+    )

@@ -1,0 +1,51 @@
+"""The net as a camera's scripts want it: colour images in, one logit for two classes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+LUMA = (19595 / 65536, 38470 / 65536, 7471 / 65536)
+"""Shares of red, green and blue in grey, ITU-R 601-2, as Pillow converts (see
+`tuner.data.preprocess`). They sum to 1, so scaled pixels give scaled grey."""
+
+
+def camera_model(model: keras.Model) -> keras.Model:
+    """Put the conversion from RGB before a net of grey images, and fold two logits into one.
+
+    The logit of two classes is the second minus the first: its sigmoid is the probability of the
+    second.
+
+    Args:
+        model: from `build_keras` or `load_keras`, ending in a dense layer without activation.
+
+    Returns:
+        A model of the same weights, images x height x width x 3, scaled -> logits.
+
+    Raises:
+        TypeError: its last layer is another one.
+    """
+    import keras
+    from keras import layers
+
+    last = model.layers[-1]
+    if not isinstance(last, layers.Dense) or last.activation is not keras.activations.linear:
+        raise TypeError(f"expected a net that ends in a dense layer. Received: {last.name}.")
+    height, width, channels = model.input_shape[1:]
+    image = tensor = keras.Input((height, width, 3), name="input")
+    if channels == 1:
+        grey = layers.Conv2D(1, 1, use_bias=False, name="grey")
+        tensor = grey(tensor)
+        grey.set_weights([np.array(LUMA, np.float32).reshape(1, 1, 3, 1)])
+    features = keras.Model(model.input, last.input)(tensor)
+    kernel, bias = last.get_weights()
+    if last.units == 2:
+        kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
+    head = layers.Dense(kernel.shape[1], name="logits")
+    logits = head(features)
+    head.set_weights([kernel, bias])
+    return keras.Model(image, logits, name="m")
