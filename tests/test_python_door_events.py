@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("home", "untrained")
 
 def search(name: str, candidates: int = 9, **options: Any) -> tuner.Run:
     return tuner.search(
-        "nano33ble", "sample:digits", max_candidates=candidates, workers=1, name=name,
+        "raspberry-pi-4", "sample:digits", max_candidates=candidates, workers=1, name=name,
         progress=False, **options,
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_a_callback_may_stop_the_run_which_ends_as_if_it_had_not_been():
 def test_a_run_is_repeated_from_its_file():
     first = search("first", 5, seed=3)
     again = tuner.search(config=first.folder / "run.json", progress=False)
-    assert again.name.startswith("nano33ble-")
+    assert again.name.startswith("raspberry-pi-4-")
     assert [row["id"] for row in again.candidates] == [row["id"] for row in first.candidates]
     other = tuner.search(config=first.folder / "run.json", seed=4, progress=False)
     assert other.spec.seed == 4

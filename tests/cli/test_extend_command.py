@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("untrained")
 
 def test_a_run_is_extended_shown_and_repeated(cli, home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "80")
-    start = ["--target", "nano33ble", "--data", "sample:digits", "--workers", 1]
+    start = ["--target", "raspberry-pi-4", "--data", "sample:digits", "--workers", 1]
     assert cli(*start, "--max-candidates", 3, "--name", "r")[0] == 0
     first = json.loads(cli("report", "r", "--format", "json")[1])
     code, out, err = cli("extend", "r", "--max-candidates", "2")
@@ -25,7 +25,13 @@ def test_a_run_is_extended_shown_and_repeated(cli, home: Path, monkeypatch: pyte
     assert len(rows) == 5
     assert "extended to 5 candidates in all" in cli("logs", "r", "--lines", 99)[1]
     table = cli("runs")[1]
-    assert table.splitlines()[1].split()[:5] == ["r", "ended", "nano33ble", "sample:digits", "5"]
+    assert table.splitlines()[1].split()[:5] == [
+        "r",
+        "ended",
+        "raspberry-pi-4",
+        "sample:digits",
+        "5",
+    ]
 
     config = home / "runs" / "r" / "run.json"
     code, _, err = cli("--config", config, "--max-candidates", 3, "--name", "again")

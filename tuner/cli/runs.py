@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-WIDEST = 13
+WIDEST = 14
 """Characters of a target's or a dataset's name; JSON has them whole."""
 
 
