@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from tuner import catalog
 from tuner.spec import (
     Accuracy,
     Architecture,
     Build,
     Candidate,
+    Context,
     Conv2D,
     Cost,
     Dense,
@@ -92,6 +94,20 @@ def make_result(
             "int8": build("int8", correct),
             "float32": build("float32", correct if float_correct is None else float_correct),
         },
+    )
+
+
+def context_of(target: str, height: int, width: int, *, colour: str = "rgb") -> Context:
+    """What spaces know of a target of the catalog and images of one size, for 5 classes."""
+    device = catalog.load_target(target)
+    return Context(
+        limits=device.model_limits,
+        kernels=device.kernels,
+        accelerated=device.accelerator != "none" or device.runtime == "litert",
+        image_height=height,
+        image_width=width,
+        colour=colour,
+        outputs=5,
     )
 
 

@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from tuner.errors import SpecError, UnknownNameError
-from tuner.spec import Target, from_plain
+from tuner.spec import SearchSpace, Target, from_plain
 
 Kind = Literal["targets", "search_spaces", "tasks", "runtimes", "exporters"]
 ModuleKind = Literal["search_spaces", "tasks", "runtimes", "exporters"]
@@ -112,6 +112,23 @@ def load_module(kind: ModuleKind, name: str) -> ModuleType:
     if importlib.util.find_spec(package) and path.parent in _package_folders(package):
         return importlib.import_module(f"{package}.{name}")
     return _import_file(kind, path.resolve())
+
+
+def load_space(name: str) -> SearchSpace:
+    """Import a search space.
+
+    Raises:
+        UnknownNameError: no such space.
+        SpecError: its file raises while it is imported, or lacks a function.
+    """
+    module = load_module("search_spaces", name)
+    for function in ("draw", "starting_points"):
+        if not hasattr(module, function):
+            raise SpecError(
+                f"Expected the search space '{name}' ({module.__file__}) to define "
+                f"'{function}'; see CONTRIBUTING.md."
+            )
+    return cast(SearchSpace, module)
 
 
 def _folders(kind: Kind) -> Iterator[Path]:

@@ -83,7 +83,8 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
     training = jobs.labelled(dataset, candidate, "training")
     validation = jobs.labelled(dataset, candidate, "validation")
     seed = seed_of(spec.seed, candidate.id)
-    loss = catalog.load_module("tasks", spec.task).loss()
+    task = catalog.load_module("tasks", spec.task)
+    loss = task.loss(candidate.training, training.labels, task.outputs(spec.dataset))
 
     def short(model: keras.Model, share: float, part: float, epochs: float, seed: int) -> Any:
         count = int(part * len(training.labels))

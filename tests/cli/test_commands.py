@@ -33,6 +33,8 @@ def class_folder(path: Path, classes: dict[str, int]) -> Path:
         ["--help"],
         ["targets"],
         ["targets", "show", "k230"],
+        ["spaces"],
+        ["spaces", "show", "residual"],
         ["report", "--help"],
         ["runs", "--help"],
         ["completion", "bash"],

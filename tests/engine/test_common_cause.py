@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,8 @@ CANDIDATES = FAILURES_IN_A_ROW + 3
 
 def test_a_run_in_which_all_fail_ends_early_says_why_and_goes_on_once_mended(home: Path):
     task = catalog.names("tasks")["classification"].read_text(encoding="utf-8")
-    broken = task.replace(
-        "def loss() -> Any:", 'def loss() -> Any:\n    raise RuntimeError("no loss today")', 1
+    broken = re.sub(
+        r"^def loss\(.*$", r'\g<0>\n    raise RuntimeError("no loss today")', task, flags=re.M
     )
     assert broken != task
     environment = {**os.environ, "TUNE_HOME": str(home)}

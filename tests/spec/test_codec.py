@@ -104,10 +104,21 @@ def test_input_must_match_the_preprocessing():
         )
 
 
-def test_a_later_field_renames_no_candidate_of_an_earlier_run():
+@pytest.mark.parametrize(
+    ("later", "value"),
+    [("optimizer", "sgd"), ("label_smoothing", 0.1), ("class_weights", "balanced")],
+)
+def test_a_later_field_renames_no_candidate_of_an_earlier_run(later: str, value: object):
     before = to_plain(small_candidate())
-    del before["training"]["optimizer"]
+    for name in ("optimizer", "label_smoothing", "class_weights"):
+        del before["training"][name]
     read = from_plain(Candidate, before, "candidate.json")
     assert read.id == small_candidate().id == "c2877e7d9717"
-    training = dataclasses.replace(read.training, optimizer="sgd")
+    training = dataclasses.replace(read.training, **{later: value})
     assert dataclasses.replace(read, training=training).id != read.id
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_label_keeps_a_share(share: float):
+    with pytest.raises(SpecError, match=r"expected label_smoothing from 0 to below 1. Received"):
+        TrainingSettings(label_smoothing=share)

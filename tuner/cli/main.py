@@ -22,6 +22,7 @@ from tuner.cli import retrain as retrain_command
 from tuner.cli import runs as runs_command
 from tuner.cli import search as search_command
 from tuner.cli import select as select_command
+from tuner.cli import spaces as spaces_command
 from tuner.cli import targets as targets_command
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.command("calibrate")(calibrate_command.calibrate)
 app.command("clean")(clean_command.clean)
 app.command("completion")(completion_command.completion)
 app.add_typer(targets_command.app, name="targets")
+app.add_typer(spaces_command.app, name="spaces")
 
 
 def run() -> None:

@@ -32,6 +32,7 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     from tuner.engine.board import board
     from tuner.engine.search import run_search
     from tuner.errors import NothingFitsError, TuneError
+    from tuner.propose.edge_impulse import read_parts
 
     spec = folder.spec()
     dataset, several = spec.dataset, len(spec.targets) > 1
@@ -54,6 +55,9 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
         print(f"For:  {', '.join(shown)}{f' and {more} more' if more else ''}", file=sys.stderr)
     for reason in spec.left_out.values():
         print(f"Left out: {reason}", file=sys.stderr)
+    for name, content in spec.space_files.items():
+        for note in read_parts(content, name)[1]:
+            print(f"{name}: {note}", file=sys.stderr)
     for runtime in dict.fromkeys(target.runtime for target in spec.targets):
         notice = getattr(catalog.load_module("runtimes", runtime), "NOTICE", "")
         if notice:

@@ -38,7 +38,7 @@ def tune(
     space: Annotated[
         list[str] | None,
         typer.Option(
-            help="Search space: a file of search_spaces/, or auto; repeatable.",
+            help="Search space: a name of 'tune spaces', Edge Impulse's JSON, or auto; repeatable.",
             autocompletion=space_names,
         ),
     ] = None,

@@ -197,7 +197,7 @@ def _train(
         validation,
         epochs=epochs,
         seed=seed + rung,  # another rung has another order of images
-        loss=task.loss(),
+        loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
         seconds=seconds,
         patience_share=PATIENCE_SHARE,
         others=others,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
 from tuner import catalog
 from tuner.engine import jobs
@@ -14,12 +15,14 @@ from tuner.engine.plan import Plan
 from tuner.engine.slots import available_workers
 from tuner.engine.supervisor import Observer, OnEvent, Supervisor
 from tuner.errors import DataError, InputError, NothingFitsError
+from tuner.propose import edge_impulse
 from tuner.propose.bands import size_bands
 from tuner.propose.proposer import LARGEST_OF, Proposer
 from tuner.spec import (
     Candidate,
     Context,
     Cost,
+    DatasetSpec,
     Extension,
     Limits,
     RankBy,
@@ -27,6 +30,7 @@ from tuner.spec import (
     RunSpec,
     SearchSpace,
     Target,
+    suits,
 )
 from tuner.store.events import now
 from tuner.store.files import cache_folder
@@ -37,8 +41,10 @@ PACKAGES = ("tensorflow", "keras", "optuna", "numpy", "ai-edge-litert", "pillow"
 DEFAULT_BUDGET_SECONDS = 20 * 60.0
 DEFAULT_WINDOW = 4
 NO_LIMITS = Limits()
+TASK = "classification"
+FILE_SUFFIX = ".json"
 AUTO_SPACES = ("mixed_stages",)
-"""What `auto` stands for."""
+"""What `auto` chooses from: those that suit one of the targets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +60,14 @@ class SearchRequest:
         budget_seconds: wall-clock time; with neither this nor max_candidates, 20 minutes.
         max_candidates: candidates to train.
         workers: slots; None for one a core.
-        spaces: search spaces to draw from; none, or `auto`, for what suits.
+        spaces: search spaces to draw from, by name or as Edge Impulse's JSON file; none, or
+            `auto`, for what suits.
         seed: decides splits, proposals and training.
         name: of the run; None names it by target and time.
         rank_by: the accuracy that orders the board.
         window: see RunSpec; at least the number of workers.
         fingerprint: that the data must have; None for any.
+        space_files: contents of search-space files that `spaces` names and a run kept.
     """
 
     targets: tuple[str | Target, ...]
@@ -74,6 +82,7 @@ class SearchRequest:
     rank_by: RankBy = "target"
     window: int = DEFAULT_WINDOW
     fingerprint: str | None = None
+    space_files: Mapping[str, Any] = field(default_factory=dict)
 
 
 def request_again(spec: RunSpec) -> SearchRequest:
@@ -89,6 +98,7 @@ def request_again(spec: RunSpec) -> SearchRequest:
         rank_by=spec.rank_by,
         window=spec.window,
         fingerprint=spec.dataset.fingerprint,
+        space_files=spec.space_files,
     )
 
 
@@ -111,6 +121,10 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     created = now()
     stem = targets[0].name if len(targets) == 1 else f"{len(targets)}-targets"
     folder = new_run(request.name, stem, created)
+    space_files = {
+        name: request.space_files[name] for name in request.spaces if name in request.space_files
+    }
+    space_files |= _read_space_files([item for item in request.spaces if item not in space_files])
     dataset = open_dataset(request.data, split_seed=request.seed, cache=cache_folder())
     if request.fingerprint not in (None, dataset.spec.fingerprint):
         raise DataError(
@@ -122,8 +136,9 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         name=folder.name,
         dataset=dataset.spec,
         targets=targets,
-        task="classification",
-        spaces=_load_spaces(request.spaces),
+        task=TASK,
+        spaces=_load_spaces(request.spaces, _contexts(targets, dataset.spec, TASK)),
+        space_files=space_files,
         seed=request.seed,
         window=max(request.window, workers),
         workers=workers,
@@ -268,21 +283,48 @@ def load_targets(wanted: Sequence[str | Target], limits: Limits) -> tuple[Target
     )
 
 
-def _load_spaces(wanted: Sequence[str]) -> tuple[str, ...]:
+def _read_space_files(wanted: Sequence[str]) -> dict[str, Any]:
+    """The contents of the search-space files among what was asked for, by file name.
+
+    Raises:
+        SpecError: a file cannot be read, or nothing in it can be searched.
+        InputError: two of one name.
+    """
+    files: dict[str, Any] = {}
+    for path in dict.fromkeys(item for item in wanted if item.endswith(FILE_SUFFIX)):
+        name = Path(path).name
+        if name in files:
+            raise InputError(
+                f"Expected search-space files of different names. Received two named '{name}'."
+            )
+        files[name] = edge_impulse.read_file(path)
+        edge_impulse.make_space(files[name], path)
+    return files
+
+
+def _load_spaces(wanted: Sequence[str], contexts: Mapping[str, Context]) -> tuple[str, ...]:
     """The names of the spaces that were asked for, each one known.
+
+    Args:
+        wanted: names and paths of files; none, or `auto` among them, for the `AUTO_SPACES` that
+            suit a target.
+        contexts: what the spaces may know, by target.
 
     Raises:
         UnknownNameError: no such space.
         InputError: a file of that name is no space.
     """
-    names = [
-        name
-        for item in wanted or ("auto",)
-        for name in (AUTO_SPACES if item == "auto" else (item,))
-    ]
-    for name in names:
-        _as_space(name)
-    return tuple(dict.fromkeys(names))
+    names: dict[str, None] = {}
+    for item in wanted or ("auto",):
+        if item.endswith(FILE_SUFFIX):
+            names[Path(item).name] = None
+            continue
+        auto = item == "auto"
+        for name in AUTO_SPACES if auto else (item,):
+            space = catalog.load_space(name)
+            if not auto or any(suits(space, context) for context in contexts.values()):
+                names[name] = None
+    return tuple(names) or AUTO_SPACES
 
 
 def _tightened(target: Target, limits: Limits) -> Limits:
@@ -329,29 +371,21 @@ def make_proposer(
         largest_of: see Proposer; None for its default where a clock keeps nets from growing
             beyond what can be trained, and 1 where none does.
     """
-    task = catalog.load_module("tasks", spec.task)
-    spaces: dict[str, SearchSpace] = {name: _as_space(name) for name in spec.spaces}
+    spaces: dict[str, SearchSpace] = {
+        name: edge_impulse.make_space(spec.space_files[name], name)
+        if name in spec.space_files
+        else catalog.load_space(name)
+        for name in spec.spaces
+    }
     targets = {target.name: target for target in spec.targets}
 
     def gate(candidate: Candidate, names: Sequence[str]) -> Mapping[str, Cost]:
         costs = costs_on(candidate.architecture, (targets[name] for name in names))
         return plan.with_training(candidate, costs)
 
-    contexts = {
-        target.name: Context(
-            limits=target.model_limits,
-            kernels=target.kernels,
-            accelerated=target.accelerator != "none" or target.runtime == "litert",
-            image_height=spec.dataset.image_height,
-            image_width=spec.dataset.image_width,
-            colour=spec.dataset.colour,
-            outputs=task.outputs(spec.dataset),
-        )
-        for target in spec.targets
-    }
     return Proposer(
         spaces,
-        contexts,
+        _contexts(spec.targets, spec.dataset, spec.task),
         size_bands(spec.targets),
         gate,
         spec.seed,
@@ -361,15 +395,21 @@ def make_proposer(
     )
 
 
-def _as_space(name: str) -> SearchSpace:
-    module = catalog.load_module("search_spaces", name)
-    for function in ("draw", "starting_points"):
-        if not hasattr(module, function):
-            raise InputError(
-                f"Expected the search space '{name}' ({module.__file__}) to define "
-                f"'{function}'; see CONTRIBUTING.md."
-            )
-    return cast(SearchSpace, module)
+def _contexts(targets: Sequence[Target], dataset: DatasetSpec, task: str) -> dict[str, Context]:
+    """What spaces may know of a search, by target."""
+    outputs: int = catalog.load_module("tasks", task).outputs(dataset)
+    return {
+        target.name: Context(
+            limits=target.model_limits,
+            kernels=target.kernels,
+            accelerated=target.accelerator != "none" or target.runtime == "litert",
+            image_height=dataset.image_height,
+            image_width=dataset.image_width,
+            colour=dataset.colour,
+            outputs=outputs,
+        )
+        for target in targets
+    }
 
 
 def versions() -> dict[str, str]:

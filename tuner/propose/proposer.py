@@ -2,12 +2,16 @@
 
 Proposal i depends on the run's seed, on i and on the results of the proposals 0 to i - window,
 in that order, and on nothing else. Where a run has several targets, proposals take turns: each
-is made for one of them, its focus, and must fit that one.
+is made for one of them, its focus, and must fit that one. Where it has several spaces, starting
+points take turns among them, and later a space is drawn from the more often the more of the best
+results came from it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +31,7 @@ from tuner.spec import (
     Excess,
     SearchSpace,
     StartingPoint,
+    suits,
 )
 
 RANDOM_PROPOSALS = 6
@@ -36,6 +41,9 @@ too, about as many as Optuna's own default of 10 startup trials. Bands share the
 LARGEST_OF = 4
 """Random draws that fit, of which the largest is proposed: of what a device and the time allow,
 most draws use little, and a net with more weights and work nearly always learns more."""
+
+BEST_OF = 4
+"""One of so many results counts among the best, which decide how often a space is drawn from."""
 
 SAMPLER_ATTEMPTS = 16
 RANDOM_ATTEMPTS = 2000
@@ -91,7 +99,7 @@ class Proposer:
     """Makes the proposals of one run.
 
     Args:
-        spaces: by name.
+        spaces: by name; each for the targets that it suits, or for all if it suits none.
         contexts: what the spaces may know, by target.
         bands: names of the targets in bands of like size; see `tuner.propose.bands`.
         gate: gives a candidate's costs.
@@ -115,10 +123,15 @@ class Proposer:
         largest_of: int = LARGEST_OF,
     ) -> None:
         self._sampler, self._largest_of = sampler, largest_of
-        self._spaces, self._contexts, self._bands = spaces, contexts, bands
+        self._contexts, self._bands = contexts, bands
         self._gate, self._seed = gate, seed
+        chosen = spaces_by_target(spaces, contexts)
         self._draws = {
-            target: {name: _bound(space, context) for name, space in spaces.items()}
+            target: {name: _bound(spaces[name], context) for name in chosen[target]}
+            for target, context in contexts.items()
+        }
+        self._points = {
+            target: _points({name: spaces[name] for name in chosen[target]}, context)
             for target, context in contexts.items()
         }
         self._starting = [
@@ -197,7 +210,7 @@ class Proposer:
         reasons = {}
         for target in self._contexts:
             if target not in started and not any(
-                _fits(self._point(target, name)) for name in self._points(target)
+                _fits(self._point(target, name)) for name in self._points[target]
             ):
                 nearest = self._nearest(target)
                 if not _fits(nearest):
@@ -207,31 +220,32 @@ class Proposer:
     def _nearest(self, target: str) -> Proposal:
         """Of the smallest and many random draws, the one whose worst excess is least."""
         proposals = [
-            self._from_table(target, space, {}, "smallest") for space in sorted(self._spaces)
+            self._from_table(target, space, {}, "smallest") for space in self._draws[target]
         ]
+        spaces = tuple(self._draws[target])
         for attempt in range(SURVEY_DRAWS):
-            proposals.append(self._random(target, self._number(0, attempt, "survey")))
+            proposals.append(self._random(target, spaces, self._number(0, attempt, "survey")))
         return min(proposals, key=_distance)
 
     def _attempts(self, target: str, band: int, history: Sequence[Told]) -> Iterator[Proposal]:
         index = len(history)
         yield from self._starting[band]  # those proposed before, for any band, are passed over
-        names = sorted(self._spaces)
-        usable = [told for told in history if target in told.fits]
+        draws = self._draws[target]
+        usable = [told for told in history if target in told.fits and told.space in draws]
+        tickets = _tickets(tuple(draws), usable)
         drawn = max(2, RANDOM_PROPOSALS // len(self._bands))
         scored = any(told.score is not None for told in usable)
         if self._sampler and scored and len(usable) >= len(self._starting[band]) + drawn:
             for attempt in range(SAMPLER_ATTEMPTS):
                 seed = self._number(index, attempt, "sampler")
-                space = names[seed % len(names)]
-                candidate, choices = ask(usable, self._draws[target], space, seed)
+                space = tickets[seed % len(tickets)]
+                candidate, choices = ask(usable, draws, space, seed)
                 yield self._gated(target, candidate, choices, space, "sampler")
         for attempt in range(RANDOM_ATTEMPTS):
-            yield self._random(target, self._number(index, attempt, "random"))
+            yield self._random(target, tickets, self._number(index, attempt, "random"))
 
-    def _random(self, target: str, seed: int) -> Proposal:
-        names = sorted(self._spaces)
-        space = names[seed % len(names)]
+    def _random(self, target: str, tickets: Sequence[str], seed: int) -> Proposal:
+        space = tickets[seed % len(tickets)]
         choices = RandomChoices(seed)
         candidate = self._draws[target][space](choices)
         return self._gated(target, candidate, choices.taken, space, "random")
@@ -259,17 +273,9 @@ class Proposer:
         candidate = self._draws[target][space](choices)
         return self._gated(target, candidate, choices.taken, space, origin)
 
-    def _points(self, target: str) -> dict[tuple[str, str], StartingPoint]:
-        """Starting points by space and name."""
-        return {
-            (space, point.name): point
-            for space in sorted(self._spaces)
-            for point in self._spaces[space].starting_points(self._contexts[target])
-        }
-
     def _point(self, target: str, name: tuple[str, str]) -> Proposal:
         """A starting point in the largest size that fits, or in its smallest."""
-        point = self._points(target)[name]
+        point = self._points[target][name]
         for table in point.sizes:
             proposal = self._from_table(target, name[0], table, point.name)
             if _fits(proposal):
@@ -279,17 +285,58 @@ class Proposer:
     def _fitting_starting_points(self, band: Sequence[str]) -> Iterator[Proposal]:
         """Each starting point once: for the target whose turn it is, or the next that it fits."""
         seen: set[str] = set()
-        names = dict.fromkeys(name for target in band for name in self._points(target))
+        names = dict.fromkeys(name for target in band for name in self._points[target])
         for name in names:
             for member in range(len(band)):
                 target = band[(len(seen) + member) % len(band)]
-                if name not in self._points(target):
+                if name not in self._points[target]:
                     continue
                 proposal = self._point(target, name)
                 if _fits(proposal) and proposal.candidate.id not in seen:
                     seen.add(proposal.candidate.id)
                     yield proposal
                     break
+
+
+def spaces_by_target(
+    spaces: Mapping[str, SearchSpace], contexts: Mapping[str, Context]
+) -> dict[str, tuple[str, ...]]:
+    """Names of the spaces to draw from for each target, sorted.
+
+    A space that suits some of the targets is for those. One that suits none was asked for by name
+    and is for all, and so are all spaces for a target that none is left for.
+    """
+    suited = {
+        name: {target for target, context in contexts.items() if suits(space, context)}
+        for name, space in sorted(spaces.items())
+    }
+    return {
+        target: tuple(name for name, targets in suited.items() if not targets or target in targets)
+        or tuple(suited)
+        for target in contexts
+    }
+
+
+def _points(
+    spaces: Mapping[str, SearchSpace], context: Context
+) -> dict[tuple[str, str], StartingPoint]:
+    """Starting points by space and name, one of each space in turn."""
+    rows = [
+        [((name, point.name), point) for point in space.starting_points(context)]
+        for name, space in spaces.items()
+    ]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*rows))
+    return dict(item for item in turns if item is not None)
+
+
+def _tickets(spaces: Sequence[str], history: Sequence[Told]) -> tuple[str, ...]:
+    """Names of spaces to draw lots with: each once, and again for each of the best results."""
+    scored = sorted(
+        (told for told in history if told.score is not None),
+        key=lambda told: (told.rung, told.score or 0.0),
+        reverse=True,
+    )
+    return (*spaces, *(told.space for told in scored[: math.ceil(len(scored) / BEST_OF)]))
 
 
 def _bound(space: SearchSpace, context: Context) -> Draw:

@@ -12,6 +12,18 @@ from tuner.spec.candidate import (
 from tuner.spec.codec import from_plain, to_plain
 from tuner.spec.cost import Cost, Excess, Quantity
 from tuner.spec.dataset import SPLITS, DatasetSpec, Split
+from tuner.spec.drawing import (
+    SIDES,
+    TRAINED_WELL,
+    Layers,
+    draw_loss,
+    draw_preprocessing,
+    draw_training,
+    largest_first,
+    multiple_of,
+    resolutions,
+    widths,
+)
 from tuner.spec.model import ModelVersion
 from tuner.spec.operators import (
     OPERATORS,
@@ -29,13 +41,15 @@ from tuner.spec.operators import (
 )
 from tuner.spec.result import Accuracy, Build, Paired, Precision, Result, Status, builds_key
 from tuner.spec.run import Extension, RankBy, RunSpec, Throughput
-from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint
+from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint, suits
 from tuner.spec.target import Limits, RamRegion, Target
 from tuner.spec.template import Template
 
 __all__ = [
     "OPERATORS",
+    "SIDES",
     "SPLITS",
+    "TRAINED_WELL",
     "Accuracy",
     "Add",
     "Architecture",
@@ -57,6 +71,7 @@ __all__ = [
     "Flatten",
     "GlobalAveragePool2D",
     "Input",
+    "Layers",
     "Limits",
     "MaxPool2D",
     "ModelVersion",
@@ -80,7 +95,15 @@ __all__ = [
     "Throughput",
     "TrainingSettings",
     "builds_key",
+    "draw_loss",
+    "draw_preprocessing",
+    "draw_training",
     "from_plain",
+    "largest_first",
+    "multiple_of",
+    "resolutions",
     "seed_of",
+    "suits",
     "to_plain",
+    "widths",
 ]

@@ -76,6 +76,9 @@ class TrainingSettings:
         weight_decay: decoupled weight decay a step, relative to the learning rate.
         augmentation: random changes to the training images.
         optimizer: AdamW, or SGD with Nesterov's momentum of .9.
+        label_smoothing: share of each label that is spread evenly over all classes.
+        class_weights: `balanced` counts an image n / (classes x images of its class) times, so
+            that all classes weigh the same.
     """
 
     epochs: int = 60
@@ -85,6 +88,8 @@ class TrainingSettings:
     weight_decay: float = 0.0
     augmentation: Augmentation = Augmentation()
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -96,6 +101,16 @@ class TrainingSettings:
             raise SpecError(
                 f"expected learning_rate above 0. Received: learning_rate={self.learning_rate}."
             )
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise SpecError(
+                "expected label_smoothing from 0 to below 1. "
+                f"Received: label_smoothing={self.label_smoothing}."
+            )
+
+
+_LATER_SETTINGS = ("optimizer", "label_smoothing", "class_weights")
+"""Training settings that came after the first runs. At their defaults they are left out of the
+id, so that candidates of those runs keep their names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +139,10 @@ class Candidate:
 @functools.lru_cache(maxsize=4096)
 def _identify(candidate: Candidate) -> str:
     plain = to_plain(candidate)
-    if candidate.training.optimizer == TrainingSettings().optimizer:
-        del plain["training"]["optimizer"]  # runs made before there was a choice keep their names
+    usual = TrainingSettings()
+    for name in _LATER_SETTINGS:
+        if getattr(candidate.training, name) == getattr(usual, name):
+            del plain["training"][name]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return "c" + hashlib.sha256(text.encode()).hexdigest()[:11]
 

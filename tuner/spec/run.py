@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tuner.errors import SpecError
 from tuner.spec.dataset import DatasetSpec
@@ -58,7 +58,8 @@ class RunSpec:
         targets: the devices; reports are for the first when nothing else is said.
         left_out: targets that were asked for and that nothing fits, each with the reason.
         task: a file of `tuner/tasks`.
-        spaces: files of `search_spaces/`.
+        spaces: files of `search_spaces/`, and names of `space_files`.
+        space_files: contents of the search-space files that were given, by name.
         seed: decides splits, proposals, weights and the order of images.
         window: proposal i is made when the results 0 to i - window are known.
         workers: slots that train at the same time.
@@ -86,6 +87,7 @@ class RunSpec:
     throughput: Throughput | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     extended: tuple[Extension, ...] = ()
+    space_files: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -66,10 +66,19 @@ class StartingPoint:
 
 
 class SearchSpace(Protocol):
-    """A file of `search_spaces/`: a module with these two functions."""
+    """A file of `search_spaces/`: a module with these two functions.
+
+    It may also define `suits(context) -> bool`; see the function of that name here.
+    """
 
     def draw(self, choices: Choices, context: Context) -> Candidate:
         """Make one candidate from the values that `choices` gives."""
 
     def starting_points(self, context: Context) -> Sequence[StartingPoint]:
         """Known good nets, the best first."""
+
+
+def suits(space: SearchSpace, context: Context) -> bool:
+    """Whether a space offers itself for a device and images; one without `suits` always does."""
+    answer: Callable[[Context], bool] | None = getattr(space, "suits", None)
+    return answer is None or answer(context)

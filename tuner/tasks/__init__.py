@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tuner.spec import Accuracy, DatasetSpec
+from tuner.spec import Accuracy, DatasetSpec, TrainingSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +17,14 @@ class Task(Protocol):
     def outputs(self, dataset: DatasetSpec) -> int:
         """Logits that a net for this data needs."""
 
-    def loss(self) -> Any:
-        """A Keras loss over (labels, logits)."""
+    def loss(self, training: TrainingSettings, labels: NDArray[np.int64], outputs: int) -> Any:
+        """A function of (labels, logits) that gives the mean loss of a batch, as Keras losses do.
+
+        Args:
+            training: says how labels and classes are weighed.
+            labels: of all training images.
+            outputs: logits.
+        """
 
     def score(
         self, logits: NDArray[np.float32], labels: NDArray[np.int64], outputs: int

@@ -99,7 +99,7 @@ def train(
         validation: what decides the best epoch, and when to stop early.
         epochs: passes over the training images.
         seed: of the order of images and of the augmentation.
-        loss: a Keras loss over (labels, logits).
+        loss: of (labels, logits), the mean over a batch; see `tuner.tasks.Task.loss`.
         seconds: time that the training may take. After two epochs the plan is set anew to what
             fits, at most the candidate's own epochs; later it is only cut. None for no clock,
             which makes the outcome depend on the seed alone.
