@@ -10,6 +10,7 @@ import typer
 
 from tuner.cli import calibrate as calibrate_command
 from tuner.cli import clean as clean_command
+from tuner.cli import data as data_command
 from tuner.cli import export as export_command
 from tuner.cli import models as models_command
 from tuner.cli import profile as profile_command
@@ -38,6 +39,7 @@ app.command("export")(export_command.export)
 app.command("profile")(profile_command.profile)
 app.command("calibrate")(calibrate_command.calibrate)
 app.command("clean")(clean_command.clean)
+app.add_typer(data_command.app, name="data")
 app.add_typer(targets_command.app, name="targets")
 
 

@@ -20,8 +20,11 @@ def tune(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Folder with a folder per class, .npz file, or sample:parts|digits."),
+        typer.Option(help="Folder or zip with a folder per class, .npz, or sample:parts|digits."),
     ] = None,
+    group_by: Annotated[
+        str, typer.Option(help="Regular expression; its first group names what one split keeps.")
+    ] = "",
     time: Annotated[
         str | None, typer.Option(help="Wall-clock time of the search, such as 90s, 20m, 1h30m.")
     ] = None,
@@ -72,7 +75,7 @@ def tune(
         return
     _search(
         target or [], data, time, max_candidates, workers, space or [], seed, name, rank_by,
-        ram_kb, flash_kb, latency_ms, train_minutes,
+        ram_kb, flash_kb, latency_ms, train_minutes, group_by,
     )  # fmt: skip
 
 
@@ -90,6 +93,7 @@ def _search(
     flash_kb: float | None,
     latency_ms: float | None,
     train_minutes: float | None,
+    group_by: str,
 ) -> None:
     from time import monotonic
 
@@ -129,6 +133,7 @@ def _search(
             seed=seed,
             name=name,
             rank_by=rank_by,
+            group_by=group_by,
         )
     )
     from tuner.cli.run import run_and_show

@@ -66,6 +66,7 @@ class SearchRequest:
     seed: int = 0
     name: str | None = None
     rank_by: RankBy = "target"
+    group_by: str = ""
 
 
 def prepare_run(request: SearchRequest) -> RunFolder:
@@ -87,7 +88,9 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     created = now()
     stem = targets[0].name if len(targets) == 1 else f"{len(targets)}-targets"
     folder = new_run(request.name, stem, created)
-    dataset = open_dataset(request.data, split_seed=request.seed, cache=cache_folder())
+    dataset = open_dataset(
+        request.data, split_seed=request.seed, cache=cache_folder(), group_by=request.group_by
+    )
     spec = RunSpec(
         name=folder.name,
         dataset=dataset.spec,
@@ -139,8 +142,7 @@ def run_search(
     Raises:
         DataError: the data changed since the run began.
     """
-    dataset = folder.spec().dataset
-    jobs.open_data(dataset.source, dataset.split_seed, dataset.fingerprint)
+    jobs.open_data(folder.spec().dataset)
     make = proposer_of or make_proposer
     return Supervisor(folder, make, observer, plan_of, started).run()
 
