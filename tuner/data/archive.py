@@ -140,7 +140,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 f"Expected an .npz archive at {path}. Received: a damaged file or one of another "
                 f"kind; {SAVE}."
             )
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a damaged file open that it opened by itself.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             held = sorted(archive.files)
             for name in held:
                 if name in wanted:

@@ -184,7 +184,10 @@ def _of_dataset(dataset: Dataset) -> DataReport:
 
 
 def _of_tree(tree: Tree, source: str, split_seed: int, group_by: str, cache: Path) -> DataReport:
-    dataset, found, facts, left_out = None, [], [], []
+    dataset: Dataset | None = None
+    found: list[Found] = []
+    facts: list[ImageFacts] = []
+    left_out: list[str] = []
     problems: list[Problem] = []
     try:
         found, left_out = find_images(tree)

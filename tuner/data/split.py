@@ -211,8 +211,8 @@ def _carve_units(
     got = dict.fromkeys(missing, 0)
     sizes: list[dict[int, int]] = []
     left = dict.fromkeys(missing, 0)
-    for unit in units:
-        kinds, numbers = np.unique(labels[list(unit)], return_counts=True)
+    for rows in units:
+        kinds, numbers = np.unique(labels[list(rows)], return_counts=True)
         sizes.append(dict(zip(map(int, kinds), map(int, numbers), strict=True)))
         for label in sizes[-1]:
             left[label] += 1
