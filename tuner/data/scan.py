@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tuner.data.look import look_of
 from tuner.data.preprocess import flatten_image, orientation_of
-from tuner.data.tree import Tree, UnreadableError
+from tuner.data.tree import Tree, UnreadableError, readable
 from tuner.store.files import write_atomic
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ INDEX_FROM_SECONDS = 1.0
 SETTLED_AFTER_SECONDS = 2.0
 INDEX_VERSION = 2
 LOOKED_AT_SIDE = 64
+REASON_LETTERS = 100
 PIXELS_MAX = 178_956_970
 """An image with more is left out: Pillow's bound against files that unpack to fill the memory."""
+SIDE_MAX = 65_535
+"""The longest side of a JPEG. No camera's images come near; of damaged headers, many claim more."""
 LARGE_PIXELS = 2**24
 FORMATS = (
     *("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "TGA", "JPEG2000"),
@@ -117,7 +120,10 @@ def facts_of(content: bytes) -> ImageFacts:
         with open_image(content) as image:
             width, height = image.size
             if width * height > PIXELS_MAX:
-                return ImageFacts(problem=_too_many(f"{width} x {height} pixels"))
+                return ImageFacts(problem=_too_many(f"{width} x {height}"))
+            if max(width, height) > SIDE_MAX:
+                reason = f"{width} x {height} pixels, a side longer than {SIDE_MAX}"
+                return ImageFacts(problem=reason)
             large = width * height > LARGE_PIXELS
             # One at a time: decoded they take up to a gigabyte each.
             with _large_images if large else contextlib.nullcontext():
@@ -170,7 +176,7 @@ def _is_animated(image: Image.Image) -> bool:
 
 
 def _too_many(received: str) -> str:
-    return f"too many pixels ({received}; at most {PIXELS_MAX // 10**6} million are decoded)"
+    return f"too many pixels ({received}; at most {PIXELS_MAX / 1e6:.0f} million are decoded)"
 
 
 def why_unreadable(error: Exception) -> str:
@@ -181,7 +187,7 @@ def why_unreadable(error: Exception) -> str:
         return _too_many("as its header says")
     if isinstance(error, MemoryError):
         return "too large for the memory"
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = readable(str(error) or type(error).__name__)[:REASON_LETTERS]
     if "truncated" in text.lower():
         return "truncated"
     return f"cannot be decoded ({text})" if "0x" not in text else "cannot be decoded"
