@@ -189,6 +189,7 @@ def search(
     data: str | Path | None = None,
     time: str | None = None,
     *,
+    group_by: str | None = None,
     max_candidates: int | None = None,
     workers: int | None = None,
     space: str | Sequence[str] | None = None,
@@ -213,6 +214,8 @@ def search(
         data: folder with a folder per class, `.npz` file, or `sample:parts|digits`.
         time: wall-clock time such as `90s`, `20m`, `1h30m`; 20 minutes unless max_candidates is
             given.
+        group_by: regular expression whose first group, in a file's name, names the images that
+            stay in one split.
         max_candidates: stop after so many candidates.
         workers: candidates trained at once; one a core by default.
         space: names of search spaces.
@@ -249,6 +252,7 @@ def search(
         {
             "target": named or None,
             "data": None if data is None else str(data),
+            "group_by": group_by,
             "time": time,
             "max_candidates": max_candidates,
             "workers": workers,

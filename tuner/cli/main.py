@@ -11,6 +11,7 @@ import typer
 from tuner.cli import calibrate as calibrate_command
 from tuner.cli import clean as clean_command
 from tuner.cli import completion as completion_command
+from tuner.cli import data as data_command
 from tuner.cli import export as export_command
 from tuner.cli import extend as extend_command
 from tuner.cli import logs as logs_command
@@ -47,6 +48,7 @@ app.command("profile")(profile_command.profile)
 app.command("calibrate")(calibrate_command.calibrate)
 app.command("clean")(clean_command.clean)
 app.command("completion")(completion_command.completion)
+app.add_typer(data_command.app, name="data")
 app.add_typer(targets_command.app, name="targets")
 app.add_typer(spaces_command.app, name="spaces")
 

@@ -24,8 +24,11 @@ def tune(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Folder with a folder per class, .npz file, or sample:parts|digits."),
+        typer.Option(help="Folder or zip with a folder per class, .npz, or sample:parts|digits."),
     ] = None,
+    group_by: Annotated[
+        str, typer.Option(help="Regular expression; its first group names what one split keeps.")
+    ] = "",
     time: Annotated[
         str | None, typer.Option(help="Wall-clock time of the search, such as 90s, 20m, 1h30m.")
     ] = None,

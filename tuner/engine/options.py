@@ -30,6 +30,7 @@ class SearchOptions:
 
     target: tuple[str, ...] | None = None
     data: str | None = None
+    group_by: str | None = None
     time: str | None = None
     max_candidates: int | None = None
     workers: int | None = None
@@ -79,7 +80,7 @@ def read_request(
     if targets:
         fields["targets"] = (*fields.get("targets", ()), *targets)
     if again is not None:
-        if fields.keys() & {"data", "seed"}:  # other data, or other splits of the same
+        if fields.keys() & {"data", "seed", "group_by"}:  # other data, or other splits of the same
             fields["fingerprint"] = None
         return replace(again, **fields), notes
     if "targets" not in fields:
@@ -116,7 +117,7 @@ def _checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of SearchRequest that options stand for."""
     names = {"target": "targets", "space": "spaces"}
-    same = ("data", "max_candidates", "workers", "seed", "name", "rank_by", *names)
+    same = ("data", "group_by", "max_candidates", "workers", "seed", "name", "rank_by", *names)
     fields = {names.get(name, name): options[name] for name in same if name in options}
     least = {"max_candidates": 1, "workers": 1, "seed": 0}
     for name, bound in least.items():

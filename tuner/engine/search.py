@@ -80,6 +80,7 @@ class SearchRequest:
     seed: int = 0
     name: str | None = None
     rank_by: RankBy = "target"
+    group_by: str = ""
     window: int = DEFAULT_WINDOW
     fingerprint: str | None = None
     space_files: Mapping[str, Any] = field(default_factory=dict)
@@ -99,6 +100,7 @@ def request_again(spec: RunSpec) -> SearchRequest:
         window=spec.window,
         fingerprint=spec.dataset.fingerprint,
         space_files=spec.space_files,
+        group_by=spec.dataset.group_by,
     )
 
 
@@ -125,7 +127,9 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         name: request.space_files[name] for name in request.spaces if name in request.space_files
     }
     space_files |= _read_space_files([item for item in request.spaces if item not in space_files])
-    dataset = open_dataset(request.data, split_seed=request.seed, cache=cache_folder())
+    dataset = open_dataset(
+        request.data, split_seed=request.seed, cache=cache_folder(), group_by=request.group_by
+    )
     if request.fingerprint not in (None, dataset.spec.fingerprint):
         raise DataError(
             f"The data at {request.data} is not what the run was made with: expected the "
@@ -197,8 +201,7 @@ def _open_data_of(folder: RunFolder) -> None:
     Raises:
         DataError: the data changed since the run began, or is gone.
     """
-    dataset = folder.spec().dataset
-    jobs.open_data(dataset.source, dataset.split_seed, dataset.fingerprint)
+    jobs.open_data(folder.spec().dataset)
 
 
 def extend_run(folder: RunFolder, seconds: float | None, candidates: int | None) -> RunSpec:

@@ -104,7 +104,10 @@ class _HeldOut:
         from tuner.train.build import load_keras
 
         dataset = open_dataset(
-            version.dataset.source, split_seed=version.dataset.split_seed, cache=cache_folder()
+            version.dataset.source,
+            split_seed=version.dataset.split_seed,
+            cache=cache_folder(),
+            group_by=version.dataset.group_by,
         )
         if dataset.spec.fingerprint != version.dataset.fingerprint:
             raise InputError(
