@@ -38,6 +38,8 @@ def report(
     from tuner.store.files import write_atomic
     from tuner.store.runs import find_run
 
+    if output is not None and output.is_dir():
+        raise InputError(f"Expected a file after -o. Received the folder '{output}'.")
     folder = find_run(run)
     ranked = board(folder, rank_by, target)
     if format == "table":

@@ -72,6 +72,60 @@ def front_ranks(board: Board, cost: CostName, split: str, precision: Precision) 
     return [points[position][0].rank for position in front]
 
 
+def empty_cost_figure(board: Board, cost: CostName) -> go.Figure:
+    """Axes, limit and traces of `cost_figure`, without points.
+
+    Each trace's `meta` is a key of `GROUPS`, or `front`; the layout's `meta` holds the `scale`
+    that costs are divided by.
+    """
+    import plotly.graph_objects as go
+
+    title, scale = _AXES[cost]
+    name = board.target.name
+    costs = [
+        getattr(row.result.costs[name], cost).value / scale
+        for row in board.rows
+        if name in row.result.costs
+    ]
+    axis: dict[str, Any] = {"title": {"text": title}, "rangemode": "tozero"}
+    if costs and max(costs) > LOG_RATIO * max(min(costs), 1e-9):
+        axis |= {"type": "log", "rangemode": "normal"}
+    limit = getattr(board.target.model_limits, cost)
+    shown = None
+    if limit is not None:
+        words = f"{limit:g} ms" if cost == "latency_ms" else format_bytes(limit)
+        axis["title"]["text"] += f" (limit {words})"
+        if costs and limit / scale <= LIMIT_SHOWN_RATIO * max(costs):
+            shown = limit / scale
+            axis["autorangeoptions"] = {"include": [shown]}
+    figure = go.Figure(
+        layout=_layout(
+            xaxis=axis,
+            yaxis={"title": {"text": "accuracy, %"}},
+            hovermode="closest",
+            meta={"scale": scale},
+        )
+    )
+    if shown is not None:
+        figure.add_vline(x=shown, line={"dash": "dash", "width": 1.5, "color": VERMILLION})
+    for group, (label, colour, symbol) in reversed(GROUPS.items()):
+        figure.add_scatter(
+            mode="markers",
+            name=label,
+            meta=group,
+            marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 1.5}},
+            hovertemplate="%{text}<br>%{x:.4~g}, %{y:.1f} %<extra></extra>",
+        )
+    figure.add_scatter(
+        mode="lines",
+        name="Pareto front",
+        meta="front",
+        line={"color": VERMILLION, "width": 1.5, "shape": "hv"},
+        hoverinfo="skip",
+    )
+    return figure
+
+
 def cost_figure(
     board: Board,
     cost: CostName = "ram_bytes",
@@ -88,57 +142,21 @@ def cost_figure(
         split: `validation` or `test`.
         precision: of the builds.
     """
-    import plotly.graph_objects as go
-
-    title, scale = _AXES[cost]
-    points = [
-        (row, spent / scale, 100.0 * accuracy)
-        for row, spent, accuracy in _points(board, cost, split, precision)
-    ]
-    costs = [spent for _, spent, _ in points]
-    limit = getattr(board.target.model_limits, cost)
-    axis: dict[str, Any] = {"title": {"text": title}, "rangemode": "tozero"}
-    if costs and max(costs) > LOG_RATIO * max(min(costs), 1e-9):
-        axis |= {"type": "log", "dtick": 1, "rangemode": "normal"}
-    figure = go.Figure(
-        layout=_layout(
-            xaxis=axis,
-            yaxis={"title": {"text": f"{precision} {split} accuracy, %"}},
-            hovermode="closest",
-            meta={"scale": scale},
-        )
-    )
-    if limit is not None:
-        shown = limit / scale
-        words = f"{limit:g} ms" if cost == "latency_ms" else format_bytes(limit)
-        axis["title"]["text"] += f" (limit {words})"
-        if costs and shown <= LIMIT_SHOWN_RATIO * max(costs):
-            axis["autorangeoptions"] = {"include": [shown]}
-            figure.add_vline(x=shown, line={"dash": "dash", "width": 1.5, "color": VERMILLION})
-        figure.update_xaxes(axis)
-    for group, (label, colour, symbol) in reversed(GROUPS.items()):
-        members = [point for point in points if group_of(point[0]) == group]
-        figure.add_scatter(
-            x=[spent for _, spent, _ in members],
-            y=[accuracy for _, _, accuracy in members],
+    figure = empty_cost_figure(board, cost)
+    figure.update_yaxes(title_text=f"{precision} {split} accuracy, %")
+    scale = figure.layout.meta["scale"]
+    points = _points(board, cost, split, precision)
+    by_rank = {point[0].rank: point for point in points}
+    for trace in figure.data:
+        if trace.meta == "front":
+            members = [by_rank[rank] for rank in front_ranks(board, cost, split, precision)]
+        else:
+            members = [point for point in points if group_of(point[0]) == trace.meta]
+        trace.update(
+            x=[spent / scale for _, spent, _ in members],
+            y=[100.0 * accuracy for _, _, accuracy in members],
             text=[f"{row.rank}: {row.result.candidate.id}" for row, _, _ in members],
-            mode="markers",
-            name=label,
-            meta=group,
-            marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 1.5}},
-            hovertemplate="%{text}<br>%{x:.4~g}, %{y:.1f} %<extra></extra>",
         )
-    by_rank = {row.rank: (spent, accuracy) for row, spent, accuracy in points}
-    front = [by_rank[rank] for rank in front_ranks(board, cost, split, precision)]
-    figure.add_scatter(
-        x=[spent for spent, _ in front],
-        y=[accuracy for _, accuracy in front],
-        mode="lines",
-        name="Pareto front",
-        meta="front",
-        line={"color": VERMILLION, "width": 1.5, "shape": "hv"},
-        hoverinfo="skip",
-    )
     return figure
 
 

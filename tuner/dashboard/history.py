@@ -9,7 +9,7 @@ from typing import Any
 from tuner import catalog
 from tuner.engine.board import Board
 from tuner.propose.sampler import importances
-from tuner.spec import Build, Cost, Precision, builds_key, from_plain
+from tuner.spec import Accuracy, Precision, builds_key, from_plain
 
 Event = Mapping[str, Any]
 
@@ -47,8 +47,8 @@ def best_so_far(board: Board, events: Iterable[Event], precision: Precision) -> 
         if event["event"] == "proposed":
             ids[event["index"]] = event["id"]
             if board.target.name in event["costs"]:
-                cost = from_plain(Cost, event["costs"][board.target.name], "events.jsonl")
-                fits.setdefault(event["index"], cost.fits)
+                over = event["costs"][board.target.name]["over"]
+                fits.setdefault(event["index"], not over)
         elif event["event"] in ("rung", "finished") and fits.get(event["index"]):
             builds = event.get("builds", {})
             plain = builds.get(builds_key(precision, *run_with), builds.get(precision))
@@ -93,4 +93,4 @@ def choice_importances(events: Iterable[Event], precision: Precision) -> dict[st
 
 
 def _validation_accuracy(plain: Mapping[str, Any]) -> float:
-    return from_plain(Build, plain, "events.jsonl").accuracy["validation"].value
+    return from_plain(Accuracy, plain["accuracy"]["validation"], "events.jsonl").value

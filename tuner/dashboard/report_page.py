@@ -24,8 +24,8 @@ from tuner.cost.fit import LIMIT_NAMES
 from tuner.cost.lower import lower
 from tuner.dashboard.figures import (
     COST_NAMES,
-    cost_figure,
     curve_figure,
+    empty_cost_figure,
     front_ranks,
     group_of,
     history_figure,
@@ -189,32 +189,21 @@ def _rounded(value: float | None) -> float | None:
 
 def _figures(board: Board, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Figures as plotly's JSON; empty ones where the page fills in the points."""
-    found = {precision: choice_importances(events, precision) for precision in PRECISIONS}
+    shares = choice_importances(events, ranking_precision(board.spec.rank_by))
     return {
-        "cost": {cost: _emptied(cost_figure(board, cost)) for cost in COST_NAMES},
-        "curve": _emptied(curve_figure(())),
+        "cost": {cost: _plain(empty_cost_figure(board, cost)) for cost in COST_NAMES},
+        "curve": _plain(curve_figure(())),
         "history": {
             precision: _plain(history_figure(best_so_far(board, events, precision)))
             for precision in PRECISIONS
         },
-        "importance": {
-            precision: _plain(importance_figure(shares)) if shares else None
-            for precision, shares in found.items()
-        },
+        "importance": _plain(importance_figure(shares)) if shares else None,
         "importance_least": IMPORTANCE_LEAST,
     }
 
 
 def _plain(figure: Any) -> dict[str, Any]:
     return dict(json.loads(figure.to_json()))
-
-
-def _emptied(figure: Any) -> dict[str, Any]:
-    plain = _plain(figure)
-    for trace in plain["data"]:
-        for name in ("x", "y", "text"):
-            trace.pop(name, None)
-    return plain
 
 
 def _details(

@@ -206,7 +206,7 @@ function layers(found, operators) {
     make("table", {}, make("thead", {}, make("tr", {}, ...head)), body),
     make("p", { class: "quiet" }, `As ${BOARD.target.name} runs it, in int8: batch normalization and `
       + "activation are part of the layer before, dropout leaves nothing. RAM is that of tensors "
-      + "and the kernels' scratch, without what lasts."));
+      + "and the kernels' scratch, wherever they lie, without what lasts from run to run."));
 }
 
 function curve(found, rungs) {

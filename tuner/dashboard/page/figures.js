@@ -114,9 +114,9 @@ function drawHistory() {
 
 function drawImportance() {
   if (!drawn) return;
-  const figure = FIGURES.importance[precisionShown()];
+  const figure = FIGURES.importance;
   byId("importance-note").textContent = figure
-    ? "How far each choice sets the best quarter apart from all, after the first rung "
+    ? `How far, by ${BOARD.run.precision} accuracy, each choice sets the best quarter apart from all, after the first rung `
       + "(Optuna's PED-ANOVA). A rough guide, the more so the fewer the candidates."
     : "";
   if (figure) draw("importance-figure", figure);

@@ -3,12 +3,16 @@
 const FIGURE_DELAY_MS = 120;
 let figureTimer = 0;
 
-/** Draw the table at once and the points a moment later, so that typing stays quick. */
-function update() {
+function showRows() {
   chosen.rows = visibleRows();
   chosen.page = 0;
   drawTable();
   drawBasis();
+}
+
+/** Draw the table at once and the points a moment later, so that typing stays quick. */
+function update() {
+  showRows();
   clearTimeout(figureTimer);
   figureTimer = setTimeout(drawCost, FIGURE_DELAY_MS);
 }
@@ -77,7 +81,6 @@ function radios(id, names, enabled) {
       chosen[id] = name;
       update();
       drawHistory();
-      drawImportance();
     });
     byId(id).append(make("label", {}, input, make("span", {}, name)));
   }
@@ -122,7 +125,7 @@ function start() {
     if (event.target === dialog) dialog.close();
   });
   drawStill();
-  update();
+  showRows();
   // Elements further down hold plotly.js; the first picture of the page comes before it.
   addEventListener("load", () => setTimeout(loadPlotly, 0));
 }
