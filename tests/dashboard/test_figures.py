@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_best_so_far_rises_in_time_order(folder: RunFolder, ranked: Board) -> No
     assert [item.elapsed_seconds for item in scored] == sorted(
         item.elapsed_seconds for item in scored
     )
-    for before, after in zip(scored, scored[1:], strict=False):
+    for before, after in itertools.pairwise(scored):
         assert after.best == max(before.best, after.accuracy)
     fits = {row.result.candidate.id for row in ranked.rows if row.fits}
     assert {item.candidate_id for item in scored} <= fits

@@ -108,7 +108,7 @@ def empty_cost_figure(board: Board, cost: CostName) -> go.Figure:
     )
     if shown is not None:
         figure.add_vline(x=shown, line={"dash": "dash", "width": 1.5, "color": VERMILLION})
-    for group, (label, colour, symbol) in reversed(GROUPS.items()):
+    for group, (label, colour, symbol) in reversed(list(GROUPS.items())):
         figure.add_scatter(
             mode="markers",
             name=label,

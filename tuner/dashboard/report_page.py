@@ -114,7 +114,7 @@ def _board(
 ) -> dict[str, Any]:
     """What the page knows at once: the run, and a column of each figure in rank order."""
     spec, target = board.spec, board.target
-    builds = next((row["builds"] for row in rows if "int8" in row["builds"]), {})
+    builds: Mapping[str, Any] = next((row["builds"] for row in rows if "int8" in row["builds"]), {})
     return {
         "run": {
             "name": spec.name,
