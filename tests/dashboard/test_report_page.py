@@ -134,7 +134,7 @@ def test_details_hold_the_report_row_and_the_layers(folder: RunFolder, page: Pag
         peak = max(layers, key=lambda layer: layer["ram_bytes"])
         assert peak["ram_bytes"] <= cost["ram_bytes"]
     trained = details[0]
-    assert sum(rung["epochs"] for rung in trained["rungs"]) == len(trained["row"]["curve"])
+    assert trained["rung_ends"] == [len(trained["row"]["curve"])]
     assert (
         sum(map(sum, trained["row"]["builds"]["int8"]["accuracy"]["test"]["confusion"])) == IMAGES
     )

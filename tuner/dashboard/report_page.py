@@ -215,12 +215,12 @@ def _details(
 ) -> list[dict[str, Any]]:
     """What the page shows of one candidate, in rank order."""
     runtime = catalog.load_module("runtimes", board.target.runtime)
-    rungs = _rungs(events)
+    ends = _rung_ends(events)
     return [
         {
             "row": row,
             "choices": proposed[ranked.result.index]["choices"],
-            "rungs": rungs.get(ranked.result.index, []),
+            "rung_ends": ends.get(ranked.result.index, []),
             "layers": operator_rows(
                 lower(ranked.result.candidate.architecture), board.target, runtime
             ),
@@ -230,14 +230,13 @@ def _details(
     ]
 
 
-def _rungs(events: Sequence[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    """By index, the rungs that a candidate was trained to, with the epochs of each."""
-    found: dict[int, list[dict[str, Any]]] = {}
+def _rung_ends(events: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
+    """By index, the epochs, counted over all rungs, at which a rung of the candidate ended."""
+    found: dict[int, list[int]] = {}
     for event in events:
         if event["event"] in ("rung", "finished") and event.get("epochs"):
-            found.setdefault(event["index"], []).append(
-                {"rung": event.get("rung"), "epochs": event["epochs"]}
-            )
+            ends = found.setdefault(event["index"], [])
+            ends.append(event["epochs"] + (ends[-1] if ends else 0))
     return found
 
 

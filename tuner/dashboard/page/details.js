@@ -12,7 +12,22 @@ async function detailsOf(row) {
   return (await chunks.get(number))[row % BOARD.chunk];
 }
 
-async function openCandidate(row) {
+/** Open a candidate by the page's address, so that the browser's back button closes it. */
+function openCandidate(row) {
+  location.hash = COLUMNS.id[row];
+}
+
+function followAddress() {
+  const row = COLUMNS.id.indexOf(location.hash.slice(1));
+  if (row >= 0) showCandidate(row);
+  else byId("candidate").close();
+}
+
+function forgetAddress() {
+  if (location.hash) history.replaceState(null, "", location.href.split("#")[0]);
+}
+
+async function showCandidate(row) {
   const dialog = byId("candidate");
   opened = row;
   if (!("DecompressionStream" in window)) {
@@ -51,7 +66,7 @@ function sections(row, details) {
     facts(found),
     heading("Costs"), ...costs(found),
     heading("Layers"), layers(found, details.layers),
-    ...curve(found, details.rungs),
+    ...curve(found, details.rung_ends),
     ...confusions(found),
     heading("Settings"), settings(found, details.choices),
     ...(details.log ? [heading("Log"), make("pre", {}, details.log)] : []),
@@ -209,14 +224,11 @@ function layers(found, operators) {
       + "and the kernels' scratch, wherever they lie, without what lasts from run to run."));
 }
 
-function curve(found, rungs) {
+function curve(found, rungEnds) {
   if (!found.curve.length) return [];
-  const ends = [];
-  let epochs = 0;
-  for (const rung of rungs) ends.push((epochs += rung.epochs));
   const element = make("div", { class: "figure", "data-draw": true });
   element.drawNow = () => {
-    if (drawn) drawCurve(element, found.curve, ends.filter((epoch) => epoch <= found.curve.length));
+    if (drawn) drawCurve(element, found.curve, rungEnds);
   };
   return [heading("Learning curve"), element];
 }

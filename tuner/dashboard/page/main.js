@@ -124,8 +124,11 @@ function start() {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
+  dialog.addEventListener("close", forgetAddress);
+  addEventListener("hashchange", followAddress);
   drawStill();
   showRows();
+  if (location.hash) followAddress();
   // Elements further down hold plotly.js; the first picture of the page comes before it.
   addEventListener("load", () => setTimeout(loadPlotly, 0));
 }
