@@ -23,7 +23,9 @@ function followAddress() {
   else byId("candidate").close();
 }
 
-function forgetAddress() {
+function forgetCandidate() {
+  byId("candidate").replaceChildren();
+  opened = null;
   if (location.hash) history.replaceState(null, "", location.href.split("#")[0]);
 }
 

@@ -124,7 +124,7 @@ function start() {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
-  dialog.addEventListener("close", forgetAddress);
+  dialog.addEventListener("close", forgetCandidate);
   addEventListener("hashchange", followAddress);
   drawStill();
   showRows();
