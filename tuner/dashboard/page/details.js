@@ -123,8 +123,10 @@ const QUANTITIES = [
 
 function costs(found) {
   const elements = [];
-  for (const [target, cost] of Object.entries(found.costs)) {
-    const own = target === BOARD.target.name;
+  const isOwn = (target) => target === BOARD.target.name;
+  const ordered = Object.entries(found.costs).sort(([a], [b]) => isOwn(b) - isOwn(a));
+  for (const [target, cost] of ordered) {
+    const own = isOwn(target);
     const over = new Set(cost.over.map((excess) => excess.limit));
     const body = make("tbody");
     for (const { field, label, stem, end, write, parts } of QUANTITIES) {
