@@ -78,6 +78,16 @@ def test_a_dataframe_needs_pandas_and_says_so(home: Path, monkeypatch: pytest.Mo
     assert rows[0]["ram_bytes"] == 1000
 
 
+def test_figures_are_plotly_objects(home: Path):
+    make_run(home, "r", (12, 18, None), ended=True)
+    figures = tuner.Run("r").figures
+    names = {trace.meta for trace in figures.cost("latency_ms").data}
+    assert "front" in names
+    assert list(figures.curve(1).data[0].y) == [45.0, 90.0]
+    assert len(figures.history().data[-1].y) == 2
+    assert type(figures.cost(split="test")).__name__ == "Figure"
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -94,6 +104,8 @@ def test_a_dataframe_needs_pandas_and_says_so(home: Path, monkeypatch: pytest.Mo
         (lambda: tuner.resume("nothing"), "Unknown run 'nothing'"),
         (lambda: tuner.extend("r"), "Expected --time or --max-candidates"),
         (lambda: tuner.Run("r").report(rank_by="best"), "one of target, int8, float32. Received"),
+        (lambda: tuner.Run("r").figures.cost("macs"), "one of ram_bytes, flash_bytes, latency_ms"),
+        (lambda: tuner.Run("r").figures.curve(9), "Ranks 1 to 2 name them too"),
         (lambda: tuner.select("r", 9), "Ranks 1 to 2 name them too"),
         (lambda: tuner.select("r", 1, output="a.txt"), "a file that ends in .toml"),
         (lambda: tuner.retrain("none.toml"), "Expected a file at none.toml; there is none"),

@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tuner.errors import InputError, SpecError, TuneError
-from tuner.spec import ModelVersion, RankBy, RunSpec, Target
+from tuner.spec import ModelVersion, Precision, RankBy, RunSpec, Target
 from tuner.store.models import ModelFolder, find_model
 from tuner.store.runs import RunFolder, RunState, find_run
 
 if TYPE_CHECKING:
+    from tuner.dashboard.figures import CostName
     from tuner.engine.board import Board
     from tuner.engine.supervisor import Observer, Progress
 
@@ -135,6 +136,11 @@ class Run:
             ) from None
         return pandas.DataFrame(csv_rows(self._board(target, rank_by)))
 
+    @property
+    def figures(self) -> Figures:
+        """The figures of the report page, as plotly objects."""
+        return Figures(self)
+
     def _board(self, target: str | None, rank_by: RankBy | None) -> Board:
         from tuner.engine.board import board
 
@@ -142,6 +148,82 @@ class Run:
             known = ", ".join(get_args(RankBy))
             raise InputError(f"Expected rank_by to be one of {known}. Received: {rank_by!r}.")
         return board(self._files, rank_by, target)
+
+
+class Figures:
+    """Figures of a run as `plotly.graph_objects.Figure`, made anew each time they are asked for.
+
+    Args:
+        run: the run.
+
+    Example:
+        run.figures.cost("latency_ms").show()
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def cost(
+        self,
+        cost: CostName = "ram_bytes",
+        *,
+        split: Literal["validation", "test"] = "validation",
+        precision: Precision = "int8",
+        target: str | None = None,
+    ) -> Any:
+        """Accuracy against what candidates cost, with the limit and the Pareto front.
+
+        Args:
+            cost: `ram_bytes`, `flash_bytes` or `latency_ms`.
+            split: the images that the accuracy is of.
+            precision: of the builds.
+            target: see `Run.report`.
+
+        Raises:
+            InputError: one of them is something else.
+        """
+        from tuner.dashboard.figures import COST_NAMES, cost_figure
+
+        for option, value, known in (
+            ("cost", cost, COST_NAMES),
+            ("split", split, ("validation", "test")),
+            ("precision", precision, get_args(Precision)),
+        ):
+            if value not in known:
+                raise InputError(
+                    f"Expected {option} to be one of {', '.join(known)}. Received: {value!r}."
+                )
+        return cost_figure(self._run._board(target, None), cost, split=split, precision=precision)
+
+    def history(self, *, precision: Precision = "int8", target: str | None = None) -> Any:
+        """Validation accuracies as they became known, and the best so far."""
+        from tuner.dashboard.figures import history_figure
+        from tuner.dashboard.history import best_so_far
+
+        board = self._run._board(target, None)
+        return history_figure(best_so_far(board, self._run.events, precision))
+
+    def importance(self, *, precision: Precision = "int8") -> Any:
+        """How much each choice of the search decides; empty with too few candidates."""
+        from tuner.dashboard.figures import importance_figure
+        from tuner.dashboard.history import choice_importances
+
+        return importance_figure(choice_importances(self._run.events, precision))
+
+    def curve(self, candidate: int | str) -> Any:
+        """Validation accuracy (float32) of a candidate after each epoch.
+
+        Args:
+            candidate: rank, id, or the beginning of an id.
+
+        Raises:
+            UnknownNameError: no such candidate.
+        """
+        from tuner.dashboard.figures import curve_figure
+        from tuner.engine.board import find_candidate
+
+        row = find_candidate(self._run._board(None, None), str(candidate))
+        return curve_figure(row.result.curve)
 
 
 class Model:
