@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import tuner
+from tuner.engine import plan
 from tuner.store.clean import clean
 from tuner.store.runs import known_runs
 from untrained_support import untrained  # noqa: F401 - a fixture
@@ -124,6 +125,32 @@ def test_an_extended_run_keeps_what_it_has_and_finishes_more(home: Path, cleaned
         log = (run.folder / "candidates" / identifier / "trained_from.txt").read_text()
         before = rung - 1 if (index, rung - 1) in promoted or index >= 9 or not cleaned else -1
         assert f"{rung} from {before}\n" in log, "without its weights it trains from the beginning"
+
+
+def test_time_added_explores_with_the_rungs_of_before_and_finishes(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(plan, "MIN_RUNG_SECONDS", 0.4)
+    monkeypatch.setattr(plan, "OVERHEAD_SECONDS", 0.0)
+    run = tuner.search(
+        "raspberry-pi-4", "sample:digits", time="6s", workers=1, name="r", progress=False
+    )
+    first, counts = steps(run), Counter(row["status"] for row in run.candidates)
+    assert {rung for _, rung in first} == {0, 1}
+    assert counts["ok"] >= 1
+    shortest = next(event["seconds"] for event in run.events if event["event"] == "started")
+
+    run = tuner.extend(run, time="5s", progress=False)
+    assert run.state == "ended"
+    after = steps(run)
+    assert after[: len(first)] == first
+    assert {rung for _, rung in after} == {0, 1}
+    assert sum(rung == 0 for _, rung in after) >= sum(rung == 0 for _, rung in first) + 2
+    assert Counter(row["status"] for row in run.candidates)["ok"] > counts["ok"]
+    new = [event for event in run.events if event["event"] == "started"][len(first) :]
+    assert new[0]["seconds"] == pytest.approx(shortest), "rungs are as long as before"
+    ended = [event["elapsed"] for event in run.events if event["event"] == "ended"]
+    assert ended[1] - ended[0] < 5 + 6, "the time that was added, and scoring"
 
 
 def test_candidates_after_a_clock_and_a_clock_after_candidates():

@@ -1,4 +1,4 @@
-"""Stand-ins for the jobs of a run: no TensorFlow, an outcome in no time.
+"""Stand-ins for the jobs of a run: no TensorFlow, and no time but what a clock allows.
 
 They run in the workers of real slots, so each is importable by its name. Search for a target of
 whose runtime no tool measures what was built, such as `raspberry-pi-4`.
@@ -7,6 +7,7 @@ whose runtime no tool measures what was built, such as `raspberry-pi-4`.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ def train_candidate(
     last: bool,
     others: Sequence[float],
 ) -> dict[str, Any]:
-    """An accuracy that depends on the candidate and grows with the rung.
+    """An accuracy that depends on the candidate and grows with the rung; it takes its time.
 
     Once the run's folder has a file `worse`, no training gives anything.
     """
     candidate = from_plain(Candidate, candidate_plain, "candidate")
+    time.sleep(seconds or 0.0)
     digest = hashlib.sha256(candidate.id.encode()).digest()
     correct = 1 + min(TOTAL - 1, digest[0] % (TOTAL - 4) + 2 * rung)
     if (folder.parent.parent / "worse").exists():
