@@ -79,7 +79,7 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import LabelledImages, train
 
-    dataset = jobs.open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
+    dataset = jobs.open_data(spec.dataset)
     training = jobs.labelled(dataset, candidate, "training")
     validation = jobs.labelled(dataset, candidate, "validation")
     seed = seed_of(spec.seed, candidate.id)

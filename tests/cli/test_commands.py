@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.cli.parse import parse_time
 from tuner.errors import InputError
+from tuner.spec.times import parse_time
 
 HEAVY = ("tensorflow", "keras", "optuna", "joblib", "plotly", "sklearn", "scipy", "PIL", "numpy")
 
@@ -36,6 +36,9 @@ def class_folder(path: Path, classes: dict[str, int]) -> Path:
         ["spaces"],
         ["spaces", "show", "residual"],
         ["report", "--help"],
+        ["runs", "--help"],
+        ["completion", "bash"],
+        ["completion", "zsh"],
         [],
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pictures_support import MakeFolder, fill, picture
-from tuner.data import Dataset, folder, open_dataset, scan
+from tuner.data import Dataset, open_dataset, scan, tree
 from tuner.errors import DataError
 from tuner.spec import SPLITS, Preprocessing
 
@@ -236,9 +236,8 @@ def test_errors_of_layout(tmp_path: Path, make_folder: MakeFolder) -> None:
     picture(0).save(flat / "0.png")
     refused(flat, "1 images directly in it", "FOLDER/CLASS/IMAGE")
     refused(flat / "0.png", "a file of another kind")
-    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
-        archive.writestr("a/0.png", b"")
-    refused(tmp_path / "images.zip", "a packed file. Unpack it first.")
+    (tmp_path / "images.tar.gz").write_bytes(b"")
+    refused(tmp_path / "images.tar.gz", "a packed file. Unpack it, or pack a zip.")
 
 
 def test_errors_of_classes(tmp_path: Path) -> None:
@@ -277,12 +276,14 @@ def test_a_slow_folder_is_decoded_once(
     first = open_dataset(root, split_seed=0, cache=cache)
     checked: list[str] = []
     check = scan.check_image
-    monkeypatch.setattr(scan, "check_image", lambda path: checked.append(path) or check(path))
+    monkeypatch.setattr(
+        scan, "check_image", lambda tree, path: checked.append(path) or check(tree, path)
+    )
     assert open_dataset(root, split_seed=0, cache=cache).spec == first.spec
     assert not checked
     picture(99).save(root / "a" / "000.png")
     changed = open_dataset(root, split_seed=0, cache=cache)
-    assert checked == [str(root / "a" / "000.png")]
+    assert checked == ["a/000.png"]
     assert changed.spec.fingerprint != first.spec.fingerprint
     index = next(cache.rglob("index/*.json"))
     index.write_text("{damaged")
@@ -301,7 +302,7 @@ def test_image_index_is_checked(make_folder: MakeFolder) -> None:
 
 
 def test_suffixes_are_lower_case() -> None:
-    assert all(suffix == suffix.lower() for suffix in folder.IMAGE_SUFFIXES)
+    assert all(suffix == suffix.lower() for suffix in tree.IMAGE_SUFFIXES)
 
 
 def test_cifar10(tmp_path: Path) -> None:

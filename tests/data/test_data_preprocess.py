@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tuner.data import preprocess
 from tuner.data.preprocess import (
     crop_box,
     flatten_image,
@@ -57,6 +58,17 @@ def test_alpha_is_laid_over_white() -> None:
     image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
     image.putpixel((1, 0), (255, 0, 0, 0))
     assert np.asarray(flatten_image(image)).tolist() == [[[255, 0, 0], [255, 255, 255]]]
+
+
+def test_strips_of_a_large_image_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (31, 7, 4), dtype=np.uint8)
+    images = [Image.fromarray(pixels), Image.fromarray(pixels).convert("P")]
+    images[1].info["transparency"] = bytes(range(256))
+    images.append(images[0].convert("LA"))
+    whole = [np.asarray(flatten_image(image)) for image in images]
+    monkeypatch.setattr(preprocess, "STRIP_PIXELS", 20)
+    for image, expected in zip(images, whole, strict=True):
+        assert np.array_equal(np.asarray(flatten_image(image)), expected)
 
 
 def test_transparent_palette_entries_become_white() -> None:

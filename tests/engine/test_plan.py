@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests_support import make_result, small_candidate
 from tuner import catalog
 from tuner.engine.plan import MIN_EPOCHS, MIN_RUNG_SECONDS, OVERHEAD_SECONDS, Plan
-from tuner.spec import DatasetSpec, Limits, RunSpec, Throughput, TrainingSettings
+from tuner.propose.rungs import Step, decide, decide_on_clock
+from tuner.spec import DatasetSpec, Extension, Limits, RunSpec, Throughput, TrainingSettings
 
 
 def spec(
@@ -146,3 +147,134 @@ def test_a_limit_on_retraining_gates():
     costs = {"nano33ble": make_result(0, correct=1).costs["board"]}
     cost = Plan(run).with_training(small_candidate(), costs)["nano33ble"]
     assert [excess.limit for excess in cost.over] == ["train_minutes"]
+
+
+def extended(
+    run: RunSpec, started: tuple[int, ...], *, elapsed: float = 600.0, **more: float | None
+) -> RunSpec:
+    before = Extension(
+        budget_seconds=run.budget_seconds,
+        max_candidates=run.max_candidates,
+        elapsed_seconds=elapsed,
+        started=started,
+    )
+    changed = {"budget_seconds": None, "max_candidates": None, **more}
+    return dataclasses.replace(run, **changed, extended=(*run.extended, before))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 9))
+def test_candidates_added_go_as_far_as_those_before(first: int, more: int, again: int):
+    run = spec(None, max_candidates=first)
+    before = Plan(run)
+    for added in (more, again):
+        total = run.max_candidates + added
+        run = extended(run, Plan(run).quotas, max_candidates=total)
+        plan = Plan(run)
+        assert plan.rung_shares == before.rung_shares
+        assert plan.quotas[0] == total
+        shares = [after - was for after, was in zip(plan.quotas, before.quotas, strict=True)]
+        assert all(share >= 1 for share in shares), "each rung gets some of them"
+        before = plan
+
+
+def test_added_candidates_and_those_cut_before_are_finished():
+    run = spec(None, max_candidates=12)
+    steps = finish_all([], Plan(run).quotas)
+    assert [sum(step.rung == rung for step in steps) for rung in range(3)] == [12, 3, 2]
+    plan = Plan(extended(run, (12, 3, 2), max_candidates=20))
+    assert plan.quotas == (20, 5, 4)
+    after = finish_all(steps, plan.quotas)
+    assert after[: len(steps)] == steps
+    assert [sum(step.rung == rung for step in after) for rung in range(3)] == [20, 5, 4]
+
+
+def finish_all(steps: list[Step], quotas: tuple[int, ...]) -> list[Step]:
+    """One worker's search without a clock, from where it stands; the later, the better."""
+    steps = list(steps)
+    while True:
+        decision = decide(steps, quotas, exhausted=False)
+        if decision.action == "stop":
+            return steps
+        proposing = decision.action == "propose"
+        index = sum(step.rung == 0 for step in steps) if proposing else decision.index
+        rung = 0 if proposing else decision.rung
+        steps.append(
+            Step(index=index, rung=rung, known=True, score=index / 100,
+                 ended=rung == len(quotas) - 1)
+        )  # fmt: skip
+
+
+@given(st.floats(90, 7200), st.floats(60, 7200), st.integers(1, 8))
+def test_time_added_is_planned_for_itself_with_the_rungs_of_before(
+    first: float, more: float, workers: int
+):
+    run = spec(first, workers=workers)
+    before = Plan(run)
+    started = (9, 2, 1)[: len(before.rung_shares)]
+    plan = Plan(extended(run, started, elapsed=first + 5, budget_seconds=first + 5 + more))
+    assert plan.rung_shares == before.rung_shares
+    assert plan.rung_seconds[:-1] == before.rung_seconds[:-1]
+    if len(before.rung_shares) > 1:
+        assert plan.final_seconds == pytest.approx(more / 2 / plan.waves)
+    else:
+        assert plan.final_seconds <= more
+    assert plan.candidates > 9
+
+
+def test_an_interrupted_run_keeps_what_was_left_of_its_time():
+    plan = Plan(extended(spec(600.0), (3, 0, 0), elapsed=200.0, budget_seconds=900.0))
+    assert plan.final_seconds == pytest.approx((900.0 - 200.0) / 2)
+
+
+def test_a_clock_may_come_to_a_run_that_had_none_and_go_again():
+    run = extended(spec(None, max_candidates=12), (12, 3, 2), budget_seconds=1200.0)
+    plan = Plan(run)
+    assert plan.rung_shares == (1 / 16, 1 / 4, 1.0)
+    assert plan.rung_seconds == (18.75, 75.0, 300.0)
+    again = Plan(extended(run, (30, 7, 4), elapsed=1200.0, max_candidates=38))
+    assert again.quotas == (38, 9, 6)
+    assert again.final_seconds is None
+    assert again.rung_seconds == ()
+
+
+def test_time_added_trains_new_candidates_and_finishes_one():
+    run = spec(600.0, workers=1)
+    steps, clock = search_on_clock([], Plan(run), 0.0)
+    new_run = extended(
+        run,
+        tuple(sum(step.rung == rung for step in steps) for rung in range(3)),
+        elapsed=clock,
+        budget_seconds=clock + 300.0,
+    )
+    after, end = search_on_clock(steps, Plan(new_run), clock)
+    new = after[len(steps) :]
+    assert sum(step.rung == 0 for step in new) >= 3
+    assert any(step.rung == 2 for step in new)
+    assert end <= clock + 300.0 + 1e-6
+
+
+def search_on_clock(steps: list[Step], plan: Plan, clock: float) -> tuple[list[Step], float]:
+    """One worker's search with a clock, every step as long as planned; the later, the better."""
+    steps = list(steps)
+    last = len(plan.rung_shares) - 1
+    while True:
+        remaining = plan.spec.budget_seconds - clock
+        decision = decide_on_clock(
+            steps,
+            plan.rung_seconds[:-1],
+            remaining_seconds=remaining,
+            final_seconds=plan.final_seconds,
+            exhausted=False,
+        )
+        rung = decision.rung if decision.action == "promote" else 0
+        if not plan.starts(rung, remaining):
+            return steps, clock
+        index = (
+            decision.index
+            if decision.action == "promote"
+            else sum(step.rung == 0 for step in steps)
+        )
+        steps.append(
+            Step(index=index, rung=rung, known=True, score=index / 100, ended=rung == last)
+        )
+        clock += min(remaining, plan.rung_seconds[rung])

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuner.cli.complete import target_names
+
 if TYPE_CHECKING:
     from tuner.cost.lower import Graph
     from tuner.spec import Target
@@ -35,7 +37,12 @@ class Row:
 
 def calibrate(
     target: Annotated[
-        str, typer.Option(help="A name of 'tune targets', or a TOML file.", metavar="NAME|FILE")
+        str,
+        typer.Option(
+            help="A name of 'tune targets', or a TOML file.",
+            metavar="NAME|FILE",
+            autocompletion=target_names,
+        ),
     ],
     measurements: Annotated[
         Path,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tuner.cli.complete import run_names
+
 if TYPE_CHECKING:
     from tuner.store.clean import Cleaned, Removable
 
@@ -19,7 +21,10 @@ WORDS = {
 
 def clean(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Names of runs; all by default.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...", help="Names of runs; all by default.", autocompletion=run_names
+        ),
     ] = None,
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove the runs themselves, with all results.")
@@ -43,8 +48,8 @@ def clean(
     """
     import json
 
-    from tuner.cli.parse import parse_time
     from tuner.errors import InputError
+    from tuner.spec.times import parse_time
     from tuner.store.clean import clean as clean_home
     from tuner.store.runs import find_run, known_runs
 

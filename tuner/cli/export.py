@@ -7,16 +7,27 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.complete import exporter_names, model_names
+
 
 def export(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or latest.")],
-    to: Annotated[list[str], typer.Option("--to", help="tflite, tensorflow or keras; repeatable.")],
+    model: Annotated[
+        str, typer.Argument(help="NAME, NAME@VERSION or latest.", autocompletion=model_names)
+    ],
+    to: Annotated[
+        list[str],
+        typer.Option(
+            "--to",
+            help="tflite, tensorflow or keras; repeatable.",
+            autocompletion=exporter_names,
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder to write; must be new or empty.")
     ] = None,
 ) -> None:
     """Export a model version; every file is run against the model before it is handed over."""
-    from tuner.errors import TuneError
+    from tuner.models.export import check_passed
     from tuner.models.export import export as export_model
     from tuner.store.files import read_json
     from tuner.store.models import find_model
@@ -33,5 +44,4 @@ def export(
             f"correct, {row['agreement']:.1%} as the float32 model"
         )
     print(f"Beside them: labels.txt, preprocessing.json, export_report.json in {folder}")
-    if not report["passed"]:
-        raise TuneError(f"A check failed; see {folder / 'export_report.json'}. Do not deploy it.")
+    check_passed(folder)

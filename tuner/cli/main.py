@@ -10,12 +10,17 @@ import typer
 
 from tuner.cli import calibrate as calibrate_command
 from tuner.cli import clean as clean_command
+from tuner.cli import completion as completion_command
+from tuner.cli import data as data_command
 from tuner.cli import export as export_command
+from tuner.cli import extend as extend_command
+from tuner.cli import logs as logs_command
 from tuner.cli import models as models_command
 from tuner.cli import profile as profile_command
 from tuner.cli import report as report_command
 from tuner.cli import resume as resume_command
 from tuner.cli import retrain as retrain_command
+from tuner.cli import runs as runs_command
 from tuner.cli import search as search_command
 from tuner.cli import select as select_command
 from tuner.cli import spaces as spaces_command
@@ -30,7 +35,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(search_command.tune)
+app.command("runs")(runs_command.runs)
 app.command("resume")(resume_command.resume)
+app.command("extend")(extend_command.extend)
+app.command("logs")(logs_command.logs)
 app.command("report")(report_command.report)
 app.command("select")(select_command.select)
 app.command("retrain")(retrain_command.retrain)
@@ -39,6 +47,8 @@ app.command("export")(export_command.export)
 app.command("profile")(profile_command.profile)
 app.command("calibrate")(calibrate_command.calibrate)
 app.command("clean")(clean_command.clean)
+app.command("completion")(completion_command.completion)
+app.add_typer(data_command.app, name="data")
 app.add_typer(targets_command.app, name="targets")
 app.add_typer(spaces_command.app, name="spaces")
 

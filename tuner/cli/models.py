@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,9 +13,10 @@ def models(
     """List model versions, the newest first."""
     import json
 
+    from tuner.dashboard.listing import model_row
     from tuner.store.models import known_models
 
-    rows = [_row(folder.read()) for folder in known_models()]
+    rows = [model_row(folder.read()) for folder in known_models()]
     if format == "json":
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -39,24 +40,3 @@ def models(
             row["created"][:16].replace("T", " "),
         )
     Console(highlight=False).print(table)
-
-
-def _row(version: Any) -> dict[str, Any]:
-    accuracy: dict[str, dict[str, float]] = {"validation": {}, "test": {}}
-    for precision, build in version.builds.items():
-        for split, value in build.accuracy.items():
-            accuracy[split][precision] = value.value
-            if precision == "int8":
-                accuracy[split]["target"] = value.value
-    return {
-        "name": version.name,
-        "version": version.version,
-        "parent": version.parent,
-        "target": version.template.target.name,
-        "run": version.template.run,
-        "candidate": version.template.as_candidate.id,
-        "accuracy": accuracy,
-        "epochs": version.epochs,
-        "train_seconds": version.train_seconds,
-        "created": version.created,
-    }

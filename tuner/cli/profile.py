@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tuner.cli.complete import target_names
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -23,7 +25,10 @@ def profile(
     ],
     target: Annotated[
         list[str] | None,
-        typer.Option(help="A device, by name or TOML file; may be given several times."),
+        typer.Option(
+            help="A device, by name or TOML file; may be given several times.",
+            autocompletion=target_names,
+        ),
     ] = None,
     all_targets: Annotated[
         bool, typer.Option("--all-targets", help="Every device, and the smallest that it fits.")

@@ -7,11 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from tuner.cli.complete import run_names, target_names
+
 
 def report(
-    run: Annotated[str, typer.Argument(help="Name of the run, or latest.")] = "latest",
+    run: Annotated[
+        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+    ] = "latest",
     format: Annotated[
-        Literal["table", "json", "csv"], typer.Option(help="How to write it.")
+        Literal["table", "json", "csv", "html"], typer.Option(help="How to write it.")
     ] = "table",
     rank_by: Annotated[
         Literal["target", "int8", "float32"] | None,
@@ -19,13 +23,20 @@ def report(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="Device: one of the run's, or any other name or TOML file."),
+        typer.Option(
+            help="Device: one of the run's, or any other name or TOML file.",
+            autocompletion=target_names,
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write instead of stdout.")
+        Path | None,
+        typer.Option("-o", "--output", help="File to write instead of stdout or RUN.html."),
     ] = None,
 ) -> None:
-    """Show the ranked candidates of a run, finished or not."""
+    """Show the ranked candidates of a run, finished or not.
+
+    html writes one page that opens without a network, RUN.html unless -o names another file.
+    """
     import json
 
     from tuner.dashboard.rows import csv_rows, report_rows
@@ -34,13 +45,25 @@ def report(
     from tuner.store.files import write_atomic
     from tuner.store.runs import find_run
 
-    ranked = board(find_run(run), rank_by, target)
+    if output is not None and output.is_dir():
+        raise InputError(f"Expected a file after -o. Received the folder '{output}'.")
+    folder = find_run(run)
+    ranked = board(folder, rank_by, target)
     if format == "table":
         if output is not None:
-            raise InputError("Expected --format json or csv together with -o. Received: table.")
+            raise InputError(
+                "Expected --format json, csv or html together with -o. Received: table."
+            )
         from tuner.cli.show import print_board
 
         print_board(ranked)
+        return
+    if format == "html":
+        from tuner.dashboard.report_page import report_page
+
+        path = output or Path(f"{folder.name}.html")
+        write_atomic(path, report_page(folder, ranked))
+        print(f"Written: {path}")
         return
     if format == "json":
         text = json.dumps(report_rows(ranked), indent=2, ensure_ascii=False) + "\n"

@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.complete import run_names
+
 
 def resume(
-    run: Annotated[str, typer.Argument(help="Name of the run, or latest.")] = "latest",
+    run: Annotated[
+        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+    ] = "latest",
 ) -> None:
     """Go on with a search that was stopped; finished results are kept."""
     from tuner.cli.run import run_and_show

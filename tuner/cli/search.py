@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
+from tuner.cli.complete import space_names, target_names
+
 NEXT_STEP = "Start with: tune --target k230 --data sample:parts --time 3m"
-DEFAULT_DATA = "sample:parts"
 
 
 def tune(
     context: typer.Context,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Device: a name of 'tune targets', a TOML file, or all; repeatable."),
+        typer.Option(
+            help="Device: a name of 'tune targets', a TOML file, or all; repeatable.",
+            autocompletion=target_names,
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Folder with a folder per class, .npz file, or sample:parts|digits."),
+        typer.Option(help="Folder or zip with a folder per class, .npz, or sample:parts|digits."),
     ] = None,
+    group_by: Annotated[
+        str, typer.Option(help="Regular expression; its first group names what one split keeps.")
+    ] = "",
     time: Annotated[
         str | None, typer.Option(help="Wall-clock time of the search, such as 90s, 20m, 1h30m.")
     ] = None,
@@ -34,7 +41,8 @@ def tune(
     space: Annotated[
         list[str] | None,
         typer.Option(
-            help="Search space: a name of 'tune spaces', Edge Impulse's JSON, or auto; repeatable."
+            help="Search space: a name of 'tune spaces', Edge Impulse's JSON, or auto; repeatable.",
+            autocompletion=space_names,
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides splits, proposals, training.")] = 0,
@@ -53,6 +61,10 @@ def tune(
     train_minutes: Annotated[
         float | None, typer.Option(help="Full retraining on this machine, minutes.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A run.json to repeat, or a TOML file of options; options here win."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
@@ -68,71 +80,33 @@ def tune(
 
         print(package_version("edge-tuner"))
         return
-    if not target and data is None:
+    # Defaults give way to the file's options, and what stands on the command line does not.
+    given = {
+        option: value
+        for option, value in context.params.items()
+        if option not in ("config", "debug", "version") and _is_given(context, option)
+    }
+    if not given.keys() & {"target", "data"} and config is None:
         print(context.get_help())
         print(f"\n{NEXT_STEP}")
         return
-    _search(
-        target or [], data, time, max_candidates, workers, space or [], seed, name, rank_by,
-        ram_kb, flash_kb, latency_ms, train_minutes,
-    )  # fmt: skip
+    _search(given, config)
 
 
-def _search(
-    targets: list[str],
-    data: str | None,
-    time: str | None,
-    max_candidates: int | None,
-    workers: int | None,
-    spaces: list[str],
-    seed: int,
-    name: str | None,
-    rank_by: Literal["target", "int8", "float32"],
-    ram_kb: float | None,
-    flash_kb: float | None,
-    latency_ms: float | None,
-    train_minutes: float | None,
-) -> None:
+def _is_given(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _search(given: dict[str, Any], config: Path | None) -> None:
     from time import monotonic
 
-    from tuner import catalog
-    from tuner.cli.parse import parse_time
-    from tuner.engine.search import SearchRequest, prepare_run
-    from tuner.errors import InputError
-    from tuner.spec import Limits
+    from tuner.cli.run import run_and_show
+    from tuner.engine.options import read_request
+    from tuner.engine.search import prepare_run
 
     started = monotonic()
-    if not targets:
-        names = ", ".join(sorted(catalog.names("targets")))
-        raise InputError(f"Expected --target: the device to search for. Known: {names}.")
-    if data is None:
-        print(f"No --data given: using {DEFAULT_DATA}, generated images.", file=sys.stderr)
-        data = DEFAULT_DATA
-    given = {"--ram-kb": ram_kb, "--flash-kb": flash_kb, "--latency-ms": latency_ms,
-             "--train-minutes": train_minutes}  # fmt: skip
-    for option, value in given.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"Expected a number above 0 for {option}. Received: {value}.")
-    limits = Limits(
-        ram_bytes=None if ram_kb is None else int(ram_kb * 1024),
-        flash_bytes=None if flash_kb is None else int(flash_kb * 1024),
-        latency_ms=latency_ms,
-        train_minutes=train_minutes,
-    )
-    folder = prepare_run(
-        SearchRequest(
-            targets=tuple(targets),
-            data=data,
-            limits=limits,
-            budget_seconds=None if time is None else parse_time(time),
-            max_candidates=max_candidates,
-            workers=workers,
-            spaces=tuple(spaces),
-            seed=seed,
-            name=name,
-            rank_by=rank_by,
-        )
-    )
-    from tuner.cli.run import run_and_show
-
-    run_and_show(folder, started)
+    request, notes = read_request(given, where="tune", config=config)
+    for note in notes:
+        print(note, file=sys.stderr)
+    run_and_show(prepare_run(request), started)

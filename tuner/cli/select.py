@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.complete import run_names, target_names
+
 
 def select(
-    run: Annotated[str, typer.Argument(help="Name of the run, or latest.")],
+    run: Annotated[
+        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+    ],
     candidate: Annotated[str, typer.Argument(help="Rank, id, or the beginning of an id.")],
     target: Annotated[
-        str | None, typer.Option(help="Device to make the template for; also ranks for it.")
+        str | None,
+        typer.Option(
+            help="Device to make the template for; also ranks for it.",
+            autocompletion=target_names,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The template to write, .toml.")

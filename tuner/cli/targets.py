@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tuner.catalog import load_target, names
+from tuner.cli.complete import target_names
 from tuner.spec import Limits, Target, to_plain
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ def targets(
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="A name of 'tune targets', or a TOML file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A name of 'tune targets', or a TOML file.", autocompletion=target_names
+        ),
+    ],
     format: Annotated[Format, typer.Option(help="How to write it.")] = "table",
 ) -> None:
     """Show every number of one device, with its unit and source."""

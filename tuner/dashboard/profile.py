@@ -153,7 +153,7 @@ def profile_row(subject: Subject, target: Target, *, measure: bool) -> dict[str,
         "file_bytes": round(model_file_bytes(graph).value),
         "measured": measured,
         "measure_note": note,
-        "operators": _operator_rows(graph, target, runtime),
+        "operators": operator_rows(graph, target, runtime),
     }
 
 
@@ -197,8 +197,8 @@ def spoken_name(name: str) -> str:
     return name.split(";")[0].split("/", 1)[-1]
 
 
-def _operator_rows(graph: Graph, target: Target, runtime: Any) -> list[dict[str, Any]]:
-    """One row an operator.
+def operator_rows(graph: Graph, target: Target, runtime: Any) -> list[dict[str, Any]]:
+    """One row an operator; `runtime` is the target's.
 
     `ram_bytes` are the tensors, and scratch of the kernels, alive while it runs; `share` is that
     of the latency.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from PIL import Image
 from tuner.data.dataset import Dataset, assemble
 from tuner.data.preprocess import flatten_image
 from tuner.data.scan import is_grey
+from tuner.data.tree import SPLIT_FOLDERS
 from tuner.errors import DataError
 from tuner.spec import Split
 
@@ -138,7 +140,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 f"Expected an .npz archive at {path}. Received: a damaged file or one of another "
                 f"kind; {SAVE}."
             )
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a damaged file open that it opened by itself.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             held = sorted(archive.files)
             for name in held:
                 if name in wanted:
@@ -160,8 +163,27 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         ) from None
     if not any("x" + ending in arrays for ending in SPLIT_ENDINGS["training"]):
         shown = ", ".join(held) or "nothing"
-        raise DataError(f"Expected an array x in {path}. Received: {shown}; {SAVE}.")
+        raise DataError(
+            f"Expected an array x in {path}. Received: {shown}; {_renaming(path, held) or SAVE}."
+        )
     return arrays
+
+
+def _renaming(path: Path, held: Sequence[str]) -> str:
+    """The command that gives arrays the names that are looked for; empty if they are unclear."""
+    pairs = []
+    for name in held:
+        words = re.split(r"[_.-]", name.lower())
+        letters = {w[0] for w in words if w in ("images", "image", "data", "labels", "label")}
+        letter = {"i": "x", "d": "x", "l": "y"}[letters.pop()] if len(letters) == 1 else ""
+        split = next((SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS), "training")
+        ending = "" if split == "training" else f"_{split}"
+        if letter:
+            pairs.append((f"{letter}{ending}", name))
+    if len(dict(pairs)) < len(pairs) or not {"x", "y"} <= dict(pairs).keys():
+        return ""
+    arrays = ", ".join(f"{wanted}=d['{name}']" for wanted, name in pairs)
+    return f"rename them: d = numpy.load('{path}'); numpy.savez_compressed('renamed.npz', {arrays})"
 
 
 def _first_line(error: Exception) -> str:
@@ -235,6 +257,11 @@ def _as_bytes(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
     if x.dtype == np.uint8:
         return x
     expected = f"Expected {name} in {path} as uint8, or as floats from 0 to 1 or from 0 to 255."
+    if x.dtype == np.uint16:
+        raise DataError(
+            f"{expected} Received: dtype uint16. Of values from 0 to 65535, save "
+            f"({name} >> 8).astype('uint8'); of values from 0 to 255, {name}.astype('uint8')."
+        )
     if x.dtype.kind != "f":
         raise DataError(
             f"{expected} Received: dtype {x.dtype}. If its values are from 0 to 255, save "

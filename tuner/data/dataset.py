@@ -75,6 +75,10 @@ class Dataset:
                 height=spec.image_height, width=spec.image_width, colour="rgb"
             )
 
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Where a split's images stand among all that the source gave, ascending, int64, n."""
+        return self._rows[split]
+
     def labels(self, split: Split) -> NDArray[np.int64]:
         """Labels of a split in its fixed order, int64, n."""
         return self._labels[self._rows[split]]
@@ -271,8 +275,12 @@ def assemble(
     left_out: Sequence[str],
     split_seed: int,
     reader: ImageReader,
+    group_by: str = "",
+    groups: Sequence[str] | None = None,
 ) -> Dataset:
     """Split rows of labelled images and make the Dataset; all sequences are by row.
+
+    `groups` are the names that `group_by` gave; see `split_rows`.
 
     Raises:
         DataError: fewer than two classes, or a class with too few images.
@@ -282,10 +290,10 @@ def assemble(
             f"Expected at least two classes in {source}. Received: one, '{classes[0]}'. "
             "Add images of what it is to be told apart from."
         )
-    rows = split_rows(labels, digests, given, classes, split_seed, source)
+    rows = split_rows(labels, digests, given, classes, split_seed, source, groups)
     spec = DatasetSpec(
         source=source,
-        fingerprint=fingerprint(rows, labels, digests, classes),
+        fingerprint=fingerprint(rows, labels, digests, classes, group_by),
         classes=tuple(classes),
         counts={split: len(rows[split]) for split in SPLITS},
         image_height=int(np.median(heights)),
@@ -293,6 +301,7 @@ def assemble(
         colour=_colour(grey),
         split_seed=split_seed,
         left_out=tuple(left_out),
+        group_by=group_by,
     )
     return Dataset(
         spec=spec,

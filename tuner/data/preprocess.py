@@ -11,6 +11,7 @@ from PIL import Image
 from tuner.spec import Preprocessing
 
 CHUNK_BYTES = 16 * 2**20
+STRIP_PIXELS = 2**22
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,14 +63,25 @@ def flatten_image(image: Image.Image) -> Image.Image:
     elif mode in ("1", "L") and "transparency" not in image.info:
         flat = image.convert("L")
     elif mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        white.alpha_composite(image.convert("RGBA"))
-        flat = white.convert("L" if mode in ("LA", "La") else "RGB")
+        flat = _over_white(image, "L" if mode in ("LA", "La") else "RGB")
     else:
         flat = image.convert("RGB")
     if orientation != 1:
         flat = flat.transpose(_UPRIGHT[orientation])
     flat.info = {}  # what was applied must not be applied again by who is handed the result
+    return flat
+
+
+def _over_white(image: Image.Image, mode: str) -> Image.Image:
+    """Lay an image with alpha over white, in strips, so that a large one is not there 4 times."""
+    flat = Image.new(mode, image.size)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        part = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", part.size, (255, 255, 255, 255))
+        white.alpha_composite(part)
+        flat.paste(white.convert(mode), box)
     return flat
 
 

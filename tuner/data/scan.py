@@ -1,37 +1,60 @@
-"""Checking image files: digest, size and colour of each, or why it cannot be used."""
+"""Checking image files: digest, size and look of each, or why it cannot be used."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
 import os
+import threading
 import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tuner.data.look import look_of
 from tuner.data.preprocess import flatten_image, orientation_of
+from tuner.data.tree import Tree, UnreadableError, readable
 from tuner.store.files import write_atomic
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 THREADS = 2
+# Waiting files cost memory each; a part of so many keeps it small.
+PART_FILES = 4096
 # A folder that takes longer than this is worth remembering.
 INDEX_FROM_SECONDS = 1.0
 # A file changed this shortly before it was read may change again within the clock's tick.
 SETTLED_AFTER_SECONDS = 2.0
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 LOOKED_AT_SIDE = 64
+REASON_LETTERS = 100
+PIXELS_MAX = 178_956_970
+"""An image with more is left out: Pillow's bound against files that unpack to fill the memory."""
+SIDE_MAX = 65_535
+"""The longest side of a JPEG. No camera's images come near; of damaged headers, many claim more."""
+LARGE_PIXELS = 2**24
+FORMATS = (
+    *("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "TGA", "JPEG2000"),
+    *("AVIF", "ICO", "PCX", "SGI", "DDS", "QOI", "HEIF"),
+)
+"""What is decoded, whatever a file's ending. Others are not: for EPS Pillow starts a program."""
+
+_large_images = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What opening a folder needs to know of one file.
+    """What is known of one file without keeping its pixels.
 
     Args:
         digest: hexadecimal hash of the file's bytes.
@@ -39,6 +62,12 @@ class ImageFacts:
         width: pixels, upright.
         grey: no pixel looked at has colour.
         problem: why it cannot be used; empty if it can.
+        kind: format of the file, such as JPEG.
+        mode: Pillow's name of its colours, such as RGB, P or I;16.
+        animated: it has more than one frame; the first is used.
+        turned: it is stored turned or mirrored, and EXIF says how.
+        size_bytes: of the file.
+        look: see `look_of`.
     """
 
     digest: str = ""
@@ -46,6 +75,12 @@ class ImageFacts:
     width: int = 0
     grey: bool = False
     problem: str = ""
+    kind: str = ""
+    mode: str = ""
+    animated: bool = False
+    turned: bool = False
+    size_bytes: int = 0
+    look: str = ""
 
 
 def digest_of(content: bytes) -> str:
@@ -53,25 +88,95 @@ def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def check_image(path: str) -> ImageFacts:
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Open an encoded image of one of `FORMATS`.
+
+    Raises:
+        Exception: whatever Pillow raises for a file that it does not know.
+    """
+    return Image.open(io.BytesIO(content), formats=_formats())
+
+
+def check_image(tree: Tree, path: str) -> ImageFacts:
     """Read and decode one file; large JPEGs are decoded at an eighth of their size."""
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        return ImageFacts(problem=f"cannot be opened ({error.strerror})")
+        content = tree.read(path)
+    except UnreadableError as error:
+        return ImageFacts(problem=str(error))
+    return facts_of(content)
+
+
+def facts_of(content: bytes) -> ImageFacts:
+    """Decode an image file's content and look at it."""
     if not content:
         return ImageFacts(problem="empty file")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(content) as image:
             width, height = image.size
-            if orientation_of(image) >= 5:
-                width, height = height, width
-            # Every byte is still parsed, so that a truncated file does not pass.
-            image.draft(None, (LOOKED_AT_SIDE, LOOKED_AT_SIDE))
-            grey = is_grey(flatten_image(image))
+            if width * height > PIXELS_MAX:
+                return ImageFacts(problem=_too_many(f"{width} x {height}"))
+            if max(width, height) > SIDE_MAX:
+                reason = f"{width} x {height} pixels, a side longer than {SIDE_MAX}"
+                return ImageFacts(problem=reason)
+            large = width * height > LARGE_PIXELS
+            # One at a time: decoded they take up to a gigabyte each.
+            with _large_images if large else contextlib.nullcontext():
+                return _decoded(image, content)
     except Exception as error:  # Pillow's decoders fail in many ways
         return ImageFacts(problem=why_unreadable(error))
-    return ImageFacts(digest=digest_of(content), height=height, width=width, grey=grey)
+
+
+def _decoded(image: Image.Image, content: bytes) -> ImageFacts:
+    width, height = image.size
+    mode, orientation = image.mode, orientation_of(image)
+    if orientation >= 5:
+        width, height = height, width
+    # Every byte is still parsed, so that a truncated file does not pass.
+    image.draft(None, (LOOKED_AT_SIDE, LOOKED_AT_SIDE))
+    flat = flatten_image(image)
+    return ImageFacts(
+        digest=digest_of(content),
+        height=height,
+        width=width,
+        grey=is_grey(flat),
+        kind=image.format or "",
+        mode=mode,
+        animated=_is_animated(image),
+        turned=orientation != 1,
+        size_bytes=len(content),
+        look=look_of(flat),
+    )
+
+
+def facts_of_pixels(pixels: NDArray[np.uint8]) -> ImageFacts:
+    """Look at an image that is no file: uint8, height x width x 1 or 3."""
+    flat = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return ImageFacts(
+        digest=digest_of(repr(pixels.shape).encode() + pixels.tobytes()),
+        height=flat.height,
+        width=flat.width,
+        grey=is_grey(flat),
+        kind="array",
+        mode=flat.mode,
+        look=look_of(flat),
+    )
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # of a damaged second frame; the first one was good
+        return True
+
+
+def _too_many(received: str) -> str:
+    return f"too many pixels ({received}; at most {PIXELS_MAX / 1e6:.0f} million are decoded)"
 
 
 def why_unreadable(error: Exception) -> str:
@@ -79,8 +184,10 @@ def why_unreadable(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or damaged at its beginning"
     if isinstance(error, Image.DecompressionBombError):
-        return "too many pixels"
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return _too_many("as its header says")
+    if isinstance(error, MemoryError):
+        return "too large for the memory"
+    text = readable(str(error) or type(error).__name__)[:REASON_LETTERS]
     if "truncated" in text.lower():
         return "truncated"
     return f"cannot be decoded ({text})" if "0x" not in text else "cannot be decoded"
@@ -97,20 +204,21 @@ def is_grey(flat: Image.Image) -> bool:
     return bool((pixels[:, :, 1:] == pixels[:, :, :1]).all())
 
 
-def check_images(paths: Sequence[str], root: Path, cache: Path) -> list[ImageFacts]:
+def check_images(tree: Tree, paths: Sequence[str], cache: Path) -> list[ImageFacts]:
     """Check files, two at a time; a slow folder is remembered and only looked at again.
 
-    A file counts as unchanged if its size, inode and times of change are.
+    A file counts as unchanged if its size, inode and times of change are; a file in a zip, if
+    those of the zip are.
 
     Args:
+        tree: where they lie; it names the index.
         paths: files.
-        root: the folder that they belong to; it names the index.
         cache: where the index is kept.
     """
     started = time.time()
-    index_path = cache / "index" / f"{digest_of(os.fsencode(root))}.json"
+    index_path = cache / "index" / f"{digest_of(os.fsencode(tree.shown('')))}.json"
     index = _read_index(index_path)
-    stamps = [_stamp(path) for path in paths]
+    stamps = [tree.stamp(path) for path in paths]
     facts: dict[int, ImageFacts] = {}
     for number, (path, stamp) in enumerate(zip(paths, stamps, strict=True)):
         known = index.get(path)
@@ -121,8 +229,10 @@ def check_images(paths: Sequence[str], root: Path, cache: Path) -> list[ImageFac
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
         with ThreadPoolExecutor(THREADS) as pool:
-            found = pool.map(check_image, [paths[number] for number in todo])
-            facts.update(zip(todo, found, strict=True))
+            for start in range(0, len(todo), PART_FILES):
+                part = todo[start : start + PART_FILES]
+                found = pool.map(lambda number: check_image(tree, paths[number]), part)
+                facts.update(zip(part, found, strict=True))
     if todo and time.time() - started > INDEX_FROM_SECONDS:
         settled = (started - SETTLED_AFTER_SECONDS) * 1e9
         entries = {
@@ -134,14 +244,6 @@ def check_images(paths: Sequence[str], root: Path, cache: Path) -> list[ImageFac
             text = json.dumps({"version": INDEX_VERSION, "entries": entries})
             write_atomic(index_path, text)
     return [facts[number] for number in range(len(paths))]
-
-
-def _stamp(path: str) -> list[int]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _read_index(path: Path) -> dict[str, tuple[list[int], ImageFacts]]:

@@ -7,30 +7,39 @@ from pathlib import Path
 
 from tuner.data.archive import open_archive
 from tuner.data.dataset import Dataset
-from tuner.data.folder import LAYOUT, open_folder
+from tuner.data.folder import LAYOUT, dataset_of_files, find_images
+from tuner.data.groups import no_groups
 from tuner.data.sample import open_sample
+from tuner.data.scan import check_images
+from tuner.data.tree import FolderTree, Tree, ZipTree, readable, utf8
 from tuner.errors import DataError
 from tuner.store.files import cache_folder
 
 SAMPLE_PREFIX = "sample:"
-PACKED_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+PACKED_SUFFIXES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+EXPECTED = "Expected a folder or a zip of images, an .npz file or sample:NAME."
 
 
-def open_dataset(source: str | Path, *, split_seed: int, cache: Path | None = None) -> Dataset:
+def open_dataset(
+    source: str | Path, *, split_seed: int, cache: Path | None = None, group_by: str = ""
+) -> Dataset:
     """Open labelled images and split them.
 
     A folder holds a folder per class, at any depth below which its images lie; or `train/`
     (`training/`) and, where given, `validation/` (`val/`) and `test/`, each with a folder per
-    class. An `.npz` file holds `x` and `y`, and where given `classes`, `x_validation`,
-    `y_validation`, `x_test` and `y_test`. A split that is not given is taken from training:
-    20 % for test, then 20 % of the rest for validation, stratified and seeded. Files that cannot
-    be read are left out and listed in `spec.left_out`.
+    class. A zip holds the same, in a folder of its own or not; it is never unpacked on disk. An
+    `.npz` file holds `x` and `y`, and where given `classes`, `x_validation`, `y_validation`,
+    `x_test` and `y_test`. A split that is not given is taken from training: 20 % for test, then
+    20 % of the rest for validation, stratified and seeded. Files that cannot be read are left
+    out and listed in `spec.left_out`.
 
     Args:
-        source: a folder, an `.npz` file, or `sample:NAME`.
+        source: a folder, a zip, an `.npz` file, or `sample:NAME`.
         split_seed: of the split, where the source gives none.
         cache: for generated samples, and for what is known of slow folders; the home's cache
             folder unless given.
+        group_by: a regular expression; images whose path below the class's folder gives the same
+            text for its first group stay in one split. Empty for none.
 
     Raises:
         DataError: what is there cannot be used; the message says what to do.
@@ -39,15 +48,46 @@ def open_dataset(source: str | Path, *, split_seed: int, cache: Path | None = No
     cache = cache or cache_folder()
     text = str(source)
     if text.startswith(SAMPLE_PREFIX):
+        no_groups(group_by, text)
         return open_sample(text.removeprefix(SAMPLE_PREFIX), split_seed=split_seed, cache=cache)
-    path = Path(os.path.abspath(Path(source).expanduser()))
+    path = absolute(source)
+    tree = tree_at(path)
+    if tree is not None:
+        found, left_out = find_images(tree)
+        facts = check_images(tree, [image.path for image in found], cache)
+        return dataset_of_files(
+            tree,
+            found,
+            facts,
+            left_out,
+            source=utf8(str(path)),
+            split_seed=split_seed,
+            group_by=group_by,
+        )
+    no_groups(group_by, text)
+    return open_archive(path, split_seed=split_seed)
+
+
+def absolute(source: str | Path) -> Path:
+    """The path that a source names."""
+    return Path(os.path.abspath(os.path.expanduser(source)))
+
+
+def tree_at(path: Path) -> Tree | None:
+    """The image files at a path; None for an `.npz` file.
+
+    Raises:
+        DataError: there is nothing, or something else.
+    """
     if path.is_dir():
-        return open_folder(path, split_seed=split_seed, cache=cache)
-    expected = "Expected a folder of images, an .npz file or sample:NAME."
+        return FolderTree(path)
+    shown = readable(str(path))
     if not path.exists():
-        raise DataError(f"{expected} Received: {path}, which does not exist. Check the path.")
+        raise DataError(f"{EXPECTED} Received: {shown}, which does not exist. Check the path.")
     if path.suffix.lower() == ".npz":
-        return open_archive(path, split_seed=split_seed)
+        return None
+    if path.suffix.lower() == ".zip":
+        return ZipTree(path)
     if path.name.lower().endswith(PACKED_SUFFIXES):
-        raise DataError(f"{expected} Received: {path}, a packed file. Unpack it first.")
-    raise DataError(f"{expected} Received: {path}, a file of another kind; {LAYOUT}.")
+        raise DataError(f"{EXPECTED} Received: {shown}, a packed file. Unpack it, or pack a zip.")
+    raise DataError(f"{EXPECTED} Received: {shown}, a file of another kind; {LAYOUT}.")

@@ -27,13 +27,15 @@ def split_rows(
     classes: Sequence[str],
     seed: int,
     where: str,
+    groups: Sequence[str] | None = None,
 ) -> dict[Split, NDArray[np.int64]]:
     """Rows of each split, ascending.
 
     A test set is carved out of the training images (20 %) unless one is given, then a validation
     set (20 % of the rest) unless one is given. Both are stratified, and depend on the images'
     content and the seed alone, not on file names. Images with the same content stay together
-    wherever their class is not made of copies only.
+    wherever their class is not made of copies only. Images of one group stay together always;
+    then the shares come as close to 20 % of each class as whole groups allow.
 
     Args:
         labels: of each row.
@@ -42,9 +44,11 @@ def split_rows(
         classes: names in label order.
         seed: of the split.
         where: the source, for errors.
+        groups: name of the group of each row, empty for a row on its own; None for no groups.
 
     Raises:
-        DataError: a class without training images, or with too few.
+        DataError: a class without training images, or with too few, or of too few groups; or a
+            group in two splits that the source gives.
     """
     where_given = np.array([SPLITS.index(split) for split in given], np.int64)
     rows: dict[Split, NDArray[np.int64]] = {
@@ -52,11 +56,27 @@ def split_rows(
     }
     carved = [split for split in ("test", "validation") if not len(rows[split])]
     _check_counts(labels, rows, classes, 2 + len(carved), where)
+    if groups is not None:
+        _check_groups(groups, given, where)
     for number, split in enumerate(SPLITS[:0:-1]):
         if split in carved:
             generator = np.random.default_rng([seed % 2**32, number])
-            taken, rest = _carve(rows["training"], labels, digests, generator)
-            rows[split], rows["training"] = taken, rest
+            pool = rows["training"]
+            if groups is None:
+                taken = _carve(pool, labels, digests, generator)
+            else:
+                # As many groups of each class stay as splits are still to come, and training.
+                keep = len(carved) - carved.index(split)
+                units = _units(pool, digests, groups)
+                try:
+                    taken = _carve_units(pool, labels, units, generator, keep)
+                except _TooFewUnits as error:
+                    raise DataError(
+                        f"Expected at least {1 + len(carved)} groups of images in each class of "
+                        f"{where}, so that each split gets one. Received: too few in class "
+                        f"'{classes[error.label]}'. Add images of others, or group by less."
+                    ) from None
+            rows[split], rows["training"] = taken, np.setdiff1d(pool, taken)
     return rows
 
 
@@ -65,10 +85,12 @@ def fingerprint(
     labels: NDArray[np.int64],
     digests: Sequence[bytes],
     classes: Sequence[str],
+    group_by: str = "",
 ) -> str:
-    """16 hexadecimal digits over classes, contents, labels, split and order."""
+    """16 hexadecimal digits over classes, contents, labels, split, order and groups' pattern."""
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(json.dumps([PIXELS_VERSION, list(classes)]).encode())
+    head = [PIXELS_VERSION, list(classes), *([group_by] if group_by else [])]
+    digest.update(json.dumps(head).encode())
     for split in SPLITS:
         digest.update(f"{split} {len(rows[split])} ".encode())
         digest.update(labels[rows[split]].astype("<i8").tobytes())
@@ -108,8 +130,8 @@ def _carve(
     labels: NDArray[np.int64],
     digests: Sequence[bytes],
     generator: np.random.Generator,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Take a stratified fifth of the rows; what is taken and what is left, both ascending."""
+) -> NDArray[np.int64]:
+    """Take a stratified fifth of the rows, ascending."""
     present, counts = np.unique(labels[pool], return_counts=True)
     quotas = _share_out(counts, round(CARVED_SHARE * len(pool)))
     taken: list[int] = []
@@ -126,8 +148,103 @@ def _carve(
         if not mine:  # copies only: they cannot stay together if each split is to get one
             mine = [row for group in order for row in group][:quota]
         taken += mine
-    chosen = np.array(sorted(taken), np.int64)
-    return chosen, np.setdiff1d(pool, chosen)
+    return np.array(sorted(taken), np.int64)
+
+
+class _TooFewUnits(Exception):  # noqa: N818 - never leaves this module
+    """A class has too few groups for its splits."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__(label)
+        self.label = label
+
+
+def _check_groups(groups: Sequence[str], given: Sequence[Split], where: str) -> None:
+    split_of: dict[str, Split] = {}
+    for group, split in zip(groups, given, strict=True):
+        if group and split_of.setdefault(group, split) != split:
+            raise DataError(
+                f"Expected each group of --group-by in one split of {where}. Received: group "
+                f"'{group}' in {split_of[group]} and {split}. Move its images to one of them, or "
+                "put all images of a class in one folder to have them split anew."
+            )
+
+
+def _units(
+    pool: NDArray[np.int64], digests: Sequence[bytes], groups: Sequence[str]
+) -> list[list[int]]:
+    """Rows that stay together, of one group or of one content, in an order by content."""
+    parent = {int(row): int(row) for row in pool}
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
+        return row
+
+    first: dict[bytes | str, int] = {}
+    for row in parent:
+        for key in (digests[row], groups[row]):
+            if key:
+                parent[root(row)] = root(first.setdefault(key, row))
+    units: dict[int, list[int]] = {}
+    for row in parent:
+        units.setdefault(root(row), []).append(row)
+    return sorted(units.values(), key=lambda unit: min(digests[row] for row in unit))
+
+
+def _carve_units(
+    pool: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    units: Sequence[Sequence[int]],
+    generator: np.random.Generator,
+    keep: int,
+) -> NDArray[np.int64]:
+    """Take about a fifth of each class in whole units, ascending.
+
+    Units come in random order; one is taken if that brings the classes' shares closer to a
+    fifth, by the sum of the differences. A class that got none then gets the unit that does
+    least harm. At least `keep` units of each class are left.
+    """
+    present, counts = np.unique(labels[pool], return_counts=True)
+    quotas = _share_out(counts, round(CARVED_SHARE * len(pool)))
+    missing = dict(zip(map(int, present), quotas, strict=True))
+    got = dict.fromkeys(missing, 0)
+    sizes: list[dict[int, int]] = []
+    left = dict.fromkeys(missing, 0)
+    for rows in units:
+        kinds, numbers = np.unique(labels[list(rows)], return_counts=True)
+        sizes.append(dict(zip(map(int, kinds), map(int, numbers), strict=True)))
+        for label in sizes[-1]:
+            left[label] += 1
+
+    def harm(unit: int) -> int:
+        return sum(
+            abs(missing[label] - size) - abs(missing[label]) for label, size in sizes[unit].items()
+        )
+
+    def may_go(unit: int) -> bool:
+        return all(left[label] > keep for label in sizes[unit])
+
+    chosen: set[int] = set()
+
+    def take(unit: int) -> None:
+        chosen.add(unit)
+        for label, size in sizes[unit].items():
+            missing[label] -= size
+            got[label] += size
+            left[label] -= 1
+
+    order = [int(unit) for unit in generator.permutation(len(units))]
+    for unit in order:
+        if harm(unit) < 0 and may_go(unit):
+            take(unit)
+    for label in got:
+        if not got[label]:
+            options = [u for u in order if u not in chosen and label in sizes[u] and may_go(u)]
+            if not options:
+                raise _TooFewUnits(label)
+            take(min(options, key=harm))
+    return np.array(sorted(row for unit in chosen for row in units[unit]), np.int64)
 
 
 def _share_out(counts: NDArray[np.int64], total: int) -> list[int]:

@@ -47,7 +47,11 @@ class Board:
 
 
 def board(
-    folder: RunFolder, rank_by: RankBy | None = None, target_name: str | None = None
+    folder: RunFolder,
+    rank_by: RankBy | None = None,
+    target_name: str | None = None,
+    *,
+    in_work: bool = False,
 ) -> Board:
     """Rank the candidates of a run.
 
@@ -56,13 +60,18 @@ def board(
         rank_by: which accuracy decides; None for what the run was started with.
         target_name: a target of the run, with the limits it was given there; or any other name
             or file, for which the costs are computed now. None for the run's first.
+        in_work: rank what was trained to a rung and may go on as if it stopped there; otherwise
+            it is left out.
 
     Raises:
         UnknownNameError: no such target.
         InputError: nothing fitted it when the run was started.
     """
     spec, events = folder.spec(), folder.events()
-    finished = [result for result in fold_results(events) if result.status is not None]
+    results = fold_results(events)
+    if in_work:
+        results = [_as_stopped(result) for result in results]
+    finished = [result for result in results if result.status is not None]
     own = {target.name: target for target in spec.targets}
     if target_name is None:
         target = spec.targets[0]
@@ -116,6 +125,11 @@ def _refused(events: Iterable[Mapping[str, Any]], target: str) -> tuple[Counter[
             nearest = f"{miss.image}, {reasons}" + (f"; {miss.change}" if miss.change else "")
             distance = ratio
     return counts, nearest
+
+
+def _as_stopped(result: Result) -> Result:
+    goes_on = result.status is None and result.rung >= 0
+    return replace(result, status="stopped") if goes_on else result
 
 
 def find_candidate(board: Board, wanted: str) -> Ranked:

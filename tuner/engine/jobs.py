@@ -18,6 +18,7 @@ from tuner.errors import DataError
 from tuner.spec import (
     Build,
     Candidate,
+    DatasetSpec,
     Precision,
     RunSpec,
     Split,
@@ -48,21 +49,25 @@ def measure_machine() -> dict[str, float]:
 
 
 @functools.lru_cache(maxsize=2)
-def open_data(source: str, split_seed: int, fingerprint: str) -> Dataset:
-    """Open a dataset once a process.
-
-    Raises:
-        DataError: the data changed since the run began.
-    """
+def _open_data(source: str, split_seed: int, fingerprint: str, group_by: str) -> Dataset:
     from tuner.data import open_dataset
 
-    dataset = open_dataset(source, split_seed=split_seed, cache=cache_folder())
+    dataset = open_dataset(source, split_seed=split_seed, cache=cache_folder(), group_by=group_by)
     if dataset.spec.fingerprint != fingerprint:
         raise DataError(
             f"The data at {source} changed since this run began: expected the fingerprint "
             f"{fingerprint}. Received: {dataset.spec.fingerprint}. Start a new run for it."
         )
     return dataset
+
+
+def open_data(spec: DatasetSpec) -> Dataset:
+    """Open a dataset once a process.
+
+    Raises:
+        DataError: the data changed since the run began.
+    """
+    return _open_data(spec.source, spec.split_seed, spec.fingerprint, spec.group_by)
 
 
 def train_candidate(
@@ -177,7 +182,7 @@ def _train(
     from tuner.train.loop import train
     from tuner.train.weights import read_weights
 
-    dataset = open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
+    dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
     seed = seed_of(spec.seed, candidate.id)
     start_anew(seed)
@@ -238,7 +243,7 @@ def score_on_test(
     """
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "candidate")
-    dataset = open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
+    dataset = open_data(spec.dataset)
     accuracies = {}
     for key, plain in builds.items():
         build = from_plain(Build, plain, "build")

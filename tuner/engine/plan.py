@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tuner.cost.fit import check_limits
@@ -58,6 +58,9 @@ class Share:
 class Plan:
     """The time plan of one run.
 
+    An extended run keeps the number and the lengths of its rungs, so that what was trained before
+    can be compared with what is trained now. The last rung is planned for the extension alone.
+
     Args:
         spec: of the run.
         rungs: False trains each candidate to its end at once.
@@ -71,6 +74,8 @@ class Plan:
         """By rung, its length as a share of the last rung's, which is 1."""
         if not self.rungs:
             return (1.0,)
+        if self.spec.extended:
+            return self._first.rung_shares
         budget = self.spec.budget_seconds
         count = len(self.quotas) if budget is None else MAX_RUNGS
         shares = [float(REDUCTION) ** -step for step in range(count)]
@@ -83,11 +88,14 @@ class Plan:
     def quotas(self) -> tuple[int, ...]:
         """Without a clock, how many candidates are trained to each rung.
 
-        At least 2, and one for each group of targets of like size.
+        At least 2, and one for each group of targets of like size; of an extended run, each
+        extension adds its own.
         """
         count = self.spec.max_candidates or 0
         if not self.rungs:
             return (count,)
+        if self.spec.extended:
+            return self._extended_quotas(count)
         quotas = [count]
         while len(quotas) < MAX_RUNGS:
             fewer = max(2, self.groups, math.ceil(quotas[-1] / REDUCTION))
@@ -95,6 +103,47 @@ class Plan:
                 break
             quotas.append(fewer)
         return tuple(quotas)
+
+    def _extended_quotas(self, count: int) -> tuple[int, ...]:
+        """What was planned or started before the last extension, and the quotas of the rest."""
+        last = self.spec.extended[-1]
+        begun: Sequence[int] = last.started
+        if last.budget_seconds is None:
+            begun = tuple(map(max, self._before(len(self.spec.extended) - 1).quotas, begun))
+        more = [max(0, count - begun[0])]
+        while len(more) < len(begun):
+            fewest = max(2, self.groups, math.ceil(more[-1] / REDUCTION))
+            more.append(min(more[-1], fewest))
+        return tuple(before + added for before, added in zip(begun, more, strict=True))
+
+    def _before(self, extension: int) -> Plan:
+        """The plan that was followed until an extension, counted from 0."""
+        was = self.spec.extended[extension]
+        spec = replace(
+            self.spec,
+            budget_seconds=was.budget_seconds,
+            max_candidates=was.max_candidates,
+            extended=self.spec.extended[:extension],
+        )
+        return replace(self, spec=spec)
+
+    @property
+    def _first(self) -> Plan:
+        """The plan that the run began with, which decides on the rungs."""
+        return self._before(0)
+
+    @property
+    def _seconds(self) -> float | None:
+        """Of the budget, what the last extension began with; None without a clock."""
+        budget = self.spec.budget_seconds
+        if budget is None or not self.spec.extended:
+            return budget
+        return budget - self.spec.extended[-1].elapsed_seconds
+
+    @property
+    def _candidates_before(self) -> int:
+        """Candidates proposed before the last extension."""
+        return self.spec.extended[-1].started[0] if self.spec.extended else 0
 
     @property
     def groups(self) -> int:
@@ -113,7 +162,7 @@ class Plan:
         Without rungs the budget is divided among as many candidates as the root of its minutes
         suggests.
         """
-        budget = self.spec.budget_seconds
+        budget = self._seconds
         if budget is None:
             return None
         if len(self.rung_shares) > 1:
@@ -124,8 +173,8 @@ class Plan:
     def _unhalved(self) -> int:
         """Candidates that the budget is divided among when each is trained to its end."""
         if self.spec.max_candidates is not None:
-            return self.spec.max_candidates
-        minutes = (self.spec.budget_seconds or 0.0) / 60.0
+            return max(1, self.spec.max_candidates - self._candidates_before)
+        minutes = (self._seconds or 0.0) / 60.0
         slots = math.sqrt(self.spec.workers / 2.0)
         return max(2 * self.spec.workers, round(5.0 * slots * math.sqrt(minutes)))
 
@@ -133,7 +182,13 @@ class Plan:
     def rung_seconds(self) -> tuple[float, ...]:
         """With a clock, wall-clock seconds of a step to each rung; the last is `final_seconds`."""
         final = self.final_seconds
-        return () if final is None else tuple(share * final for share in self.rung_shares)
+        if final is None:
+            return ()
+        if not self.spec.extended:
+            return tuple(share * final for share in self.rung_shares)
+        first = self._first.final_seconds or final
+        shorter = (max(MIN_RUNG_SECONDS, share * first) for share in self.rung_shares[:-1])
+        return (*shorter, final)
 
     @property
     def candidates(self) -> int:
@@ -141,13 +196,13 @@ class Plan:
         if self.spec.max_candidates is not None:
             return self.spec.max_candidates
         if len(self.rung_shares) == 1:
-            return self._unhalved
-        exploring = (1.0 - FINAL_SHARE) * (self.spec.budget_seconds or 0.0) * self.spec.workers
+            return self._candidates_before + self._unhalved
+        exploring = (1.0 - FINAL_SHARE) * (self._seconds or 0.0) * self.spec.workers
         each = sum(
             seconds * float(REDUCTION) ** -rung
             for rung, seconds in enumerate(self.rung_seconds[:-1])
         )
-        return max(2 * self.spec.workers, round(exploring / each))
+        return self._candidates_before + max(2 * self.spec.workers, round(exploring / each))
 
     def starts(self, rung: int, remaining_seconds: float | None) -> bool:
         """Whether enough time is left for a step to this rung."""

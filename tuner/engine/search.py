@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from tuner.engine import jobs
 from tuner.engine.costs import costs_on
 from tuner.engine.plan import Plan
 from tuner.engine.slots import available_workers
-from tuner.engine.supervisor import Observer, Supervisor
-from tuner.errors import InputError, NothingFitsError
+from tuner.engine.supervisor import Observer, OnEvent, Supervisor
+from tuner.errors import DataError, InputError, NothingFitsError
 from tuner.propose import edge_impulse
 from tuner.propose.bands import size_bands
 from tuner.propose.proposer import LARGEST_OF, Proposer
@@ -22,6 +23,7 @@ from tuner.spec import (
     Context,
     Cost,
     DatasetSpec,
+    Extension,
     Limits,
     RankBy,
     Result,
@@ -32,6 +34,7 @@ from tuner.spec import (
 )
 from tuner.store.events import now
 from tuner.store.files import cache_folder
+from tuner.store.lock import locked
 from tuner.store.runs import RunFolder, new_run
 
 PACKAGES = ("tensorflow", "keras", "optuna", "numpy", "ai-edge-litert", "pillow")
@@ -49,7 +52,8 @@ class SearchRequest:
     """What the user asked for.
 
     Args:
-        targets: names of targets or paths of target files; `all` stands for every known one.
+        targets: names of targets, paths of target files, or targets; `all` stands for every
+            known one.
         data: folder, `.npz` file or `sample:NAME`.
         limits: replace those of a single target, field by field; of several targets they only
             tighten. None leaves the target's.
@@ -61,9 +65,12 @@ class SearchRequest:
         seed: decides splits, proposals and training.
         name: of the run; None names it by target and time.
         rank_by: the accuracy that orders the board.
+        window: see RunSpec; at least the number of workers.
+        fingerprint: that the data must have; None for any.
+        space_files: contents of search-space files that `spaces` names and a run kept.
     """
 
-    targets: tuple[str, ...]
+    targets: tuple[str | Target, ...]
     data: str
     limits: Limits = NO_LIMITS
     budget_seconds: float | None = None
@@ -73,6 +80,28 @@ class SearchRequest:
     seed: int = 0
     name: str | None = None
     rank_by: RankBy = "target"
+    group_by: str = ""
+    window: int = DEFAULT_WINDOW
+    fingerprint: str | None = None
+    space_files: Mapping[str, Any] = field(default_factory=dict)
+
+
+def request_again(spec: RunSpec) -> SearchRequest:
+    """What has to be asked for to repeat a run, extensions included."""
+    return SearchRequest(
+        targets=spec.targets,
+        data=spec.dataset.source,
+        budget_seconds=spec.budget_seconds,
+        max_candidates=spec.max_candidates,
+        workers=spec.workers,
+        spaces=spec.spaces,
+        seed=spec.seed,
+        rank_by=spec.rank_by,
+        window=spec.window,
+        fingerprint=spec.dataset.fingerprint,
+        space_files=spec.space_files,
+        group_by=spec.dataset.group_by,
+    )
 
 
 def prepare_run(request: SearchRequest) -> RunFolder:
@@ -94,8 +123,19 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     created = now()
     stem = targets[0].name if len(targets) == 1 else f"{len(targets)}-targets"
     folder = new_run(request.name, stem, created)
-    space_files = _read_space_files(request.spaces)
-    dataset = open_dataset(request.data, split_seed=request.seed, cache=cache_folder())
+    space_files = {
+        name: request.space_files[name] for name in request.spaces if name in request.space_files
+    }
+    space_files |= _read_space_files([item for item in request.spaces if item not in space_files])
+    dataset = open_dataset(
+        request.data, split_seed=request.seed, cache=cache_folder(), group_by=request.group_by
+    )
+    if request.fingerprint not in (None, dataset.spec.fingerprint):
+        raise DataError(
+            f"The data at {request.data} is not what the run was made with: expected the "
+            f"fingerprint {request.fingerprint}. Received: {dataset.spec.fingerprint}. Put that "
+            f"data back, or give --data {request.data} to search on what is there now."
+        )
     spec = RunSpec(
         name=folder.name,
         dataset=dataset.spec,
@@ -104,12 +144,12 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         spaces=_load_spaces(request.spaces, _contexts(targets, dataset.spec, TASK)),
         space_files=space_files,
         seed=request.seed,
-        window=max(DEFAULT_WINDOW, workers),
+        window=max(request.window, workers),
         workers=workers,
         budget_seconds=budget,
         max_candidates=request.max_candidates,
         rank_by=request.rank_by,
-        versions=_versions(),
+        versions=versions(),
         created=created,
     )
     unfit = make_proposer(spec, Plan(spec)).unfit()
@@ -135,6 +175,7 @@ def run_search(
     proposer_of: Callable[[RunSpec, Plan], Proposer] | None = None,
     plan_of: Callable[[RunSpec], Plan] = Plan,
     started: float | None = None,
+    on_event: OnEvent | None = None,
 ) -> list[Result]:
     """Run a prepared search, or go on with one that was stopped; see `Supervisor.run`.
 
@@ -144,25 +185,93 @@ def run_search(
         proposer_of: makes the proposer; None for `make_proposer`.
         plan_of: makes the time plan.
         started: `time.monotonic()` from which the budget counts; None for now.
+        on_event: see `Supervisor`.
 
     Raises:
         DataError: the data changed since the run began.
     """
-    dataset = folder.spec().dataset
-    jobs.open_data(dataset.source, dataset.split_seed, dataset.fingerprint)
+    _open_data_of(folder)
     make = proposer_of or make_proposer
-    return Supervisor(folder, make, observer, plan_of, started).run()
+    return Supervisor(folder, make, observer, plan_of, started, on_event).run()
 
 
-def load_targets(wanted: Sequence[str], limits: Limits) -> tuple[Target, ...]:
+def _open_data_of(folder: RunFolder) -> None:
+    """Open the data of a run, before anything is changed for its sake.
+
+    Raises:
+        DataError: the data changed since the run began, or is gone.
+    """
+    jobs.open_data(folder.spec().dataset)
+
+
+def extend_run(folder: RunFolder, seconds: float | None, candidates: int | None) -> RunSpec:
+    """Give a run more; `run_search` then goes on with it.
+
+    What is not given ends the search no longer: a run extended by time trains as many candidates
+    as that allows, and one extended by candidates has no clock. Time counts from the end of what
+    the run had, or from what it has used if that is more.
+
+    Args:
+        folder: of the run, ended or interrupted.
+        seconds: wall-clock time to add.
+        candidates: to add to those that were asked for, or proposed if that is more.
+
+    Raises:
+        InputError: nothing was given.
+        DataError: the data changed since the run began; the run stays as it is.
+        LockedError: the run is going on.
+    """
+    if seconds is None and candidates is None:
+        raise InputError(
+            "Expected --time or --max-candidates: how much more the run gets. Received: neither."
+        )
+    _open_data_of(folder)
+    with locked(folder.lock, f"The run '{folder.name}'"):
+        spec, events = folder.spec(), folder.events()
+        used = max((event.get("elapsed", 0.0) for event in events), default=0.0)
+        decided = Counter(
+            0 if event["event"] == "proposed" else event["rung"]
+            for event in events
+            if event["event"] in ("proposed", "promoted")
+        )
+        before = Extension(
+            budget_seconds=spec.budget_seconds,
+            max_candidates=spec.max_candidates,
+            elapsed_seconds=used,
+            started=tuple(decided[rung] for rung in range(len(Plan(spec).rung_shares))),
+        )
+        had_seconds = max(used, spec.budget_seconds or 0.0)
+        had_candidates = max(decided[0], spec.max_candidates or 0)
+        extended = replace(
+            spec,
+            budget_seconds=None if seconds is None else had_seconds + seconds,
+            max_candidates=None if candidates is None else had_candidates + candidates,
+            extended=(*spec.extended, before),
+        )
+        folder.write_spec(extended)
+        with folder.open_log() as log:
+            log.append(
+                "extended",
+                elapsed=used,
+                budget_seconds=extended.budget_seconds,
+                max_candidates=extended.max_candidates,
+            )
+    return extended
+
+
+def load_targets(wanted: Sequence[str | Target], limits: Limits) -> tuple[Target, ...]:
     """The targets that were asked for, in that order, with the user's limits.
 
     Raises:
         UnknownNameError: no such target.
         InputError: two of one name.
     """
-    known: Sequence[str] = tuple(catalog.names("targets")) if "all" in wanted else ()
-    loaded = [catalog.load_target(name) for name in (*known, *wanted) if name != "all"]
+    known = tuple(catalog.names("targets")) if "all" in wanted else ()
+    loaded = [
+        item if isinstance(item, Target) else catalog.load_target(item)
+        for item in (*known, *wanted)
+        if item != "all"
+    ]
     by_name: dict[str, Target] = {}
     for target in loaded:
         if by_name.setdefault(target.name, target) != target:
@@ -306,7 +415,8 @@ def _contexts(targets: Sequence[Target], dataset: DatasetSpec, task: str) -> dic
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that decide results, as installed here."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}

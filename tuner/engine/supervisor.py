@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -74,6 +77,9 @@ class Progress:
     phase: str
 
 
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
 class Observer(Protocol):
     """Shows a run while it goes on; must not raise."""
 
@@ -100,6 +106,8 @@ class Supervisor:
         plan_of: divides the time.
         started: `time.monotonic()` when the user asked, so that opening the data counts too; None
             for now.
+        on_event: called with each event once it is on disk. What it raises is shown once, and the
+            run goes on; a KeyboardInterrupt stops the run as Ctrl-C does.
     """
 
     def __init__(
@@ -109,8 +117,11 @@ class Supervisor:
         observer: Observer,
         plan_of: Callable[[RunSpec], Plan] = Plan,
         started: float | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         self._started = started
+        self._on_event = on_event
+        self._on_event_failed = False
         self._folder = folder
         self._proposer_of = proposer_of
         self._observer = observer
@@ -156,7 +167,8 @@ class Supervisor:
                     self._note("ended")
                 except KeyboardInterrupt:
                     ignore_signals()
-                    self._note("interrupted")
+                    with suppress(KeyboardInterrupt):  # of a callback that stops at every event
+                        self._note("interrupted")
                     raise InterruptedRunError(
                         f"Stopped. Continue with 'tune resume {self._folder.name}'."
                     ) from None
@@ -177,7 +189,22 @@ class Supervisor:
         record = self._log.append(event, elapsed=round(self._elapsed, 2), **fields)
         self._events.append(record)
         self._steps.take(record)
+        self._tell(record)
         return record
+
+    def _tell(self, record: Mapping[str, Any]) -> None:
+        """Hand an event to the user's callback, whose errors are not the run's."""
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(json.loads(json.dumps(record)))  # as a reader of the log sees it
+        except Exception:
+            if not self._on_event_failed:
+                self._observer.note(
+                    f"on_event raised at the event '{record['event']}'; the run goes on, and "
+                    f"later errors of it are not shown.\n{traceback.format_exc().rstrip()}"
+                )
+            self._on_event_failed = True
 
     def _candidate_folder(self, index: int) -> Path:
         return self._folder.candidate(self._results[index].candidate.id)
@@ -245,6 +272,9 @@ class Supervisor:
             attempt=attempt,
         )
         folder = self._candidate_folder(result.index)
+        trained = result.rung
+        if trained >= 0 and not (jobs.rung_folder(folder, trained) / jobs.WEIGHTS).exists():
+            trained = -1  # it was cut at the end of a session, and 'tune clean' came since
         allowed = None if share.seconds is None else share.seconds * LATE_FACTOR + LATE_SECONDS
         self._work.start(
             slot,
@@ -254,7 +284,7 @@ class Supervisor:
             folder,
             to_plain(result.candidate),
             rung,
-            result.rung,
+            trained,
             share.epochs,
             share.seconds,
             share.last,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tuner import catalog
-from tuner.errors import InputError
+from tuner.errors import InputError, TuneError
 from tuner.exporters import Artifact, Check, Shown
 from tuner.spec import ModelVersion, Split, to_plain
 from tuner.store.events import now
-from tuner.store.files import cache_folder, write_json
+from tuner.store.files import cache_folder, read_json, write_json
 from tuner.store.models import ModelFolder
 
 COMPARED_IMAGES = 256
@@ -84,6 +84,17 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
     return folder
 
 
+def check_passed(folder: Path) -> None:
+    """Read the report of an export.
+
+    Raises:
+        TuneError: an artifact does not do what the model does.
+    """
+    report = folder / "export_report.json"
+    if not read_json(report)["passed"]:
+        raise TuneError(f"A check failed; see {report}. Do not deploy it.")
+
+
 class _HeldOut:
     """Held-out images and what the model says of them."""
 
@@ -93,7 +104,10 @@ class _HeldOut:
         from tuner.train.build import load_keras
 
         dataset = open_dataset(
-            version.dataset.source, split_seed=version.dataset.split_seed, cache=cache_folder()
+            version.dataset.source,
+            split_seed=version.dataset.split_seed,
+            cache=cache_folder(),
+            group_by=version.dataset.group_by,
         )
         if dataset.spec.fingerprint != version.dataset.fingerprint:
             raise InputError(

@@ -67,7 +67,12 @@ def retrain(
         training=replace(template.training, epochs=epochs or template.training.epochs),
     )
     costs = _checked_costs(template)
-    dataset = open_dataset(template.data, split_seed=template.split_seed, cache=cache_folder())
+    dataset = open_dataset(
+        template.data,
+        split_seed=template.split_seed,
+        cache=cache_folder(),
+        group_by=template.group_by,
+    )
     if dataset.spec.fingerprint != template.fingerprint:
         on_note("The data is not the data that the candidate was selected on; accuracies differ.")
     outputs = catalog.load_module("tasks", template.task).outputs(dataset.spec)

@@ -23,6 +23,7 @@ def make_template(spec: RunSpec, result: Result, target: Target, name: str) -> T
         data=spec.dataset.source,
         fingerprint=spec.dataset.fingerprint,
         split_seed=spec.dataset.split_seed,
+        group_by=spec.dataset.group_by,
         seed=spec.seed,
         preprocessing=result.candidate.preprocessing,
         training=result.candidate.training,

@@ -40,7 +40,7 @@ from tuner.spec.operators import (
     Operator,
 )
 from tuner.spec.result import Accuracy, Build, Paired, Precision, Result, Status, builds_key
-from tuner.spec.run import RankBy, RunSpec, Throughput
+from tuner.spec.run import Extension, RankBy, RunSpec, Throughput
 from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint, suits
 from tuner.spec.target import Limits, RamRegion, Target
 from tuner.spec.template import Template
@@ -67,6 +67,7 @@ __all__ = [
     "DepthwiseConv2D",
     "Dropout",
     "Excess",
+    "Extension",
     "Flatten",
     "GlobalAveragePool2D",
     "Input",

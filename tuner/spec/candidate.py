@@ -136,7 +136,7 @@ class Candidate:
         return _identify(self)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=16384)
 def _identify(candidate: Candidate) -> str:
     plain = to_plain(candidate)
     usual = TrainingSettings()

@@ -17,7 +17,7 @@ class DatasetSpec:
     """Labelled images, as data.
 
     Args:
-        source: absolute path of a folder or `.npz`, or `sample:NAME`.
+        source: absolute path of a folder, zip or `.npz`, or `sample:NAME`.
         fingerprint: hash of all images, labels and of the split.
         classes: names in label order.
         counts: images by split.
@@ -26,6 +26,8 @@ class DatasetSpec:
         colour: `rgb` unless every image is grey.
         split_seed: seed of the stratified split, where the source does not give one.
         left_out: files that could not be read, each with its reason.
+        group_by: regular expression whose first group, in a file's name, names the images that
+            stay in one split; empty for none.
     """
 
     source: str
@@ -37,3 +39,4 @@ class DatasetSpec:
     colour: Colour
     split_seed: int
     left_out: tuple[str, ...] = ()
+    group_by: str = ""

@@ -31,6 +31,24 @@ class Throughput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """What a run had when it was given more.
+
+    Args:
+        budget_seconds: of all sessions until then; None without a clock.
+        max_candidates: until then; None where time alone ended the search.
+        elapsed_seconds: used until then.
+        started: by rung, how many trainings to it had been decided on; the first counts the
+            candidates.
+    """
+
+    budget_seconds: float | None
+    max_candidates: int | None
+    elapsed_seconds: float
+    started: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """One search.
 
@@ -45,8 +63,10 @@ class RunSpec:
         seed: decides splits, proposals, weights and the order of images.
         window: proposal i is made when the results 0 to i - window are known.
         workers: slots that train at the same time.
-        budget_seconds: wall-clock time of the search; None when `max_candidates` ends it.
-        max_candidates: candidates to train; None when time ends the search.
+        budget_seconds: wall-clock time of the search, extensions included; None when
+            `max_candidates` ends it.
+        max_candidates: candidates to train, extensions included; None when time ends the search.
+        extended: what it had before each extension, the first one first.
         rank_by: the accuracy that orders the board.
         throughput: of this machine; None when no clock limits the search.
         versions: of the packages that decide results.
@@ -66,6 +86,7 @@ class RunSpec:
     rank_by: RankBy = "target"
     throughput: Throughput | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    extended: tuple[Extension, ...] = ()
     space_files: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""

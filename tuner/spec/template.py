@@ -19,7 +19,7 @@ class Template:
         run: the run it was selected in.
         candidate: the id it was selected by; an edited template trains as another candidate.
         task: a file of `tuner/tasks`.
-        data: folder, `.npz` or `sample:NAME`.
+        data: folder, zip, `.npz` or `sample:NAME`.
         fingerprint: of the data; other data is used with a warning.
         split_seed: of the split into training, validation and test.
         seed: of the training.
@@ -27,6 +27,7 @@ class Template:
         training: see Candidate.
         architecture: see Candidate.
         target: the device, with the limits of the run.
+        group_by: see DatasetSpec.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Template:
     training: TrainingSettings
     architecture: Architecture
     target: Target
+    group_by: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from tuner.errors import LockedError, SpecError
-from tuner.store.events import read_events
 from tuner.store.files import cache_folder, home, read_json
-from tuner.store.lock import locked
+from tuner.store.lock import is_locked, locked
 from tuner.store.runs import RunFolder, known_runs
 
 Kind = Literal["weights", "remains", "run", "images"]
@@ -89,7 +88,7 @@ def clean(
     used = {
         _fingerprint(run)
         for run in known_runs()
-        if run.name not in gone and (not all_images or _goes_on(run))
+        if run.name not in gone and (not all_images or is_locked(run.lock))
     }
     for folder in _image_folders():
         if folder.name not in used:
@@ -107,14 +106,6 @@ def _fingerprint(run: RunFolder) -> str | None:
         return None
 
 
-def _goes_on(run: RunFolder) -> bool:
-    try:
-        with locked(run.lock, f"The run '{run.name}'"):
-            return False
-    except LockedError:
-        return True
-
-
 def _age_seconds(run: RunFolder) -> float:
     """Seconds since the run's last event."""
     log = run.path / "events.jsonl"
@@ -125,7 +116,7 @@ def _leftovers(run: RunFolder) -> list[Removable]:
     files = [path for path in run.path.rglob("*") if path.is_file() and not path.is_symlink()]
     remains = [path for path in files if path.name.startswith(".") or _is_left(path, run.path)]
     found = [_removable("remains", run.name, remains)]
-    events = read_events(run.path / "events.jsonl")
+    events = run.events()
     if events and events[-1]["event"] == "ended":
         weights = [path for path in files if path.name == "weights.npz"]
         found.append(_removable("weights", run.name, weights))

@@ -11,6 +11,18 @@ from pathlib import Path
 from tuner.errors import LockedError
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file `path`; leaves the file as it is."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path`.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tuner.errors import InputError, UnknownNameError
 from tuner.spec import (
@@ -23,6 +23,9 @@ from tuner.spec import (
 )
 from tuner.store.events import EventLog, read_events
 from tuner.store.files import home, read_json, write_json
+from tuner.store.lock import is_locked
+
+RunState = Literal["running", "interrupted", "ended"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -63,6 +66,13 @@ class RunFolder:
     def events(self) -> list[dict[str, Any]]:
         """Read all events."""
         return read_events(self.path / "events.jsonl")
+
+    def state(self) -> RunState:
+        """Whether a process works on the run, it can be resumed, or it used its budget."""
+        if is_locked(self.lock):
+            return "running"
+        events = self.events()
+        return "ended" if events and events[-1]["event"] == "ended" else "interrupted"
 
     def results(self) -> list[Result]:
         """The results so far, in the order of proposals."""

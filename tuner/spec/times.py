@@ -1,4 +1,4 @@
-"""Read what users write: times and sizes."""
+"""Times as people write them: `90s`, `20m`, `1h30m`."""
 
 from __future__ import annotations
 

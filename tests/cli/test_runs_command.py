@@ -1,0 +1,169 @@
+"""`tune runs`, `extend`, `logs`, `completion` and `--config`: no training."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runs_support import make_run
+from tuner.store.lock import locked
+
+
+@pytest.fixture
+def runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLUMNS", "80")
+    make_run(home, "first", (12, 18), ended=True, source="/home/images/flowers")
+    stopped = make_run(home, "stopped-with-a-name-that-is-rather-long-20261121100000", (10, None))
+    log = stopped.path / "slot-0.log"
+    log.write_text("".join(f"line {number}\n" for number in range(30)))
+    candidate = stopped.results()[1].candidate.id
+    error = stopped.candidate(candidate) / "error.log"
+    error.parent.mkdir(parents=True)
+    error.write_text("Traceback (most recent call last)\nRuntimeError: no loss today\n")
+    return home
+
+
+def test_no_runs(cli, home: Path):
+    assert cli("runs")[1] == "No runs yet; 'tune --target NAME --data DIR' starts one.\n"
+    assert json.loads(cli("runs", "--format", "json")[1]) == []
+
+
+def test_runs_as_json(cli, runs: Path):
+    rows = json.loads(cli("runs", "--format", "json")[1])
+    by_name = {row["name"]: row for row in rows}
+    assert [row["state"] for row in rows] == ["interrupted", "ended"], "the newest first"
+    first = by_name["first"]
+    assert first["targets"] == ["nano33ble"]
+    assert first["data"] == "/home/images/flowers"
+    assert first["candidates"] == 2
+    assert first["best"]["accuracy"] == 0.9
+    assert first["best"]["rank_by"] == "target"
+    assert first["elapsed_seconds"] == 66.0
+    assert rows[0]["candidates"] == 1
+    assert rows[0]["best"]["accuracy"] == 0.5
+
+
+def test_runs_as_a_table_of_80_columns(cli, runs: Path):
+    make_run(runs, "empty")
+    with locked(runs / "runs" / "first" / "run.lock", "first"):
+        table = cli("runs")[1].splitlines()
+    assert max(map(len, table)) <= 80
+    assert table[0].split() == ["run", "state", "target", "data", "nets", "best", "%", "started"]
+    assert table[1].split()[:6] == ["empty", "interrupted", "nano33ble", "sample:digits", "0", "-"]
+    assert "stopped-with-a-name-that-is-rather-long-20261121100000" in "".join(
+        line.split()[0] for line in table[2:5]
+    ), "long names are folded, not cut"
+    assert next(line for line in table if line.startswith("first")).split()[1:6] == [
+        *("running", "nano33ble", "flowers", "2", "90.0")
+    ]
+
+
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, runs: Path):
+    (runs / "runs" / "first" / "run.json").write_text('{"name": "first"}')
+    code, out, _ = cli("runs")
+    assert code == 0
+    assert "unreadable" in out
+    assert "the field 'dataset' is missing" in " ".join(out.split())
+    assert "interrupted" in out
+
+
+def test_logs_of_a_run(cli, runs: Path):
+    out = cli("logs", "latest", "--lines", "4")[1].splitlines()
+    assert out[0].endswith("events.jsonl, the last 4 of 7 lines")
+    assert out[3].startswith(" 0:00:01  c")
+    assert out[3].endswith("started to rung 0: 2 epochs")
+    assert out[4].endswith("failed: no loss today")
+    assert out[6].endswith("slot-0.log, the last 4 of 30 lines")
+    assert out[7:] == ["line 26", "line 27", "line 28", "line 29"]
+
+
+def test_logs_of_a_candidate(cli, runs: Path):
+    out = cli("logs", "first", 1)[1].splitlines()
+    assert out[0].endswith("of first, stopped: cut at rung 0 of 1")
+    assert out[1:4] == [
+        " 0:00:01  proposed, test",
+        " 0:00:01  started to rung 0: 2 epochs",
+        " 0:01:05  rung 0, 2 epochs in 3 s",
+    ]
+    assert out[4:] == [
+        "          epoch   1  validation 45.0 %, float32",
+        "          epoch   2  validation 90.0 %, float32",
+        " 0:01:06  stopped: cut at rung 0 of 1",
+    ]
+
+
+def test_logs_of_a_candidate_that_failed(cli, runs: Path):
+    rows = json.loads(cli("report", "latest", "--format", "json")[1])
+    failed = next(row["id"] for row in rows if row["status"] == "failed")
+    out = cli("logs", "latest", failed[:9])[1]
+    assert "failed: no loss today" in out.splitlines()[0]
+    assert out.endswith(
+        f"== {failed}, error.log\nTraceback (most recent call last)\nRuntimeError: no loss today\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["logs", "frist"], "Unknown run 'frist'. Did you mean 'first'?"),
+        (["logs", "first", "zzz"], "Unknown candidate of the run 'first' 'zzz'"),
+        (["extend", "first"], "Expected --time or --max-candidates"),
+        (["extend", "first", "--time", "soon"], "Expected a time such as 90s"),
+        (["extend", "first", "--time", "1m"], "/home/images/flowers"),
+        (["--config", "none.toml"], "Expected a file at none.toml; there is none"),
+        (["--config", "a.toml", "--seed", "1"], "unknown field 'targt'. Did you mean 'target'?"),
+        (["--seed", "1", "--data", "x"], "Expected --target"),
+    ],
+)
+def test_wrong_arguments(cli, runs: Path, arguments: list[str], words: str):
+    (runs / "a.toml").write_text("targt = 'k230'\n")
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_what_stands_on_the_command_line_wins_over_the_file(cli, home: Path):
+    (home / "a.toml").write_text("target = 'nano33ble'\ndata = 'sample:digits'\nram_kb = 0.2\n")
+    code, _, err = cli("--config", "a.toml", "--ram-kb", "0.5")
+    assert code == 3, "nothing fits, so nothing is trained"
+    assert "> 512 B" in err
+    code, _, err = cli("--config", "a.toml")
+    assert "> 204 B" in err
+
+
+def complete(home: Path, line: str) -> list[str]:
+    words = line.split(" ")
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner"],
+        cwd=home,
+        env={**os.environ, "TUNE_HOME": str(home), "_TUNE_COMPLETE": "complete_bash",
+             "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+def test_completion_of_names(runs: Path):
+    assert complete(runs, "tune ext") == ["extend"]
+    assert complete(runs, "tune --target nan") == ["nano33ble"]
+    assert complete(runs, "tune logs fi") == ["first"]
+    assert set(complete(runs, "tune export m --to t")) == {"tflite", "tensorflow"}
+    assert "mixed_stages" in complete(runs, "tune --space ")
+    assert complete(runs, "tune export l") == ["latest"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(cli, shell: str):
+    code, out, _ = cli("completion", shell)
+    assert code == 0
+    assert f"_TUNE_COMPLETE=complete_{shell}" in out
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=out, text=True, check=True)
+    assert cli("completion", "tcsh")[0] == 2

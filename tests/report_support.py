@@ -1,0 +1,131 @@
+"""Runs made up from real draws and costs, with events like those of the supervisor."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner import catalog
+from tuner.engine.costs import costs_on
+from tuner.propose.choices import RandomChoices
+from tuner.spec import Build, Context, DatasetSpec, RunSpec, Target, to_plain
+from tuner.store.runs import RunFolder
+
+IMAGES = 200
+"""Of validation, and of test."""
+
+
+def made_up_run(
+    path: Path,
+    count: int,
+    *,
+    classes: Sequence[str] = ("a", "b", "c"),
+    target: Target | None = None,
+) -> RunFolder:
+    """Write a finished run of so many different candidates.
+
+    Every tenth is trained to the end and tested, every eleventh fails; the others are stopped at
+    the first rung. Accuracy rises with the resolution, and with chance.
+    """
+    target = target or catalog.load_target("nano33ble")
+    spec = RunSpec(
+        name=path.name,
+        dataset=DatasetSpec(
+            source="/home/somebody/secret/pictures", fingerprint="0", classes=tuple(classes),
+            counts={"training": 1000, "validation": IMAGES, "test": IMAGES},
+            image_height=96, image_width=96, colour="rgb", split_seed=0,
+        ),
+        targets=(target,), task="classification", spaces=("mixed_stages",), seed=0, workers=2,
+        budget_seconds=None, max_candidates=count, versions={"keras": "3"},
+        created="2026-01-02T03:04:05.000+00:00",
+    )  # fmt: skip
+    folder = RunFolder(path)
+    folder.write_spec(spec)
+    lines = "".join(json.dumps(event) + "\n" for event in _events(spec, count))
+    (path / "events.jsonl").write_text(lines)
+    return folder
+
+
+def _events(spec: RunSpec, count: int) -> list[dict[str, Any]]:
+    space = catalog.load_module("search_spaces", "mixed_stages")
+    target = spec.targets[0]
+    context = Context(
+        limits=target.model_limits, kernels=target.kernels, accelerated=False, image_height=96,
+        image_width=96, colour="rgb", outputs=len(spec.dataset.classes),
+    )  # fmt: skip
+    events: list[dict[str, Any]] = [{"event": "opened", "elapsed": 0.0}]
+    known: set[str] = set()
+    seed = 0
+    for index in range(count):
+        while True:
+            seed += 1
+            choices = RandomChoices(seed)
+            candidate = space.draw(choices, context)
+            if candidate.id not in known:
+                known.add(candidate.id)
+                break
+        chance = random.Random(index)
+        costs = costs_on(candidate.architecture, [target])
+        events.append(
+            {
+                "event": "proposed", "elapsed": 2.0 * index, "index": index, "id": candidate.id,
+                "origin": "random", "focus": target.name, "space": "mixed_stages",
+                "choices": choices.taken, "candidate": to_plain(candidate),
+                "costs": to_plain(costs), "over_limit": {"ram_bytes": 2}, "nearest_miss": None,
+                "known": 0, "others": [],
+            }
+        )  # fmt: skip
+        if index % 11 == 10:
+            events.append(
+                {"event": "finished", "elapsed": 2.0 * index + 1, "index": index,
+                 "status": "failed", "reason": "out of memory"}
+            )  # fmt: skip
+            continue
+        share = min(0.99, 0.3 + candidate.preprocessing.height / 200 + 0.2 * chance.random())
+        ended = index % 10 == 0
+        events.append(
+            {
+                "event": "finished" if ended else "rung", "elapsed": 2.0 * index + 1,
+                "index": index, "rung": 1 if ended else 0, "epochs": 4, "train_seconds": 8.0,
+                "curve": [round(share * part, 4) for part in (0.4, 0.7, 0.9, 1.0)],
+                "builds": {
+                    precision: _build(precision, share, spec.dataset.classes, chance)
+                    for precision in ("float32", "int8")
+                },
+                **({"status": "ok"} if ended else {}),
+            }
+        )  # fmt: skip
+        if ended:
+            tested = _build("int8", share - 0.02, spec.dataset.classes, chance)
+            events.append(
+                {"event": "tested", "elapsed": 2.0 * count, "index": index,
+                 "accuracy": {"int8": tested["accuracy"]["validation"]}}
+            )  # fmt: skip
+        else:
+            events.append(
+                {"event": "finished", "elapsed": 2.0 * count, "index": index, "status": "stopped",
+                 "reason": "cut at rung 0 of 1, after 4 epochs; others went on"}
+            )  # fmt: skip
+    events.append({"event": "ended", "elapsed": 2.0 * count})
+    return events
+
+
+def _build(
+    precision: str, share: float, classes: Sequence[str], chance: random.Random
+) -> dict[str, Any]:
+    """A build with the confusion of as many images as IMAGES, spread over the classes."""
+    size = len(classes)
+    confusion = [[0] * size for _ in range(size)]
+    for image in range(IMAGES):
+        truth = image % size
+        right = chance.random() < share
+        confusion[truth][truth if right else (truth + 1) % size] += 1
+    return to_plain(
+        Build(
+            runtime="litert", kernels="builtin", precision=precision, recipe="",
+            artifact=f"{precision}.tflite", size_bytes=1000, accuracy={},
+        )
+    ) | {"accuracy": {"validation": {"confusion": confusion}}}  # fmt: skip

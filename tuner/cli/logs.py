@@ -1,0 +1,144 @@
+"""`tune logs RUN [CANDIDATE]`: what happened, epoch by epoch, and what workers printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuner.cli.complete import run_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tuner.spec import Result
+    from tuner.store.runs import RunFolder
+
+
+def logs(
+    run: Annotated[
+        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+    ] = "latest",
+    candidate: Annotated[
+        str | None, typer.Argument(help="Rank, id, or the beginning of an id.")
+    ] = None,
+    lines: Annotated[int, typer.Option(min=1, help="So many of the last lines of each log.")] = 20,
+) -> None:
+    """Show a run's log and what its workers printed; or all of one candidate.
+
+    Of a candidate: its events, the validation accuracy after each epoch, and the traceback if it
+    failed.
+    """
+    from tuner.store.runs import find_run
+
+    folder = find_run(run)
+    shown = _of_run(folder, lines) if candidate is None else _of_candidate(folder, candidate)
+    for line in shown:
+        print(line)
+
+
+def _of_run(folder: RunFolder, lines: int) -> Iterator[str]:
+    events = folder.events()
+    ids = {event["index"]: event["id"] for event in events if event["event"] == "proposed"}
+    yield from _last(f"{folder.name}, events.jsonl", [_line(event, ids) for event in events], lines)
+    for path in sorted(folder.path.glob("slot-*.log")):
+        content = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if content:
+            yield ""
+            yield from _last(f"{folder.name}, {path.name}", content, lines)
+
+
+def _last(title: str, content: list[str], lines: int) -> Iterator[str]:
+    if len(content) > lines:
+        title += f", the last {lines} of {len(content)} lines"
+    yield f"== {title}"
+    yield from content[-lines:]
+
+
+def _of_candidate(folder: RunFolder, wanted: str) -> Iterator[str]:
+    result = _find_result(folder, wanted)
+    identifier = result.candidate.id
+    reason = f": {result.reason}" if result.reason else ""
+    yield f"== {identifier} of {folder.name}, {result.status or 'not finished'}{reason}"
+    for event in folder.events():
+        if event.get("index") == result.index:
+            yield _line(event)
+            for number, accuracy in enumerate(event.get("curve", ()), start=1):
+                yield f"          epoch {number:>3}  validation {100 * accuracy:.1f} %, float32"
+    files = folder.candidate(identifier)
+    if result.status is None:
+        yield from _progress(files / "progress.json")
+    error = files / "error.log"
+    if error.exists():
+        yield f"\n== {identifier}, error.log"
+        yield error.read_text(encoding="utf-8", errors="replace").rstrip()
+
+
+def _progress(path: Path) -> Iterator[str]:
+    """The newest epoch of a training that goes on or was stopped."""
+    from tuner.store.files import read_json
+
+    if path.exists():
+        epoch = read_json(path)
+        yield (
+            f"          epoch {epoch['number']:>3} of {epoch['planned']}  loss "
+            f"{epoch['loss']:.3f}  validation {100 * epoch['validation_accuracy']:.1f} %"
+        )
+
+
+def _find_result(folder: RunFolder, wanted: str) -> Result:
+    """The result that a rank, an id or its beginning names, finished or not.
+
+    Raises:
+        UnknownNameError: none does.
+        InputError: several do.
+    """
+    from tuner.engine.board import board, find_candidate
+
+    if not wanted.isdigit():
+        found = [item for item in folder.results() if item.candidate.id.startswith(wanted)]
+        if wanted and len(found) == 1:
+            return found[0]
+    return find_candidate(board(folder), wanted).result
+
+
+def _line(event: Mapping[str, Any], ids: Mapping[int, str] = MappingProxyType({})) -> str:
+    """One event in words, with the candidate's id if it is known by `ids`."""
+    seconds = int(event.get("elapsed", 0.0))
+    clock = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    name = f"{ids[event['index']]} " if event.get("index") in ids else ""
+    return f"{clock:>8}  {name}{_words(event)}"
+
+
+def _words(event: Mapping[str, Any]) -> str:
+    kind = event["event"]
+    if kind == "proposed":
+        return f"proposed, {event['origin']}"
+    if kind == "promoted":
+        return f"promoted to rung {event['rung']}"
+    if kind == "started":
+        seconds = event["seconds"]
+        limit = "" if seconds is None else f" in {seconds:.0f} s"
+        again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
+        return f"started to rung {event['rung']}: {event['epochs']} epochs{limit}{again}"
+    if kind in ("rung", "finished"):
+        what = f"rung {event['rung']}" if kind == "rung" else event["status"]
+        trained = ""
+        if "epochs" in event:
+            trained = f", {event['epochs']} epochs in {event['train_seconds']:.0f} s"
+        reason = f": {event['reason']}" if event.get("reason") else ""
+        return f"{what}{trained}{reason}"
+    if kind == "measured":
+        return f"measured for {', '.join(event['measured'])}"
+    if kind == "tested":
+        return "scored on the test set"
+    if kind == "extended":
+        limits = []
+        if event["budget_seconds"] is not None:
+            limits.append(f"{event['budget_seconds']:.0f} s")
+        if event["max_candidates"] is not None:
+            limits.append(f"{event['max_candidates']} candidates")
+        return f"extended to {' and '.join(limits)} in all"
+    return str(kind)
