@@ -28,7 +28,8 @@ def class_folder(path: Path, classes: dict[str, int]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["targets"], ["targets", "show", "k230"], ["report", "--help"], []]
+    "arguments",
+    [["--help"], ["targets"], ["targets", "show", "k230"], ["report", "--help"], ["data"], []],
 )
 def test_light_commands_load_nothing_heavy(arguments: list[str], tmp_path: Path):
     code = (
