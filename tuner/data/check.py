@@ -320,7 +320,7 @@ def _layout_problems(tree: Tree, found: Sequence[Found]) -> list[Problem]:
             )
         )
     alike: dict[str, set[str]] = {}
-    for name in {image.class_name for image in found}:
+    for name in sorted({image.class_name for image in found}):
         plain = unicodedata.normalize("NFKC", name).casefold()
         alike.setdefault("".join(filter(str.isalnum, plain)), set()).add(name)
     for names_alike in alike.values():
@@ -379,10 +379,9 @@ def _left_out_problems(
             )
         )
     if tree.others:
-        endings = Counter(
-            os.path.splitext(path)[1].lower() or "none" for path in sorted(tree.others)
-        )
-        shown = ", ".join(f"{readable(name)} {n}" for name, n in endings.most_common(ENDINGS_SHOWN))
+        others = sorted(map(readable, tree.others))
+        endings = Counter(os.path.splitext(path)[1].lower() or "none" for path in others)
+        shown = ", ".join(f"{name} {n}" for name, n in endings.most_common(ENDINGS_SHOWN))
         problems.append(
             Problem(
                 severity="note",
@@ -390,7 +389,7 @@ def _left_out_problems(
                 text=f"{_many(len(tree.others), 'file is no image', 'files are no images')} by the "
                 f"ending ({shown}).",
                 count=len(tree.others),
-                items=tuple(sorted(map(readable, tree.others))),
+                items=tuple(others),
             )
         )
     return problems
