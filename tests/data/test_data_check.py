@@ -317,6 +317,15 @@ def test_arrays_and_samples(tmp_path: Path) -> None:
     assert digits.modes == {"L": 1797}
 
 
+def test_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.data.scan.PROGRESS_FILES", 4)
+    monkeypatch.setattr("tuner.data.scan.PART_FILES", 3)
+    told: list[tuple[int, int]] = []
+    root = fill(tmp_path / "i", {"a": 5, "b": 5})
+    check_data(root, on_progress=lambda done, count: told.append((done, count)))
+    assert told == [(4, 10), (8, 10)]
+
+
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     root = part_folder(tmp_path / "i")
     (root / "a" / "broken.png").write_bytes(b"broken")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -73,7 +74,17 @@ def stats(
 def _looked_at(source: str, group_by: str, seed: int) -> DataReport:
     from tuner.data.check import check_data
 
-    return check_data(source, split_seed=seed, group_by=group_by)
+    terminal = sys.stderr.isatty()
+
+    def show(done: int, count: int) -> None:
+        if terminal:
+            print(f"\rLooked at {done} of {count} images", end="", file=sys.stderr, flush=True)
+
+    try:
+        return check_data(source, split_seed=seed, group_by=group_by, on_progress=show)
+    finally:
+        if terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _refuse_unusable(report: DataReport) -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -136,7 +136,12 @@ class _Row:
 
 
 def check_data(
-    source: str | Path, *, split_seed: int = 0, group_by: str = "", cache: Path | None = None
+    source: str | Path,
+    *,
+    split_seed: int = 0,
+    group_by: str = "",
+    cache: Path | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, count: None,
 ) -> DataReport:
     """Look at every image of a data set, one after the other, and report; nothing is changed.
 
@@ -145,6 +150,7 @@ def check_data(
         split_seed: of the split that a search would make.
         group_by: see `open_dataset`.
         cache: see `open_dataset`.
+        on_progress: called now and then with the files looked at and their count.
 
     Raises:
         DataError: there is no such folder or file, or it is of another kind or damaged as a
@@ -162,7 +168,7 @@ def check_data(
     if tree is None:
         no_groups(group_by, text)
         return _of_dataset(open_archive(path, split_seed=split_seed))
-    return _of_tree(tree, utf8(str(path)), split_seed, group_by, cache)
+    return _of_tree(tree, utf8(str(path)), split_seed, group_by, cache, on_progress)
 
 
 def _of_dataset(dataset: Dataset) -> DataReport:
@@ -183,7 +189,14 @@ def _of_dataset(dataset: Dataset) -> DataReport:
     return replace(report, fingerprint=dataset.spec.fingerprint)
 
 
-def _of_tree(tree: Tree, source: str, split_seed: int, group_by: str, cache: Path) -> DataReport:
+def _of_tree(
+    tree: Tree,
+    source: str,
+    split_seed: int,
+    group_by: str,
+    cache: Path,
+    on_progress: Callable[[int, int], None],
+) -> DataReport:
     dataset: Dataset | None = None
     found: list[Found] = []
     facts: list[ImageFacts] = []
@@ -191,7 +204,7 @@ def _of_tree(tree: Tree, source: str, split_seed: int, group_by: str, cache: Pat
     problems: list[Problem] = []
     try:
         found, left_out = find_images(tree)
-        facts = check_images(tree, [image.path for image in found], cache)
+        facts = check_images(tree, [image.path for image in found], cache, on_progress)
         dataset = dataset_of_files(
             tree, found, facts, left_out, source=source, split_seed=split_seed, group_by=group_by
         )

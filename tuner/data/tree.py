@@ -106,7 +106,7 @@ def is_hidden(name: str) -> bool:
 
 def utf8(name: str) -> str:
     """A file name as text that can be written as UTF-8, whatever its bytes are."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def readable(name: str) -> str:
