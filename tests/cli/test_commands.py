@@ -36,6 +36,7 @@ def class_folder(path: Path, classes: dict[str, int]) -> Path:
         ["spaces"],
         ["spaces", "show", "residual"],
         ["report", "--help"],
+        ["data"],
         ["runs", "--help"],
         ["completion", "bash"],
         ["completion", "zsh"],

@@ -264,11 +264,14 @@ def test_a_candidate_that_does_not_fit_is_told_what_would(cli: Cli, home: Path, 
 
 def test_a_template(cli: Cli, folder: RunFolder, home: Path) -> None:
     from tuner.models.select import make_template
-    from tuner.store.templates import write_template
+    from tuner.store.templates import read_template, write_template
 
     spec = folder.spec()
+    grouped = dataclasses.replace(spec.dataset, group_by=r"^(.+)_\d")
+    spec = dataclasses.replace(spec, dataset=grouped)
     template = make_template(spec, folder.results()[0], spec.targets[0], "mine")
     write_template(home / "mine.toml", template, "a card")
+    assert read_template(home / "mine.toml").group_by == r"^(.+)_\d"
     assert json_of(cli, "mine.toml") == json_of(cli, "latest/1")
     _, out, _ = cli("mine.toml")
     assert out.startswith("mine on nano33ble: fits")

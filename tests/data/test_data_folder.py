@@ -196,8 +196,12 @@ def test_links_are_followed_and_circles_end(make_folder: MakeFolder, tmp_path: P
     elsewhere = fill(tmp_path / "elsewhere", {"pictures": 5}, first_seed=40)
     os.symlink(elsewhere / "pictures", root / "b")
     os.symlink(root / "a", root / "a" / "circle")
+    os.symlink("self.png", root / "a" / "self.png")
     dataset = open_dataset(root, split_seed=0)
     assert len(all_names(dataset)) == 10
+    assert dataset.spec.left_out == (
+        "a/self.png: cannot be opened (Too many levels of symbolic links)",
+    )
 
 
 def test_file_names_that_are_no_utf8(make_folder: MakeFolder) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from pictures_support import fill, picture
 from tuner.data import open_dataset
 from tuner.data.split import fingerprint, split_rows
+from tuner.engine.jobs import open_data
 from tuner.errors import DataError
 from tuner.spec import SPLITS, DatasetSpec, from_plain, to_plain
 
@@ -72,6 +75,15 @@ def test_a_run_from_before_has_no_groups() -> None:
     plain = to_plain(spec)
     del plain["group_by"]
     assert from_plain(DatasetSpec, plain, "run.json") == spec
+
+
+def test_workers_and_templates_split_alike(tmp_path: Path) -> None:
+    spec = open_dataset(videos(tmp_path / "images"), split_seed=3, group_by=VIDEO).spec
+    again = from_plain(DatasetSpec, json.loads(json.dumps(to_plain(spec))), "run.json")
+    assert again == spec
+    assert open_data(again).spec == spec
+    with pytest.raises(DataError, match="changed since this run began"):
+        open_data(replace(spec, group_by="^(.+)_"))
 
 
 @given(

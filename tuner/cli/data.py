@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,8 +18,9 @@ Format = Literal["table", "json"]
 
 _WIDTH = 80
 _CLASSES_SHOWN = 40
+_ITEMS_SHOWN = 5
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None)
 
 Source = Annotated[
     str, typer.Argument(help="Folder or zip with a folder per class, .npz, or sample:NAME.")
@@ -30,9 +32,11 @@ GroupBy = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Of the split, as for 'tune'.")]
 
 
-@app.callback()
-def data() -> None:
+@app.callback(invoke_without_command=True)
+def data(context: typer.Context) -> None:
     """Look at image data before a search; nothing is changed."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command("check")
@@ -70,7 +74,17 @@ def stats(
 def _looked_at(source: str, group_by: str, seed: int) -> DataReport:
     from tuner.data.check import check_data
 
-    return check_data(source, split_seed=seed, group_by=group_by)
+    terminal = sys.stderr.isatty()
+
+    def show(done: int, count: int) -> None:
+        if terminal:
+            print(f"\rLooked at {done} of {count} images", end="", file=sys.stderr, flush=True)
+
+    try:
+        return check_data(source, split_seed=seed, group_by=group_by, on_progress=show)
+    finally:
+        if terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _refuse_unusable(report: DataReport) -> None:
@@ -92,30 +106,29 @@ def _print_check(report: DataReport) -> None:
     from rich.text import Text
 
     console = _console()
-    classes = len(report.classes)
-    counts = f"{report.images} images, {classes} {'class' if classes == 1 else 'classes'}"
-    console.print(Text(f"{report.source}: {counts}"))
+    if report.classes:
+        counts = f"{report.images} images, classes: {len(report.classes)}"
+        console.print(Text(f"{report.source}: {counts}"), soft_wrap=True)
     for problem in report.problems:
         _print_problem(console, problem)
-    warned = sum(problem.severity == "warning" for problem in report.problems)
+    warnings = sum(problem.severity == "warning" for problem in report.problems)
     if report.usable:
-        verdict = "It can be used" + (f", with {warned} warnings." if warned > 1 else ".")
-        verdict = "It can be used, with 1 warning." if warned == 1 else verdict
-        console.print(Text(f"\n{verdict} Numbers: tune data stats", style="bold"))
+        verdict = f"It can be used; warnings: {warnings}. Numbers: tune data stats"
+        console.print(Text(f"\n{verdict}", style="bold"))
 
 
 def _print_problem(console: Console, problem: Problem) -> None:
-    from rich.padding import Padding
     from rich.text import Text
 
     colours = {"error": "red", "warning": "yellow", "note": "cyan"}
-    line = Text(f"\n{problem.severity}: ", style=f"bold {colours[problem.severity]}")
+    line = Text(f"{problem.severity}: ", style=f"bold {colours[problem.severity]}")
+    console.print()
     console.print(line.append(Text(problem.text, style="not bold default")))
     # Names and commands are not broken into lines, so that they can be copied.
-    for example in problem.examples:
-        console.print(Padding(Text(example, style="dim"), (0, 0, 0, 2)), soft_wrap=True)
-    more = problem.count - len(problem.examples)
-    if problem.examples and more > 0:
+    for item in problem.items[:_ITEMS_SHOWN]:
+        console.print(Text(f"  {item}", style="dim"), soft_wrap=True)
+    more = len(problem.items) - _ITEMS_SHOWN
+    if more > 0:
         console.print(Text(f"  and {more} more (--format json has all)", style="dim"))
     if problem.mend:
         console.print(Text(f"  {problem.mend}"), soft_wrap=True)
@@ -137,7 +150,7 @@ def _print_stats(report: DataReport) -> None:
     splits = ("training", "validation", "test")
     sums = [sum(getattr(row, split) for row in report.classes) for split in splits]
     table.add_row(Text("all", style="bold"), *map(str, (report.images, *sums)))
-    console.print(Text(report.source))
+    console.print(Text(report.source), soft_wrap=True)
     console.print(table)
     if len(report.classes) > _CLASSES_SHOWN:
         hidden = len(report.classes) - _CLASSES_SHOWN

@@ -46,7 +46,8 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     )
     if dataset.left_out:
         print(
-            f"Left out unreadable files: {len(dataset.left_out)}, the first {dataset.left_out[0]}",
+            f"Left out: {len(dataset.left_out)} files, the first {dataset.left_out[0]} "
+            "('tune data check' names all)",
             file=sys.stderr,
         )
     if several:

@@ -6,7 +6,7 @@ import os
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ ADVISED_IMAGES = 300
 """Images a class; the rule of thumb of alwaysAI's training FAQ, "about 300 images per label"."""
 UNEVEN_RATIO = 10
 SMALL_SIDE = 8
-EXAMPLES = 5
+ENDINGS_SHOWN = 5
 FRAMES = r"^(.+)[_-][0-9]+\."
 
 Severity = Literal["error", "warning", "note"]
@@ -48,7 +48,7 @@ class Problem:
         text: what was found, as sentences.
         mend: what to do; empty if nothing.
         count: how many are concerned; 0 where that says nothing.
-        examples: the first few of them.
+        items: all of them, or of each group two.
     """
 
     severity: Severity
@@ -56,7 +56,7 @@ class Problem:
     text: str
     mend: str = ""
     count: int = 0
-    examples: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,12 @@ class _Row:
 
 
 def check_data(
-    source: str | Path, *, split_seed: int = 0, group_by: str = "", cache: Path | None = None
+    source: str | Path,
+    *,
+    split_seed: int = 0,
+    group_by: str = "",
+    cache: Path | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, count: None,
 ) -> DataReport:
     """Look at every image of a data set, one after the other, and report; nothing is changed.
 
@@ -145,6 +150,7 @@ def check_data(
         split_seed: of the split that a search would make.
         group_by: see `open_dataset`.
         cache: see `open_dataset`.
+        on_progress: called now and then with the files looked at and their count.
 
     Raises:
         DataError: there is no such folder or file, or it is of another kind or damaged as a
@@ -162,7 +168,7 @@ def check_data(
     if tree is None:
         no_groups(group_by, text)
         return _of_dataset(open_archive(path, split_seed=split_seed))
-    return _of_tree(tree, utf8(str(path)), split_seed, group_by, cache)
+    return _of_tree(tree, utf8(str(path)), split_seed, group_by, cache, on_progress)
 
 
 def _of_dataset(dataset: Dataset) -> DataReport:
@@ -183,7 +189,14 @@ def _of_dataset(dataset: Dataset) -> DataReport:
     return replace(report, fingerprint=dataset.spec.fingerprint)
 
 
-def _of_tree(tree: Tree, source: str, split_seed: int, group_by: str, cache: Path) -> DataReport:
+def _of_tree(
+    tree: Tree,
+    source: str,
+    split_seed: int,
+    group_by: str,
+    cache: Path,
+    on_progress: Callable[[int, int], None],
+) -> DataReport:
     dataset: Dataset | None = None
     found: list[Found] = []
     facts: list[ImageFacts] = []
@@ -191,20 +204,19 @@ def _of_tree(tree: Tree, source: str, split_seed: int, group_by: str, cache: Pat
     problems: list[Problem] = []
     try:
         found, left_out = find_images(tree)
-        facts = check_images(tree, [image.path for image in found], cache)
+        facts = check_images(tree, [image.path for image in found], cache, on_progress)
         dataset = dataset_of_files(
             tree, found, facts, left_out, source=source, split_seed=split_seed, group_by=group_by
         )
     except DataError as error:
-        packing = unusable_packing(tree)
-        problems.append(
-            Problem(
-                severity="error",
-                kind="packing" if packing else "data",
-                text=f"{error} {packing.found}" if packing else str(error),
-                mend=packing.mend if packing else "",
-            )
-        )
+        one_class = len({image.class_name for image in found}) < 2
+        packing = unusable_packing(tree) if one_class else None
+        if packing is None:
+            problems.append(Problem(severity="error", kind="data", text=str(error)))
+        else:
+            text = f"{tree.where} has no folder per class. {packing.found}"
+            problems.append(Problem(severity="error", kind="packing", text=text, mend=packing.mend))
+            found, facts = [], []
     good = [row for row, fact in enumerate(facts) if not fact.problem]
     split_of: dict[int, Split] = {}
     if dataset is not None:
@@ -321,7 +333,7 @@ def _layout_problems(tree: Tree, found: Sequence[Found]) -> list[Problem]:
             )
         )
     alike: dict[str, set[str]] = {}
-    for name in {image.class_name for image in found}:
+    for name in sorted({image.class_name for image in found}):
         plain = unicodedata.normalize("NFKC", name).casefold()
         alike.setdefault("".join(filter(str.isalnum, plain)), set()).add(name)
     for names_alike in alike.values():
@@ -351,11 +363,10 @@ def _left_out_problems(
             Problem(
                 severity="warning",
                 kind="unreadable",
-                text=f"{_images(len(unreadable))} cannot be read and {_are(len(unreadable))} "
-                "left out.",
+                text=f"{_many(len(unreadable), 'image', 'images')} cannot be read, left out.",
                 mend="Copy or export them again.",
                 count=len(unreadable),
-                examples=tuple(unreadable[:EXAMPLES]),
+                items=tuple(unreadable),
             )
         )
     if left_out:
@@ -363,9 +374,9 @@ def _left_out_problems(
             Problem(
                 severity="note",
                 kind="left_out",
-                text=f"{len(left_out)} files or folders are left out.",
+                text=f"{_many(len(left_out), 'file or folder', 'files or folders')} left out.",
                 count=len(left_out),
-                examples=tuple(left_out[:EXAMPLES]),
+                items=tuple(left_out),
             )
         )
     skipped = sorted(map(readable, tree.skipped))
@@ -374,22 +385,24 @@ def _left_out_problems(
             Problem(
                 severity="note",
                 kind="hidden",
-                text=f"{len(skipped)} hidden images or folders are passed over: a leading dot, or "
-                "__MACOSX.",
+                text=f"{_many(len(skipped), 'hidden image or folder is', 'hidden ones are')} "
+                "passed over: a leading dot, or __MACOSX.",
                 count=len(skipped),
-                examples=tuple(skipped[:EXAMPLES]),
+                items=tuple(skipped),
             )
         )
     if tree.others:
-        endings = Counter(os.path.splitext(path)[1].lower() or "none" for path in tree.others)
-        shown = ", ".join(f"{readable(name)} {n}" for name, n in endings.most_common(EXAMPLES))
+        others = sorted(map(readable, tree.others))
+        endings = Counter(os.path.splitext(path)[1].lower() or "none" for path in others)
+        shown = ", ".join(f"{name} {n}" for name, n in endings.most_common(ENDINGS_SHOWN))
         problems.append(
             Problem(
                 severity="note",
                 kind="other_files",
-                text=f"{len(tree.others)} files are no images by their ending ({shown}).",
+                text=f"{_many(len(tree.others), 'file is no image', 'files are no images')} by the "
+                f"ending ({shown}).",
                 count=len(tree.others),
-                examples=tuple(sorted(map(readable, tree.others))[:EXAMPLES]),
+                items=tuple(others),
             )
         )
     return problems
@@ -400,9 +413,12 @@ def _grouping(found: Sequence[Found], group_by: str, tree: Tree) -> Problem:
     groups = Counter(name for name in names if name)
     alone = len(names) - sum(groups.values())
     largest, count = groups.most_common(1)[0]
-    text = f"--group-by gives {len(groups)} groups; the largest, '{largest}', has {_images(count)}."
+    text = (
+        f"--group-by gives {_many(len(groups), 'group', 'groups')}; the largest, '{largest}', "
+        f"has {_many(count, 'image', 'images')}."
+    )
     if alone:
-        text += f" {_images(alone)} match no group and {_are(alone)} on their own."
+        text += f" {_many(alone, 'image is', 'images are')} in no group, each on its own."
     return Problem(severity="note", kind="groups", text=text, count=len(groups))
 
 
@@ -414,11 +430,11 @@ def _class_problems(classes: Sequence[str], counts: Mapping[str, int]) -> list[P
             Problem(
                 severity="warning",
                 kind="few_images",
-                text=f"{len(few)} of {len(classes)} classes have few images; about "
-                f"{ADVISED_IMAGES} images a class are a sound start.",
+                text=f"Few images in {len(few)} of {_many(len(classes), 'class', 'classes')}; "
+                f"about {ADVISED_IMAGES} a class are a sound start.",
                 mend="Add images, or expect accuracies with a wide error.",
                 count=len(few),
-                examples=tuple(f"{name}: {counts[name]}" for name in few[:EXAMPLES]),
+                items=tuple(f"{name}: {counts[name]}" for name in few),
             )
         )
     used = [name for name in classes if counts[name]]
@@ -447,12 +463,10 @@ def _size_problems(rows: Sequence[_Row]) -> list[Problem]:
         Problem(
             severity="note",
             kind="small_images",
-            text=f"{_images(len(small))} {_are(len(small))} less than {SMALL_SIDE} pixels wide "
-            "or high.",
+            text=f"{_many(len(small), 'image is', 'images are')} less than {SMALL_SIDE} pixels "
+            "wide or high.",
             count=len(small),
-            examples=tuple(
-                f"{row.name}: {row.facts.width}x{row.facts.height}" for row in small[:EXAMPLES]
-            ),
+            items=tuple(f"{row.name}: {row.facts.width}x{row.facts.height}" for row in small),
         )
     ]
 
@@ -466,11 +480,11 @@ def _same_problems(rows: Sequence[_Row], groups: Sequence[Sequence[int]]) -> lis
             Problem(
                 severity="warning",
                 kind="same_in_two_classes",
-                text=f"{_images(len(classes))} {_are(len(classes))} in two classes or more, file "
-                "by file the same.",
+                text=f"{_many(len(classes), 'image is', 'images are')} in two classes or more, "
+                "byte by byte the same.",
                 mend="Keep each in the class that it belongs to.",
                 count=len(classes),
-                examples=_examples(rows, classes),
+                items=_pairs(rows, classes),
             )
         )
     if splits:
@@ -478,11 +492,11 @@ def _same_problems(rows: Sequence[_Row], groups: Sequence[Sequence[int]]) -> lis
             Problem(
                 severity="warning",
                 kind="same_in_two_splits",
-                text=f"{_images(len(splits))} {_are(len(splits))} in two splits, file by file the "
-                "same, so accuracies are too high.",
+                text=f"{_many(len(splits), 'image is', 'images are')} in two splits or more, byte "
+                "by byte the same, so accuracies are too high.",
                 mend="Keep each in one split.",
                 count=len(splits),
-                examples=_examples(rows, splits),
+                items=_pairs(rows, splits),
             )
         )
     if groups:
@@ -491,10 +505,11 @@ def _same_problems(rows: Sequence[_Row], groups: Sequence[Sequence[int]]) -> lis
             Problem(
                 severity="note",
                 kind="duplicates",
-                text=f"{len(groups)} images are there more than once, with {more} copies. Copies "
-                "within a class stay in one split unless the data says otherwise.",
+                text=f"{_many(len(groups), 'image is', 'images are')} there more than once, with "
+                f"{_many(more, 'copy', 'copies')}. Within a class, copies stay in one split where "
+                "the split is made here.",
                 count=more,
-                examples=_examples(rows, groups),
+                items=_pairs(rows, groups),
             )
         )
     return problems
@@ -511,17 +526,17 @@ def _near_problems(
         if not group_by:
             mend = (
                 "If they are frames of videos or series, keep each in one split by its name, such "
-                f"as: tune --data {shlex.quote(source)} --group-by {shlex.quote(FRAMES)}"
+                f"as: tune data check {shlex.quote(source)} --group-by {shlex.quote(FRAMES)}"
             )
         problems.append(
             Problem(
                 severity="warning",
                 kind="near_in_two_splits",
-                text=f"{_images(held)} of validation and test look much like images of another "
-                "split, so accuracies may be too high.",
+                text=f"{_many(held, 'image', 'images')} of validation and test: much like images "
+                "of another split, so accuracies may be too high.",
                 mend=mend,
                 count=held,
-                examples=_examples(rows, across),
+                items=_pairs(rows, across),
             )
         )
     classes = [g for g in groups if len({rows[row].class_name for row in g}) > 1]
@@ -530,11 +545,11 @@ def _near_problems(
             Problem(
                 severity="warning",
                 kind="near_in_two_classes",
-                text=f"{len(classes)} groups of images that look much alike are in two classes or "
-                "more.",
+                text=f"{_many(len(classes), 'group', 'groups')} of images that look much alike: in "
+                "two classes or more.",
                 mend="Look whether their classes are right.",
                 count=len(classes),
-                examples=_examples(rows, classes),
+                items=_pairs(rows, classes),
             )
         )
     if groups:
@@ -542,19 +557,19 @@ def _near_problems(
             Problem(
                 severity="note",
                 kind="near_duplicates",
-                text=f"{len(groups)} groups of images look much alike, "
+                text=f"{_many(len(groups), 'group', 'groups')} of images that look much alike, "
                 f"{sum(map(len, groups))} images in all.",
                 count=len(groups),
-                examples=_examples(rows, groups),
+                items=_pairs(rows, groups),
             )
         )
     return problems
 
 
-def _examples(rows: Sequence[_Row], groups: Sequence[Sequence[int]]) -> tuple[str, ...]:
-    """The first groups; of each, images that differ in class and split where there are such."""
+def _pairs(rows: Sequence[_Row], groups: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Of each group, two images that differ in class or split where there are such."""
     texts = []
-    for group in groups[:EXAMPLES]:
+    for group in groups:
         first = rows[group[0]]
         other = next(
             (
@@ -568,9 +583,5 @@ def _examples(rows: Sequence[_Row], groups: Sequence[Sequence[int]]) -> tuple[st
     return tuple(texts)
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shlex
 from collections import Counter
@@ -40,14 +41,14 @@ def unusable_packing(tree: Tree) -> Packing | None:
     inner = _class_parent(tree, tree.top, _DEEPEST)
     if inner:
         return Packing(
-            f"The folders of the classes are in {readable(inner)}/, one level too deep.",
+            f"Several folders with images are in {readable(inner)}/, one level too deep.",
             _inside(tree, inner),
         )
     flat = _flat_folder(tree)
     if flat is None:
         return None
     names = tree.images_in(flat)
-    place = f"{readable(flat)}/" if flat else tree.where
+    place = f", {readable(flat)}/" if flat else ""
     return _by_table(tree, flat, names) or _by_prefix(tree, flat, names, place)
 
 
@@ -69,7 +70,7 @@ def doubtful_packing(tree: Tree) -> Packing | None:
             "split anew.",
             _unpacked(tree)
             + f"for s in {_words(first)}; do for c in {_words(classes)}; do mkdir -p {new}/$s && "
-            f'ln -s {root}/"$c"/"$s" {new}/"$s"/"$c"; done; done; tune --data {new}',
+            f'ln -s {root}/"$c"/"$s" {new}/"$s"/"$c"; done; done; tune data check {new}',
         )
     if len(first) < 2:
         return None
@@ -95,8 +96,15 @@ def _class_parent(tree: Tree, folder: str, deepest: int) -> str:
 
 
 def _flat_folder(tree: Tree) -> str | None:
-    """The one folder that all images lie in directly."""
+    """The one folder that all images lie in directly, or all training images."""
     holding = {path.rpartition("/")[0] for path in tree.walk(tree.top)}
+    training = [
+        folder
+        for folder in holding
+        if SPLIT_FOLDERS.get(folder.rpartition("/")[2].lower()) == "training"
+    ]
+    if len(training) == 1:
+        return training[0]
     return holding.pop() if len(holding) == 1 else None
 
 
@@ -121,21 +129,21 @@ def _table_packing(
 ) -> Packing:
     new = _new_folder(tree)
     program = (
-        "import csv, os, sys; table, images, new = sys.argv[1:]; "
-        "[(os.makedirs(os.path.join(new, row[L]), exist_ok=True), "
-        "os.symlink(os.path.join(images, name), os.path.join(new, row[L], name))) "
-        "for row in csv.DictReader(open(table, encoding='utf-8-sig'), delimiter=D) "
-        "for name in [os.path.basename(row[I]) + S] "
-        "if os.path.exists(os.path.join(images, name))]"
+        "import csv, os, sys; table, images, new = map(os.path.abspath, sys.argv[1:]); "
+        "[(os.makedirs(folder, exist_ok=True), os.symlink(image, os.path.join(folder, name))) "
+        'for row in csv.DictReader(open(table, encoding="utf-8-sig"), delimiter=D) '
+        'for folder in [os.path.join(new, row[L].replace("/", "_"))] '
+        "for name in [os.path.basename(row[I]) + S] for image in [os.path.join(images, name)] "
+        "if os.path.exists(image) and not os.path.lexists(os.path.join(folder, name))]"
     )
     values = {"L": label, "D": delimiter, "I": image, "S": suffix}
-    settings = "; ".join(f"{name} = {value!r}" for name, value in values.items())
+    settings = "; ".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
     command = shlex.join(["python3", "-c", f"{settings}; {program}"])
     return Packing(
-        f"All {len(names)} images lie in one folder, and the column '{readable(label)}' of "
+        f"{len(names)} images lie in one folder, and the column '{readable(label)}' of "
         f"{readable(table)} holds their labels.",
         f"{_unpacked(tree)}{command} {_shell(tree, table)} {_shell(tree, flat)} {new}; "
-        f"tune --data {new}",
+        f"tune data check {new}",
     )
 
 
@@ -176,7 +184,7 @@ def _label_column(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> str
 
 
 def _by_prefix(tree: Tree, flat: str, names: Sequence[str], place: str) -> Packing:
-    found = f"All {len(names)} images lie in one folder, {place}, so nothing says their classes."
+    found = f"{len(names)} images lie in one folder{place}, and nothing says their classes."
     prefixes = Counter(match[1] for name in names if (match := _PREFIX.match(name)))
     frequent = [prefix for prefix, count in prefixes.items() if count > 1]
     covered = sum(prefixes[prefix] for prefix in frequent)
@@ -197,13 +205,13 @@ def _by_prefix(tree: Tree, flat: str, names: Sequence[str], place: str) -> Packi
         f"for c in {_words(sorted(frequent))}; do mkdir -p {new}/$c && "
         f"find {root} -maxdepth 1 -regextype posix-extended "
         f'-regex ".*/$c[ ._-]*[0-9][^/]*" -exec ln -s -t {new}/$c {{}} +; done; '
-        f"tune --data {new}",
+        f"tune data check {new}",
     )
 
 
 def _inside(tree: Tree, folder: str) -> str:
     """The command that opens a folder of the tree."""
-    return f"{_unpacked(tree)}tune --data {_shell(tree, folder)}"
+    return f"{_unpacked(tree)}tune data check {_shell(tree, folder)}"
 
 
 def _unpacked(tree: Tree) -> str:

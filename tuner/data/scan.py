@@ -7,11 +7,10 @@ import functools
 import hashlib
 import io
 import json
-import os
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 THREADS = 2
 # Waiting files cost memory each; a part of so many keeps it small.
 PART_FILES = 4096
+PROGRESS_FILES = 200
 # A folder that takes longer than this is worth remembering.
 INDEX_FROM_SECONDS = 1.0
 # A file changed this shortly before it was read may change again within the clock's tick.
@@ -204,7 +204,12 @@ def is_grey(flat: Image.Image) -> bool:
     return bool((pixels[:, :, 1:] == pixels[:, :, :1]).all())
 
 
-def check_images(tree: Tree, paths: Sequence[str], cache: Path) -> list[ImageFacts]:
+def check_images(
+    tree: Tree,
+    paths: Sequence[str],
+    cache: Path,
+    on_progress: Callable[[int, int], None] = lambda done, count: None,
+) -> list[ImageFacts]:
     """Check files, two at a time; a slow folder is remembered and only looked at again.
 
     A file counts as unchanged if its size, inode and times of change are; a file in a zip, if
@@ -214,9 +219,10 @@ def check_images(tree: Tree, paths: Sequence[str], cache: Path) -> list[ImageFac
         tree: where they lie; it names the index.
         paths: files.
         cache: where the index is kept.
+        on_progress: called now and then with the files done and their count.
     """
     started = time.time()
-    index_path = cache / "index" / f"{digest_of(os.fsencode(tree.shown('')))}.json"
+    index_path = cache / "index" / f"{digest_of(tree.shown('').encode())}.json"
     index = _read_index(index_path)
     stamps = [tree.stamp(path) for path in paths]
     facts: dict[int, ImageFacts] = {}
@@ -232,7 +238,10 @@ def check_images(tree: Tree, paths: Sequence[str], cache: Path) -> list[ImageFac
             for start in range(0, len(todo), PART_FILES):
                 part = todo[start : start + PART_FILES]
                 found = pool.map(lambda number: check_image(tree, paths[number]), part)
-                facts.update(zip(part, found, strict=True))
+                for number, fact in zip(part, found, strict=True):
+                    facts[number] = fact
+                    if len(facts) % PROGRESS_FILES == 0:
+                        on_progress(len(facts), len(paths))
     if todo and time.time() - started > INDEX_FROM_SECONDS:
         settled = (started - SETTLED_AFTER_SECONDS) * 1e9
         entries = {

@@ -106,7 +106,7 @@ def is_hidden(name: str) -> bool:
 
 def utf8(name: str) -> str:
     """A file name as text that can be written as UTF-8, whatever its bytes are."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def readable(name: str) -> str:
@@ -130,14 +130,14 @@ class FolderTree:
 
     def subfolders(self, folder: str) -> list[str]:
         """See Tree."""
-        return [entry.name for entry in self._entries(folder) if entry.is_dir()]
+        return [entry.name for entry in self._entries(folder) if _is_folder(entry)]
 
     def images_in(self, folder: str) -> list[str]:
         """See Tree."""
         return [
             entry.name
             for entry in self._entries(folder)
-            if is_image(entry.name) and not entry.is_dir()
+            if is_image(entry.name) and not _is_folder(entry)
         ]
 
     def tables_in(self, folder: str) -> list[str]:
@@ -157,7 +157,7 @@ class FolderTree:
             seen.add(real)
             for entry in self._entries(inner):
                 path = join(inner, entry.name)
-                if entry.is_dir():
+                if _is_folder(entry):
                     waiting.append(path)
                 elif is_image(entry.name):
                     paths.append(path)
@@ -200,7 +200,7 @@ class FolderTree:
                 f"Received: {error.strerror}. Check its permissions."
             ) from None
         for entry in found:
-            if is_hidden(entry.name) and (is_image(entry.name) or entry.is_dir()):
+            if is_hidden(entry.name) and (is_image(entry.name) or _is_folder(entry)):
                 self.skipped.add(join(folder, entry.name))
         kept = [entry for entry in found if not is_hidden(entry.name)]
         return sorted(kept, key=lambda entry: entry.name)
@@ -341,6 +341,13 @@ class ZipTree:
     def shown(self, path: str) -> str:
         """See Tree."""
         return join(self.where, readable(path))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, for example; reading it says so
+        return False
 
 
 def _name_of(info: zipfile.ZipInfo) -> str:

@@ -121,7 +121,7 @@ def _simulate(
     task = catalog.load_module("tasks", spec.task)
     candidate = from_plain(Candidate, candidate_plain, "candidate")
     scaling = candidate.preprocessing.scaling
-    dataset = jobs.open_data(spec.dataset.source, spec.dataset.split_seed, spec.dataset.fingerprint)
+    dataset = jobs.open_data(spec.dataset)
     training = jobs.labelled(dataset, candidate, "training")
     validation = jobs.labelled(dataset, candidate, "validation")
     rows = _evenly(len(training.labels), COMPILED_WITH_IMAGES)

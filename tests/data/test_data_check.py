@@ -1,0 +1,334 @@
+"""What `tune data check` finds, and that its commands mend it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from odd_images_support import digests, saved
+from pictures_support import fill, picture
+from tuner.data import open_dataset
+from tuner.data.check import DataReport, Problem, Spread, check_data
+from tuner.data.samples import parts
+from tuner.errors import DataError
+
+
+def kinds(report: DataReport) -> list[str]:
+    return [problem.kind for problem in report.problems]
+
+
+def problem(report: DataReport, kind: str) -> Problem:
+    found = [problem for problem in report.problems if problem.kind == kind]
+    assert len(found) == 1, kinds(report)
+    return found[0]
+
+
+def part(index: int) -> Image.Image:
+    return Image.fromarray(parts.draw(index))
+
+
+def part_folder(root: Path, classes: str = "ab", each: int = 6, first: int = 0) -> Path:
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for index in range(each):
+            part(first + number * each + index).save(root / name / f"{index}.png")
+    return root
+
+
+def mend(report: DataReport, where: Path) -> DataReport:
+    """Run the command that mends the packing, and check what it leads to."""
+    assert not report.usable
+    before = digests(where)
+    command = problem(report, "packing").mend.removeprefix("If those are the classes: ")
+    *commands, last = command.rsplit("; ", 1) if "; " in command else command.rsplit(" && ", 1)
+    words = last if commands else command
+    assert words.startswith("tune data check ")
+    for line in commands:
+        subprocess.run(["bash", "-ec", line], check=True, timeout=60, cwd=where)
+    mended = words.removeprefix("tune data check ").strip("'")
+    assert {name: before[name] for name in before} == {
+        name: digest for name, digest in digests(where).items() if name in before
+    }
+    return check_data(where / mended)
+
+
+def classes_of(report: DataReport) -> dict[str, int]:
+    return {row.name: row.images for row in report.classes}
+
+
+def test_a_sound_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.data.check.ADVISED_IMAGES", 6)
+    root = part_folder(tmp_path / "images")
+    report = check_data(root)
+    assert report.problems == ()
+    assert report.usable
+    assert report.fingerprint == open_dataset(root, split_seed=0).spec.fingerprint
+    assert classes_of(report) == {"a": 6, "b": 6}
+    assert [(c.training, c.validation, c.test) for c in report.classes] == [(4, 1, 1), (4, 1, 1)]
+
+
+def test_counts_sizes_and_colours(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    (root / "a").mkdir(parents=True)
+    (root / "b").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(0, 40, 20).save(root / "a" / "turned.jpg", exif=exif)
+    frames = [picture(seed, 10, 10) for seed in range(3)]
+    frames[0].save(root / "a" / "moving.gif", save_all=True, append_images=frames[1:])
+    picture(1, 30, 30).convert("L").save(root / "b" / "grey.png")
+    picture(2, 5, 4).convert("RGBA").save(root / "b" / "alpha.png")
+    (root / "b" / "cut.png").write_bytes(saved(picture(3), "PNG")[:99])
+    report = check_data(root)
+    assert (report.images, report.unreadable) == (4, 1)
+    assert report.width == Spread(min=5, median=15, max=30)
+    assert report.height == Spread(min=4, median=20, max=40)
+    assert report.aspect == Spread(min=0.5, median=1, max=1.25)
+    assert report.modes == {"RGB": 1, "P": 1, "L": 1, "RGBA": 1}
+    assert report.kinds == {"JPEG": 1, "GIF": 1, "PNG": 2}
+    assert (report.animated, report.turned) == (1, 1)
+    readable = [path for path in root.rglob("*.*") if path.name != "cut.png"]
+    assert report.size_bytes == sum(path.stat().st_size for path in readable)
+    assert report.left_out == ("b/cut.png: truncated",)
+    assert problem(report, "small_images").items == ("b/alpha.png: 5x4",)
+    assert not report.usable
+    assert "at least 4 readable images in each class" in problem(report, "data").text
+
+
+def test_classes_that_are_small_or_uneven(tmp_path: Path) -> None:
+    report = check_data(fill(tmp_path / "i", {"few": 5, "many": 51}))
+    assert problem(report, "few_images").items == ("few: 5", "many: 51")
+    assert "'many' has 51 images, class 'few' has 5" in problem(report, "uneven_classes").text
+    report = check_data(fill(tmp_path / "j", {"few": 300, "many": 310}))
+    assert "few_images" not in kinds(report)
+    assert "uneven_classes" not in kinds(report)
+
+
+def test_the_same_image_in_two_classes_and_splits(tmp_path: Path) -> None:
+    root = tmp_path / "i"
+    part_folder(root / "train")
+    part_folder(root / "test", each=3, first=20)
+    shutil.copy(root / "train" / "a" / "0.png", root / "train" / "b" / "again.png")
+    shutil.copy(root / "train" / "a" / "1.png", root / "test" / "a" / "again.png")
+    shutil.copy(root / "train" / "a" / "2.png", root / "train" / "a" / "again.png")
+    report = check_data(root)
+    (pair,) = problem(report, "same_in_two_classes").items
+    assert "train/a/0.png" in pair
+    assert "train/b/again.png" in pair
+    pairs = problem(report, "same_in_two_splits").items
+    assert any("test/a/again.png (test)" in pair and "train/a/1.png" in pair for pair in pairs)
+    assert problem(report, "duplicates").count == 3
+    assert {len(group) for group in report.duplicates} == {2}
+    assert not report.near_duplicates, "copies are no near duplicates"
+    assert "none for validation" in problem(report, "split_missing").text
+
+
+def test_images_that_look_alike(tmp_path: Path) -> None:
+    root = tmp_path / "i"
+    part_folder(root / "train")
+    part_folder(root / "test", each=3, first=20)
+    part(0).save(root / "train" / "b" / "again.jpg", quality=85)
+    part(1).resize((80, 80)).save(root / "test" / "a" / "smaller.png")
+    report = check_data(root)
+    assert [sorted(group) for group in report.near_duplicates] == [
+        ["test/a/smaller.png", "train/a/1.png"],
+        ["train/a/0.png", "train/b/again.jpg"],
+    ]
+    assert problem(report, "near_in_two_classes").count == 1
+    found = problem(report, "near_in_two_splits")
+    assert found.count >= 1
+    assert "--group-by" in found.mend
+    assert "same_in_two_classes" not in kinds(report)
+
+
+def test_frames_that_a_pattern_keeps_together(tmp_path: Path) -> None:
+    root = tmp_path / "i"
+    for number in range(12):
+        name = "ab"[number % 2]
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for frame in range(4):
+            scene = part(number).crop((frame, 0, 90 + frame, 90))
+            scene.save(root / name / f"video{number}_{frame}.jpg", quality=90)
+    picture(0, 90, 90).save(root / "a" / "alone.png")
+    before = check_data(root)
+    assert "near_in_two_splits" in kinds(before)
+    grouped = check_data(root, group_by=r"^(.+)[_-][0-9]+\.")
+    assert "near_in_two_splits" not in kinds(grouped)
+    assert grouped.near_duplicates == before.near_duplicates
+    text = problem(grouped, "groups").text
+    assert "gives 12 groups; the largest, 'video0', has 4 images." in text
+    assert "1 image is in no group" in text
+
+
+def test_nothing_is_passed_over_in_silence(tmp_path: Path) -> None:
+    root = fill(tmp_path / "i", {"a": 5, "b": 5, ".git": 2, "empty": 0})
+    picture(1).save(root / "a" / ".thumb.png")
+    picture(2).save(root / "loose.png")
+    (root / "a" / "notes.txt").write_text("")
+    (root / "b" / "raw").write_text("")
+    report = check_data(root)
+    assert problem(report, "hidden").items == (".git", "a/.thumb.png")
+    assert problem(report, "other_files").items == ("a/notes.txt", "b/raw")
+    assert "by the ending (.txt 1, none 1)" in problem(report, "other_files").text
+    assert (
+        problem(report, "left_out").items
+        == report.left_out
+        == (
+            "loose.png: not in the folder of a class",
+            "empty/: no images in it",
+        )
+    )
+
+
+def test_class_names_that_hardly_differ(tmp_path: Path) -> None:
+    report = check_data(fill(tmp_path / "i", {"Gut": 5, "gut ": 5, "gu\u0308t": 5, "g\u00fct": 5}))
+    texts = [p.text for p in report.problems if p.kind == "class_names"]
+    assert len(texts) == 2
+    assert any("'Gut' and 'gut '" in text for text in texts)
+
+
+def test_an_extra_folder(tmp_path: Path) -> None:
+    root = fill(tmp_path / "my data", {"v1/images/a": 5, "v1/images/b": 5, "v1/doc": 0})
+    (root / "readme.txt").write_text("")
+    report = mend(check_data(root), root)
+    assert classes_of(report) == {"a": 5, "b": 5}
+
+
+def test_all_in_one_folder_with_the_classes_in_the_names(tmp_path: Path) -> None:
+    root = tmp_path / "my data"
+    root.mkdir()
+    for number in range(12):
+        picture(number).save(root / f"{('cat', 'cat_wild', 'dog')[number % 3]}_{number:02}.png")
+    report = check_data(root)
+    assert "12 images lie in one folder" in problem(report, "packing").text
+    assert classes_of(mend(report, root)) == {"cat": 4, "cat_wild": 4, "dog": 4}
+
+
+def test_all_in_one_folder_with_names_of_a_camera(tmp_path: Path) -> None:
+    root = tmp_path / "i"
+    root.mkdir()
+    for number in range(6):
+        picture(number).save(root / f"{('IMG', 'DSC')[number % 2]}_{number}.png")
+    found = problem(check_data(root), "packing")
+    assert "nothing says their classes" in found.text
+    assert "Make a folder per class" in found.mend
+
+
+@pytest.mark.parametrize(
+    ("folder", "header", "row", "name"),
+    [
+        ("pics", "id,width,species", '{n},12,"a ""b"" {c}"', "labels.csv"),
+        ("", "file\tlabel", "{n}.png\t{c}", "train labels.tsv"),
+        ("x/pics", "class;path;class", "{c};some/where/{n}.png;{c}", "x/y.csv"),
+    ],
+)
+def test_labels_in_a_table(tmp_path: Path, folder: str, header: str, row: str, name: str) -> None:
+    root = tmp_path / "my data"
+    (root / folder).mkdir(parents=True)
+    for number in range(10):
+        picture(number).save(root / folder / f"{number:03}.png")
+    rows = [row.format(n=f"{n:03}", c=f"c/{n % 2}") for n in range(11)]
+    (root / name).write_text("\n".join([header, *rows, ""]))
+    report = check_data(root)
+    assert "holds their labels" in problem(report, "packing").text
+    assert sorted(classes_of(mend(report, root)).values()) == [5, 5]
+
+
+def test_labels_of_the_training_images_in_a_table(tmp_path: Path) -> None:
+    root = fill(tmp_path / "i", {"train": 10, "test": 3})
+    rows = [f"{number:03}.png,{'cd'[number % 2]}" for number in range(10)]
+    (root / "train.csv").write_text("\n".join(["image,label", *rows]))
+    assert classes_of(mend(check_data(root), root)) == {"c": 5, "d": 5}
+
+
+def test_a_table_of_something_else(tmp_path: Path) -> None:
+    root = fill(tmp_path / "i", {"pics": 6})
+    (root / "weather.csv").write_text("day,rain\n1,2\n2,3\n")
+    (root / "odd.csv").write_bytes(b"\xff\xfe\x00")
+    (root / "empty.csv").write_bytes(b"")
+    assert "nothing says their classes" in problem(check_data(root), "packing").text
+
+
+def test_splits_below_the_classes(tmp_path: Path) -> None:
+    root = fill(tmp_path / "i", {f"{c}/{s}": 5 for c in ("a b", "c") for s in ("test", "train")})
+    report = check_data(root)
+    assert report.usable
+    command, _, last = problem(report, "packing").mend.rpartition("; ")
+    subprocess.run(["bash", "-ec", command], check=True, timeout=60)
+    mended = check_data(last.removeprefix("tune data check "))
+    assert classes_of(mended) == {"a b": 10, "c": 10}
+    assert {row.test for row in mended.classes} == {5}
+
+
+def test_classes_below_what_is_taken_for_them(tmp_path: Path) -> None:
+    root = fill(tmp_path / "i", {f"{top}/{c}": 5 for top in ("images", "masks") for c in "ab"})
+    found = problem(check_data(root), "packing")
+    assert found.severity == "warning"
+    assert found.text == "images, masks are taken for the classes, and each holds a, b."
+    assert found.mend.endswith(f"tune data check {root}/images")
+
+
+def test_a_zip_with_wrong_packing(tmp_path: Path) -> None:
+    root = fill(tmp_path / "i", {"pics": 4})
+    for number, path in enumerate(sorted((root / "pics").iterdir())):
+        path.rename(path.with_name(f"{'ab'[number % 2]}{number}.png"))
+    shutil.make_archive(str(tmp_path / "packed"), "zip", root)
+    report = check_data(tmp_path / "packed.zip")
+    assert not report.usable
+    if shutil.which("unzip"):
+        assert classes_of(mend(report, tmp_path)) == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ({"a/x": 5, "a/y": 5, "b": 1}, "class 'b' has 1 readable image"),
+        ({"val/a": 5, "test/a": 5}, "Expected a folder train/"),
+    ],
+)
+def test_errors_that_are_no_packing(tmp_path: Path, images: dict[str, int], words: str) -> None:
+    report = check_data(fill(tmp_path / "i", images))
+    assert not report.usable
+    assert words in problem(report, "data").text
+
+
+def test_no_data_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        check_data(tmp_path / "none")
+
+
+def test_arrays_and_samples(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (20, 12, 10, 3), dtype=np.uint8)
+    x[7] = x[4]
+    np.savez(tmp_path / "i.npz", x=x, y=np.arange(20) % 2)
+    report = check_data(tmp_path / "i.npz")
+    assert report.usable
+    assert report.kinds == {"array": 20}
+    assert report.width == Spread(min=10, median=10, max=10)
+    assert problem(report, "same_in_two_classes").count == 1
+    digits = check_data("sample:digits")
+    assert digits.usable
+    assert digits.images == 1797
+    assert digits.modes == {"L": 1797}
+
+
+def test_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.data.scan.PROGRESS_FILES", 4)
+    monkeypatch.setattr("tuner.data.scan.PART_FILES", 3)
+    told: list[tuple[int, int]] = []
+    root = fill(tmp_path / "i", {"a": 5, "b": 5})
+    check_data(root, on_progress=lambda done, count: told.append((done, count)))
+    assert told == [(4, 10), (8, 10)]
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    root = part_folder(tmp_path / "i")
+    (root / "a" / "broken.png").write_bytes(b"broken")
+    before = digests(tmp_path)
+    check_data(root)
+    assert digests(tmp_path) == before
