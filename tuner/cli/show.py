@@ -290,8 +290,8 @@ def _legend(board: Board) -> str:
         )
     own = [row.result.builds["target"] for row in rows if "target" in row.result.builds]
     if own:
-        counts = sorted({build.paired["validation"].images for build in own})
-        images = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+        sizes = sorted({build.paired["validation"].images for build in own})
+        images = " to ".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
         lines.append(
             f"{target.kernels.upper()}: the {len(own)} best, compiled ({own[0].recipe}) and run in "
             f"its simulator on {images} validation images: int8 and the difference there; the "

@@ -58,7 +58,7 @@ def _artifact(result: Result, build: Build) -> str:
 
 
 def _accuracies(result: Result, split: str) -> dict[str, float]:
-    found = {
+    found: dict[str, float] = {
         precision: accuracy.value
         for precision in PRECISIONS
         if (accuracy := result.accuracy(precision, split)) is not None
@@ -71,7 +71,7 @@ def _accuracies(result: Result, split: str) -> dict[str, float]:
 
 
 def _standard_errors(result: Result, split: str) -> dict[str, float]:
-    found = {
+    found: dict[str, float] = {
         precision: accuracy.standard_error
         for precision in PRECISIONS
         if (accuracy := result.accuracy(precision, split)) is not None

@@ -57,7 +57,10 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
 
     pixels = version.template.preprocessing
     dataset = open_dataset(
-        version.dataset.source, split_seed=version.dataset.split_seed, cache=cache_folder()
+        version.dataset.source,
+        split_seed=version.dataset.split_seed,
+        cache=cache_folder(),
+        group_by=version.dataset.group_by,
     )
     training, _ = dataset.arrays(pixels, "training", cache_folder())
     content = convert_tflite(camera_model(load_keras(model / "model.keras")), "float32")
