@@ -167,7 +167,7 @@ def check_data(
     tree = tree_at(path)
     if tree is None:
         no_groups(group_by, text)
-        return _of_dataset(open_archive(path, split_seed=split_seed))
+        return _of_dataset(open_archive(path, split_seed=split_seed, cache=cache))
     return _of_tree(tree, utf8(str(path)), split_seed, group_by, cache, on_progress)
 
 
