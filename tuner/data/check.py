@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import unicodedata
 from collections import Counter
@@ -522,8 +523,8 @@ def _near_problems(
     across = [g for g in groups if len({rows[row].split for row in g}) > 1]
     if across:
         held = sum(rows[r].split != "training" for g in across for r in g)
-        mend = "Group by less, or remove them."
-        if not group_by:
+        mend = "Remove one of each pair, or keep in one split what belongs together: --group-by."
+        if not group_by and any(re.search(FRAMES, rows[r].name) for g in across for r in g):
             mend = (
                 "If they are frames of videos or series, keep each in one split by its name, such "
                 f"as: tune data check {shlex.quote(source)} --group-by {shlex.quote(FRAMES)}"
