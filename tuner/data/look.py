@@ -16,6 +16,7 @@ BITS = 2 * SIDE * SIDE
 # Levels of 255: what JPEG and resizing change in a thumbnail of flat ground is less.
 STEP_LEVELS = 2
 FLAT_LEVELS = 16
+AXES = 8
 NEAR_BITS = 8
 NEAR_CORRELATION = 0.992
 """Both bounds were chosen on measurements, which docs/data.md gives."""
@@ -64,10 +65,11 @@ def difference_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def near_groups(looks: Sequence[str]) -> list[list[int]]:
     """Groups of images that look much alike.
 
-    Two images are linked if their difference hashes differ in at most `NEAR_BITS` bits and their
-    thumbnails correlate by `NEAR_CORRELATION` or more; a group is what links connect. Two hashes
-    that differ in so few bits agree in at least one of `NEAR_BITS` + 1 bands, so only images with
-    an equal band are compared: no pair is missed, and few are looked at.
+    Two images are linked if their thumbnails correlate by `NEAR_CORRELATION` or more and their
+    difference hashes differ in at most `NEAR_BITS` bits; a group is what links connect. No pair
+    is missed, and few are compared: thumbnails without mean and of length 1 lie within
+    sqrt(2 - 2 x correlation) of each other, so also along each of the axes on which all
+    thumbnails differ most.
 
     Args:
         looks: of `look_of`; empty ones are in no group.
@@ -80,37 +82,42 @@ def near_groups(looks: Sequence[str]) -> list[list[int]]:
         return []
     pixels = np.frombuffer(bytes.fromhex("".join(looks[row] for row in rows)), np.uint8)
     unique, place = np.unique(pixels.reshape(len(rows), -1), axis=0, return_inverse=True)
-    bits = difference_hashes(unique.reshape(-1, SIDE + 1, SIDE + 1))
-    words = np.packbits(bits, axis=1).view(np.uint64)
-    centred = unique - unique.mean(axis=1, keepdims=True, dtype=np.float32)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    component = np.arange(len(unique))
-    for band in np.array_split(np.arange(BITS), NEAR_BITS + 1):
-        packed = np.packbits(bits[:, band], axis=1)
-        _, of_band = np.unique(packed, axis=0, return_inverse=True)
-        order = np.argsort(of_band.ravel(), kind="stable")
-        starts = np.flatnonzero(np.diff(of_band.ravel()[order], prepend=-1))
-        for members in np.split(order, starts[1:]):
-            _link(words, centred, members, component)
+    component = _linked(unique)[place.ravel()]
     groups: dict[int, list[int]] = {}
-    for row, number in zip(rows, component[place.ravel()], strict=True):
+    for row, number in zip(rows, component, strict=True):
         groups.setdefault(int(number), []).append(row)
     return sorted(group for group in groups.values() if len(group) > 1)
 
 
-def _link(
-    words: NDArray[np.uint64],
-    centred: NDArray[np.float32],
-    members: NDArray[np.int64],
-    component: NDArray[np.int64],
-) -> None:
-    """Give members that are near each other one number in `component`."""
-    for position, member in enumerate(members[:-1]):
-        others = members[position + 1 :]
-        others = others[component[others] != component[member]]
-        distance = np.bitwise_count(words[others] ^ words[member]).sum(axis=1, dtype=np.int64)
-        close = others[distance <= NEAR_BITS]
-        if len(close):
-            alike = close[centred[close] @ centred[member] >= NEAR_CORRELATION]
-            for number in np.unique(component[alike]):
-                component[component == number] = component[member]
+def _linked(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """A number for each thumbnail, n x 81, that it shares with those it is linked to."""
+    count = len(pixels)
+    bits = difference_hashes(pixels.reshape(-1, SIDE + 1, SIDE + 1))
+    words = np.packbits(bits, axis=1).view(np.uint64)
+    vectors = pixels - pixels.mean(axis=1, keepdims=True, dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    apart = vectors - vectors.mean(axis=0)
+    axes = np.linalg.eigh(apart.T @ apart)[1][:, : -AXES - 1 : -1]
+    order = np.argsort(vectors @ axes[:, 0], kind="stable")
+    words, vectors = words[order], vectors[order]
+    along = np.ascontiguousarray((vectors @ axes).T)
+    reach = np.float32(np.sqrt(2 - 2 * NEAR_CORRELATION) + 1e-4)
+    ends = np.searchsorted(along[0], along[0] + reach, side="right")
+    component = np.arange(count)
+    for row in range(count - 1):
+        window = slice(row + 1, ends[row])
+        near = np.abs(along[1, window] - along[1, row]) <= reach
+        near &= component[window] != component[row]
+        others = row + 1 + np.flatnonzero(near)
+        for axis in range(2, AXES):
+            others = others[np.abs(along[axis, others] - along[axis, row]) <= reach]
+        if not len(others):
+            continue
+        others = others[vectors[others] @ vectors[row] >= NEAR_CORRELATION]
+        differing = np.bitwise_count(words[others] ^ words[row]).sum(axis=1, dtype=np.int64)
+        joined = np.zeros(count, bool)
+        joined[component[others[differing <= NEAR_BITS]]] = True
+        component[joined[component]] = component[row]
+    found = np.empty(count, np.int64)
+    found[order] = component
+    return found
