@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from numbers_support import SlowReader, numbered
 from pictures_support import MakeFolder, fill, picture
-from tuner.data import Dataset, dataset, open_dataset
+from tuner.data import Dataset, archive, dataset, open_dataset
 from tuner.data.split import fingerprint, split_rows
 from tuner.errors import DataError, UnknownNameError
 from tuner.spec import SPLITS, Preprocessing
@@ -100,6 +100,8 @@ def test_npz_given_splits(tmp_path: Path) -> None:
 
 def test_npz_errors(tmp_path: Path) -> None:
     refused(saved(tmp_path, images=X, y=Y), "Expected an array x", "Received: images, y")
+    named = saved(tmp_path, train_images=X, train_labels=Y, test_images=X, test_labels=Y)
+    refused(named, "x=d['train_images'], y=d['train_labels']", "x_test=d['test_images']")
     refused(saved(tmp_path, x=X), "Expected an array y beside x")
     refused(saved(tmp_path, x=X, y=Y[:7]), "40 images in x and 7 labels in y")
     refused(saved(tmp_path, x=X, y=np.eye(40)), "one-hot", "argmax")
@@ -107,6 +109,7 @@ def test_npz_errors(tmp_path: Path) -> None:
     refused(saved(tmp_path, x=X[:, :, :, :2], y=Y), "1, 3 or 4 channels", "(40, 6, 5, 2)")
     refused(saved(tmp_path, x=X[:0], y=Y[:0]), "holds none")
     refused(saved(tmp_path, x=X.astype(np.int32), y=Y), "dtype int32", "x.astype('uint8')")
+    refused(saved(tmp_path, x=X.astype(np.uint16), y=Y), "dtype uint16", "(x >> 8)")
     refused(saved(tmp_path, x=X - 128.0, y=Y), "values from -128 to 127")
     refused(saved(tmp_path, x=X * np.nan, y=Y), "values from nan to nan")
     refused(saved(tmp_path, x=X, y=Y * 1.0), "integers from 0 or as strings", "float64")
@@ -135,6 +138,37 @@ def test_damaged_npz(tmp_path: Path) -> None:
     refused(path, "damaged")
     path.write_bytes(b"")
     refused(path, "Expected an .npz archive")
+
+
+@pytest.mark.parametrize("x", [X, X / 255.0, X[:, :, :, 0]])
+def test_large_arrays_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, x: Any) -> None:
+    np.savez_compressed(tmp_path / "i.npz", x=x, y=Y, x_test=x[:6], y_test=Y[:6])
+    small = open_dataset(tmp_path / "i.npz", split_seed=0)
+    monkeypatch.setattr(archive, "MAPPED_FROM_BYTES", 100)
+    for _ in range(2):
+        large = open_dataset(tmp_path / "i.npz", split_seed=0, cache=tmp_path / "cache")
+        assert large.spec == small.spec
+        assert np.array_equal(large.image("test", 3), small.image("test", 3))
+        kept = sorted(path.name for path in (tmp_path / "cache" / "arrays").iterdir())
+        assert [name.partition("-")[2] for name in kept] == ["x.npy", "x_test.npy"]
+
+
+def test_large_arrays_that_cannot_be_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MAPPED_FROM_BYTES", 100)
+    path = tmp_path / "i.npz"
+    np.savez_compressed(path, x=np.array([{}] * 40), y=Y)
+    refused(path, "x holds")
+    np.savez_compressed(path, x=X, y=Y)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"Expected to unpack an array to .* Received: "):
+        open_dataset(path, split_seed=0, cache=tmp_path / "file")
+    content = bytearray(path.read_bytes())
+    content[300:900] = bytes(600)
+    path.write_bytes(content)
+    refused(path, "damaged")
+    assert not list((tmp_path / "home").rglob("*x.npy*"))
 
 
 def test_npz_that_changes_later_is_one_line(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_images_that_look_alike(tmp_path: Path) -> None:
     assert problem(report, "near_in_two_classes").count == 1
     found = problem(report, "near_in_two_splits")
     assert found.count >= 1
-    assert "--group-by" in found.mend
+    assert found.mend.endswith("what belongs together: --group-by.")
     assert "same_in_two_classes" not in kinds(report)
 
 
@@ -156,7 +156,8 @@ def test_frames_that_a_pattern_keeps_together(tmp_path: Path) -> None:
             scene.save(root / name / f"video{number}_{frame}.jpg", quality=90)
     picture(0, 90, 90).save(root / "a" / "alone.png")
     before = check_data(root)
-    assert "near_in_two_splits" in kinds(before)
+    command = f"tune data check {root} --group-by '^(.+)[_-][0-9]+\\.'"
+    assert problem(before, "near_in_two_splits").mend.endswith(command)
     grouped = check_data(root, group_by=r"^(.+)[_-][0-9]+\.")
     assert "near_in_two_splits" not in kinds(grouped)
     assert grouped.near_duplicates == before.near_duplicates
@@ -217,6 +218,12 @@ def test_all_in_one_folder_with_names_of_a_camera(tmp_path: Path) -> None:
     found = problem(check_data(root), "packing")
     assert "nothing says their classes" in found.text
     assert "Make a folder per class" in found.mend
+
+
+def test_boxes_of_object_detection(tmp_path: Path) -> None:
+    root = fill(tmp_path / "i", {"JPEGImages": 5, "Annotations": 0})
+    (root / "Annotations" / "000.xml").write_text("<annotation/>")
+    assert "(Pascal VOC), which are not read" in problem(check_data(root), "packing").text
 
 
 @pytest.mark.parametrize(

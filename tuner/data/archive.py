@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -29,15 +32,45 @@ SPLIT_ENDINGS: dict[Split, tuple[str, ...]] = {
     "validation": ("_validation", "_val"),
     "test": ("_test",),
 }
+MAPPED_FROM_BYTES = 256 * 2**20
+"""Larger images are unpacked into the cache once and mapped, so that no process holds them all."""
+COPIED_BYTES = 2**20
 SAVE = "save it with numpy.savez_compressed(FILE, x=images, y=labels)"
 
 
-class ArrayReader:
-    """Images that are rows of one array, which is loaded when the first one is asked for."""
+class ArrayImages:
+    """Images of one shape in arrays, one array after the other; converted when they are read.
 
-    def __init__(self, load: Callable[[], NDArray[np.uint8]]) -> None:
+    Args:
+        parts: uint8 or floats, n x height x width, with channels as a fourth axis or without.
+        factor: of floats, to 0 to 255.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any]], factor: float = 1.0) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self._factor = factor
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, row: int) -> NDArray[np.uint8]:
+        """The image of a row, uint8, height x width x channels."""
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        pixels = np.asarray(self._parts[part][row - self._starts[part]])
+        if pixels.dtype != np.uint8:
+            pixels = np.rint(pixels.astype(np.float64) * self._factor).astype(np.uint8)
+        return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+class ArrayReader:
+    """Images that are rows of arrays, which are loaded when the first one is asked for."""
+
+    def __init__(self, load: Callable[[], ArrayImages]) -> None:
         self._load = load
-        self._images: NDArray[np.uint8] | None = None
+        self._images: ArrayImages | None = None
 
     def read(self, row: int) -> Image.Image:
         """The image of a row.
@@ -58,7 +91,7 @@ def as_image(pixels: NDArray[np.uint8]) -> Image.Image:
 def dataset_of_arrays(
     *,
     source: str,
-    images: NDArray[np.uint8],
+    images: ArrayImages,
     labels: NDArray[np.int64],
     classes: Sequence[str],
     names: Sequence[str],
@@ -66,13 +99,14 @@ def dataset_of_arrays(
     split_seed: int,
     reader: ArrayReader,
 ) -> Dataset:
-    """Make a Dataset of images in memory, uint8, n x height x width x channels."""
-    count, height, width, channels = images.shape
-    shape = repr(images.shape[1:]).encode()
-    digests = [
-        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()
-        for image in images
-    ]
+    """Make a Dataset of images in arrays, which are looked at one after the other."""
+    height, width, _ = images[0].shape
+    shape = repr(images[0].shape).encode()
+    digests, grey = [], True
+    for row in range(len(images)):
+        image = np.ascontiguousarray(images[row])
+        digests.append(hashlib.blake2b(image.data, digest_size=16, key=shape).digest())
+        grey = grey and is_grey(as_image(image))
     return assemble(
         source=source,
         classes=classes,
@@ -80,29 +114,29 @@ def dataset_of_arrays(
         names=names,
         digests=digests,
         given=given,
-        heights=[height] * count,
-        widths=[width] * count,
-        grey=channels == 1 or all(is_grey(as_image(image)) for image in images),
+        heights=[height] * len(images),
+        widths=[width] * len(images),
+        grey=grey,
         left_out=(),
         split_seed=split_seed,
         reader=reader,
     )
 
 
-def open_archive(path: Path, *, split_seed: int) -> Dataset:
+def open_archive(path: Path, *, split_seed: int, cache: Path) -> Dataset:
     """Read `x`, `y` and what else is given; see `open_dataset`."""
-    arrays = _read(path)
+    arrays = _read(path, cache)
     stamp = _stamp(path)
     images, given, names = _all_images(path, arrays)
     labels, classes = _all_labels(path, arrays, given)
 
-    def load() -> NDArray[np.uint8]:
+    def load() -> ArrayImages:
         if _stamp(path) != stamp:
             raise DataError(
                 f"Expected {path} as it was when the data was opened. Received: a changed file. "
                 "Start again with the data as it is."
             )
-        return _all_images(path, _read(path))[0]
+        return _all_images(path, _read(path, cache))[0]
 
     return dataset_of_arrays(
         source=str(path),
@@ -124,7 +158,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
+def _read(path: Path, cache: Path) -> dict[str, NDArray[Any]]:
     """The arrays that have a meaning here, by name; nothing pickled is ever loaded."""
     wanted = {"classes"} | {
         letter + ending
@@ -144,8 +178,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             held = sorted(archive.files)
             for name in held:
-                if name in wanted:
-                    arrays[name] = archive[name]
+                if name not in wanted:
+                    continue
+                large = name[0] == "x" and _unpacked_bytes(archive.zip, name) > MAPPED_FROM_BYTES
+                arrays[name] = _mapped(path, archive.zip, name, cache) if large else archive[name]
     except ValueError as error:
         reason = (
             "Python objects (pickle), which are never loaded"
@@ -167,6 +203,48 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             f"Expected an array x in {path}. Received: {shown}; {_renaming(path, held) or SAVE}."
         )
     return arrays
+
+
+def _unpacked_bytes(archive: zipfile.ZipFile, name: str) -> int:
+    return archive.getinfo(f"{name}.npy").file_size if f"{name}.npy" in archive.namelist() else 0
+
+
+def _mapped(path: Path, archive: zipfile.ZipFile, name: str, cache: Path) -> NDArray[Any]:
+    """An array unpacked into the cache, unless it is there, and memory-mapped.
+
+    Raises:
+        DataError: the cache cannot be written.
+        Exception: what numpy and zipfile raise for a damaged array.
+    """
+    key = hashlib.blake2b(f"{path} {_stamp(path)}".encode(), digest_size=8).hexdigest()
+    place = cache / "arrays" / f"{key}-{name}.npy"
+    if not place.exists():
+        with archive.open(f"{name}.npy") as packed:
+            _unpack(packed, place)
+    try:
+        array: NDArray[Any] = np.load(place, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        place.unlink()
+        raise
+    return array
+
+
+def _unpack(packed: IO[bytes], place: Path) -> None:
+    """Copy a file of an archive, so that a reader sees all of it or nothing."""
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            shutil.copyfileobj(packed, file, COPIED_BYTES)
+        os.replace(temporary, place)
+    except OSError as error:
+        raise DataError(
+            f"Expected to unpack an array to {place}. Received: {error.strerror or error}. Free "
+            "space or set TUNE_HOME to a folder with more."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _renaming(path: Path, held: Sequence[str]) -> str:
@@ -236,8 +314,8 @@ def _given_splits(
 
 def _all_images(
     path: Path, arrays: Mapping[str, NDArray[Any]]
-) -> tuple[NDArray[np.uint8], list[Split], list[str]]:
-    """Images of all splits, uint8, n x height x width x channels; split and name of each."""
+) -> tuple[ArrayImages, list[Split], list[str]]:
+    """Images of all splits; split and name of each."""
     parts = _given_splits(path, arrays)
     shape = parts[0][2].shape[1:]
     for _, name, x, _ in parts:
@@ -246,16 +324,18 @@ def _all_images(
                 f"Expected {name} in {path} to have images of shape {shape} and dtype "
                 f"{parts[0][2].dtype} like {parts[0][1]}. Received: {x.shape[1:]} {x.dtype}."
             )
-    x = parts[0][2] if len(parts) == 1 else np.concatenate([part[2] for part in parts])
-    images = _as_bytes(path, parts[0][1], x)
+    images = [x for _, _, x, _ in parts]
+    factor = _factor(path, parts[0][1], images)
     given = [split for split, _, x, _ in parts for _ in range(len(x))]
     names = [f"{name}[{row}]" for _, name, x, _ in parts for row in range(len(x))]
-    return images if images.ndim == 4 else images[:, :, :, None], given, names
+    return ArrayImages(images, factor), given, names
 
 
-def _as_bytes(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
+def _factor(path: Path, name: str, images: Sequence[NDArray[Any]]) -> float:
+    """What makes values 0 to 255."""
+    x = images[0]
     if x.dtype == np.uint8:
-        return x
+        return 1.0
     expected = f"Expected {name} in {path} as uint8, or as floats from 0 to 1 or from 0 to 255."
     if x.dtype == np.uint16:
         raise DataError(
@@ -267,16 +347,14 @@ def _as_bytes(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
             f"{expected} Received: dtype {x.dtype}. If its values are from 0 to 255, save "
             f"{name}.astype('uint8')."
         )
-    low, high = float(x.min()), float(x.max())
+    # numpy's minimum of minima keeps a NaN, which Python's does not.
+    low = float(np.min([part.min() for part in images]))
+    high = float(np.max([part.max() for part in images]))
     if not (low >= 0.0 and high <= 255.0):  # also where there is a NaN
         raise DataError(
             f"{expected} Received: values from {low:.6g} to {high:.6g}. Scale them before saving."
         )
-    factor = 255.0 if high <= 1.0 else 1.0
-    images = np.empty(x.shape, np.uint8)
-    for row, image in enumerate(x):
-        images[row] = np.rint(image.astype(np.float64) * factor)
-    return images
+    return 255.0 if high <= 1.0 else 1.0
 
 
 def _all_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import unicodedata
 from collections import Counter
@@ -167,7 +168,7 @@ def check_data(
     tree = tree_at(path)
     if tree is None:
         no_groups(group_by, text)
-        return _of_dataset(open_archive(path, split_seed=split_seed))
+        return _of_dataset(open_archive(path, split_seed=split_seed, cache=cache))
     return _of_tree(tree, utf8(str(path)), split_seed, group_by, cache, on_progress)
 
 
@@ -522,8 +523,8 @@ def _near_problems(
     across = [g for g in groups if len({rows[row].split for row in g}) > 1]
     if across:
         held = sum(rows[r].split != "training" for g in across for r in g)
-        mend = "Group by less, or remove them."
-        if not group_by:
+        mend = "Remove one of each pair, or keep in one split what belongs together: --group-by."
+        if not group_by and any(re.search(FRAMES, rows[r].name) for g in across for r in g):
             mend = (
                 "If they are frames of videos or series, keep each in one split by its name, such "
                 f"as: tune data check {shlex.quote(source)} --group-by {shlex.quote(FRAMES)}"

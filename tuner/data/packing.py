@@ -18,6 +18,7 @@ from tuner.data.tree import SPLIT_FOLDERS, Tree, UnreadableError, ZipTree, join,
 _CAMERA = {"img", "image", "dsc", "dscn", "dscf", "frame", "pic", "photo", "picture", "screenshot"}
 _PREFIX = re.compile(r"([A-Za-z][A-Za-z_-]*?)[ ._-]*[0-9]")
 _LABEL_COLUMNS = ("label", "class", "category", "target", "species", "class_name", "label_name")
+_BOXES = "Annotations"
 _TABLE_ROWS = 2000
 _DEEPEST = 3
 
@@ -185,6 +186,8 @@ def _label_column(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> str
 
 def _by_prefix(tree: Tree, flat: str, names: Sequence[str], place: str) -> Packing:
     found = f"{len(names)} images lie in one folder{place}, and nothing says their classes."
+    if _BOXES in tree.subfolders(tree.top):
+        found += f" {_BOXES}/ holds boxes for object detection (Pascal VOC), which are not read."
     prefixes = Counter(match[1] for name in names if (match := _PREFIX.match(name)))
     frequent = [prefix for prefix, count in prefixes.items() if count > 1]
     covered = sum(prefixes[prefix] for prefix in frequent)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.data.archive import ArrayReader, dataset_of_arrays
+from tuner.data.archive import ArrayImages, ArrayReader, dataset_of_arrays
 from tuner.data.dataset import Dataset
 from tuner.data.samples import sample_names
 from tuner.errors import DataError, UnknownNameError
@@ -36,7 +36,7 @@ def open_sample(name: str, *, split_seed: int, cache: Path) -> Dataset:
             f"Expected the sample '{name}', just made, in {folder}. Received: nothing that can "
             "be read. Remove the folder and try again."
         )
-    kept = images
+    kept = ArrayImages([images])
     return dataset_of_arrays(
         source=f"sample:{name}",
         images=kept,

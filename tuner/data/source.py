@@ -65,7 +65,7 @@ def open_dataset(
             group_by=group_by,
         )
     no_groups(group_by, text)
-    return open_archive(path, split_seed=split_seed)
+    return open_archive(path, split_seed=split_seed, cache=cache)
 
 
 def absolute(source: str | Path) -> Path:

@@ -267,12 +267,12 @@ class ZipTree:
             self._folders.setdefault(inner, set())
         if is_folder or not parts:
             return
-        if path in self._infos:
-            self.refused.append(f"{readable(path)}: replaced by a later entry of the same name")
-        elif is_image(path):
-            self._images.setdefault("/".join(folders), []).append(parts[-1])
-        else:
+        if not is_image(path):
             self.others.add(path)
+        elif path in self._infos:
+            self.refused.append(f"{readable(path)}: replaced by a later entry of the same name")
+        else:
+            self._images.setdefault("/".join(folders), []).append(parts[-1])
         self._infos[path] = info
 
     def _wrapper(self) -> str:
