@@ -99,7 +99,7 @@ def test_a_candidate_opens_with_its_layers_and_confusion(opened: Callable[..., A
     page.click("#board tbody tr:first-child button")
     page.wait_for_selector("dialog[open] .js-plotly-plot")
     text = page.inner_text("dialog")
-    assert "▲ peak" in text
+    assert "peak ▲" in text
     assert all(heading in text for heading in ("Costs", "Layers", "Learning curve", "JSON"))
     assert all(name in text for name in HOSTILE)
     assert page.evaluate("window.harmed") is None

@@ -44,6 +44,8 @@ _AXES: Mapping[str, tuple[str, float]] = {
 LOG_RATIO = 20.0
 """An axis whose largest value is so many times the smallest is logarithmic."""
 
+_LOG_TICKS = [step * 10.0**power for power in range(-3, 8) for step in (1, 2, 5)]
+
 LIMIT_SHOWN_RATIO = 3.0
 """A limit so many times the largest value is named, but the axis does not reach it."""
 
@@ -89,15 +91,15 @@ def empty_cost_figure(board: Board, cost: CostName) -> go.Figure:
     ]
     axis: dict[str, Any] = {"title": {"text": title}, "rangemode": "tozero"}
     if costs and max(costs) > LOG_RATIO * max(min(costs), 1e-9):
-        axis |= {"type": "log", "rangemode": "normal"}
+        axis |= {"type": "log", "rangemode": "normal", "tickvals": _LOG_TICKS}
     limit = getattr(board.target.model_limits, cost)
     shown = None
     if limit is not None:
         words = f"{limit:g} ms" if cost == "latency_ms" else format_bytes(limit)
-        axis["title"]["text"] += f" (limit {words})"
         if costs and limit / scale <= LIMIT_SHOWN_RATIO * max(costs):
             shown = limit / scale
             axis["autorangeoptions"] = {"include": [shown]}
+        axis["title"]["text"] += f" (limit {words}{'' if shown is None else ', dashed'})"
     figure = go.Figure(
         layout=_layout(
             xaxis=axis,
@@ -113,7 +115,12 @@ def empty_cost_figure(board: Board, cost: CostName) -> go.Figure:
             mode="markers",
             name=label,
             meta=group,
-            marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 1.5}},
+            marker={
+                "color": colour,
+                "symbol": symbol,
+                "size": 9,
+                "line": {"width": 1.5 if symbol.endswith("open") else 0},
+            },
             hovertemplate="%{text}<br>%{x:.4~g}, %{y:.1f} %<extra></extra>",
         )
     figure.add_scatter(

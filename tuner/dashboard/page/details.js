@@ -134,7 +134,7 @@ function costs(found) {
       const limit = own ? BOARD.target.limits[field] : null;
       const held = parts && Object.entries(cost[parts]).filter(([, size]) => size > 0)
         .map(([name, size]) => `${name.replaceAll("_", " ")} ${bytes(size)}`).join(", ");
-      body.append(costLine({
+      body.append(...costLines({
         label, value: write(cost[field]), low: write(cost[`${stem}_low${end}`]),
         high: write(cost[`${stem}_high${end}`]),
         limit: limit === null || limit === undefined ? "" : write(limit),
@@ -143,23 +143,25 @@ function costs(found) {
         over: over.has(field),
       }));
     }
-    body.append(make("tr", {}, make("th", { scope: "row" }, "MACs"),
-      make("td", { class: "number" }, count(cost.macs)), ...Array.from({ length: 4 }, () => make("td"))));
+    body.append(...costLines({
+      label: "MACs", value: count(cost.macs), low: "", high: "", limit: "",
+      kind: "counted", basis: "multiply-accumulates of one inference", over: false,
+    }));
     for (const [name, figure] of Object.entries(found.measured[target] || {})) {
       const write = name.endsWith("_ms") ? (value) => `${milliseconds(value)} ms` : bytes;
-      body.append(costLine({
+      body.append(...costLines({
         label: name.replace(/_(bytes|ms)$/, "").replaceAll("_", " "), value: write(figure.value),
         low: write(figure.low), high: write(figure.high), limit: "", kind: figure.kind,
         basis: figure.basis, over: false,
       }));
     }
-    const head = ["", "value", "band", "limit", "kind", "basis"].map((label, at) =>
-      make("th", { scope: "col", class: at && at < 4 ? "number" : null }, label));
+    const head = ["", "value", "band", "limit"].map((label, at) =>
+      make("th", { scope: "col", class: at ? "number" : null }, label));
     elements.push(
       make("p", { class: cost.fits ? "quiet" : "over" }, `On ${target}: `
         + (cost.fits ? "fits." : `does not fit: ${cost.over.map(overWords).join("; ")}.`)),
       make("div", { class: "scroll" },
-        make("table", {}, make("thead", {}, make("tr", {}, ...head)), body)));
+        make("table", { class: "costs" }, make("thead", {}, make("tr", {}, ...head)), body)));
   }
   return elements;
 }
@@ -172,12 +174,15 @@ function overWords({ limit, needed, allowed, at }) {
   return `${label} ${write(needed)} > ${write(allowed)}${at ? `, at '${at}'` : ""}`;
 }
 
-function costLine({ label, value, low, high, limit, kind, basis, over }) {
-  return make("tr", {}, make("th", { scope: "row" }, label),
-    make("td", { class: over ? "number over" : "number" }, value),
-    make("td", { class: "number" }, low === high ? "" : `${low} to ${high}`),
-    make("td", { class: "number" }, limit), make("td", {}, kind),
-    make("td", { class: "basis" }, basis));
+/** A figure, and below it what it rests on. */
+function costLines({ label, value, low, high, limit, kind, basis, over }) {
+  return [
+    make("tr", { class: "first" }, make("th", { scope: "row" }, label),
+      make("td", { class: over ? "number over" : "number" }, value),
+      make("td", { class: "number" }, low === high ? "" : `${low} to ${high}`),
+      make("td", { class: "number" }, limit)),
+    make("tr", {}, make("td", { class: "basis", colspan: 4 }, basis ? `${kind}: ${basis}` : kind)),
+  ];
 }
 
 /** What a node does beside its kind, for example "3x3, stride 2, relu". */
@@ -206,7 +211,7 @@ function layers(found, operators) {
     const share = Math.max(1, Math.round((100 * operator.ram_bytes) / peak));
     body.append(make("tr", { class: most ? "peak" : null },
       make("td", { class: "minor" }, String(operator.index)),
-      make("td", {}, operator.name),
+      make("td", { class: "name" }, operator.name),
       make("td", { class: "minor" },
         [operator.kind.toLowerCase(), nodeWords(nodes.get(operator.name))].filter(Boolean).join(" ")),
       make("td", { class: "number" }, operator.output_shape.join("x")),
@@ -214,7 +219,7 @@ function layers(found, operators) {
       make("td", { class: "number minor" }, operator.weights ? count(operator.weights) : "–"),
       make("td", {}, make("span", { class: most ? "meter peak" : "meter" },
         make("span", { class: "track minor" }, make("i", { style: `width:${share}%` })),
-        `${bytes(operator.ram_bytes)}${most ? " ▲ peak" : ""}`)),
+        make("span", {}, `${most ? "peak ▲ " : ""}${bytes(operator.ram_bytes)}`))),
       make("td", { class: "number minor" }, `${(100 * operator.share).toFixed(0)} %`)));
   }
   const head = [

@@ -1,6 +1,7 @@
 // Figures: plotly.js is unpacked once the table stands, then Python's figures are filled in.
 
 const GL_POINTS = 1500;
+const BLUE = "#0072B2"; // as tuner/dashboard/figures.py has it
 const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 
 let drawn = false;
@@ -42,6 +43,18 @@ function themed(layout) {
   };
 }
 
+/** Traces in the colours of the theme: the blue of the figures is too dark for a dark page. */
+function themedTraces(data) {
+  const accent = color("--accent");
+  return data.map((trace) => {
+    const copy = { ...trace };
+    for (const part of ["marker", "line"]) {
+      if (trace[part] && trace[part].color === BLUE) copy[part] = { ...trace[part], color: accent };
+    }
+    return copy;
+  });
+}
+
 /** Draw a figure in place of what the element holds. */
 function draw(id, figure) {
   const element = byId(id);
@@ -49,7 +62,7 @@ function draw(id, figure) {
     element.classList.remove("off");
     element.replaceChildren();
   }
-  Plotly.react(element, figure.data, themed(figure.layout), CONFIG);
+  Plotly.react(element, themedTraces(figure.data), themed(figure.layout), CONFIG);
 }
 
 /** SVG draws thousands of points slowly, and not every browser has WebGL. */
@@ -141,5 +154,5 @@ function drawCurve(element, curve, rungEpochs) {
     trace.x = epochs;
     trace.y = epochs.map((epoch) => 100 * curve[epoch - 1]);
   }
-  Plotly.react(element, data, themed(layout), CONFIG);
+  Plotly.react(element, themedTraces(data), themed(layout), CONFIG);
 }

@@ -9,6 +9,11 @@ function bytes(value) {
   return `${(value / KB / KB).toFixed(1)} MB`;
 }
 
+/** For narrow columns: without the tenths where they hardly matter. */
+function shortBytes(value) {
+  return bytes(value).replace(/^\d{3,}\.\d/, (number) => Number(number).toFixed(0));
+}
+
 function milliseconds(value) {
   if (value === null || value === undefined) return "–";
   if (value < 0.01) return "<0.01";

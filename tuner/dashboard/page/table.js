@@ -8,10 +8,10 @@ const TABLE = [
   { name: "accuracy", label: "accuracy %", number: true, most: true, cell: accuracyCell },
   { name: "status", label: "status", minor: true, cell: (row) => COLUMNS.status[row] },
   { name: "input", label: "input", minor: true, cell: (row) => COLUMNS.input[row] },
-  { name: "ram_bytes", label: "RAM", number: true, cell: (row) => bytes(COLUMNS.ram_bytes[row]) },
+  { name: "ram_bytes", label: "RAM", number: true, cell: (row) => shortBytes(COLUMNS.ram_bytes[row]) },
   {
     name: "flash_bytes", label: "flash", number: true,
-    cell: (row) => bytes(COLUMNS.flash_bytes[row]),
+    cell: (row) => shortBytes(COLUMNS.flash_bytes[row]),
   },
   {
     name: "latency_ms", label: "ms", number: true, title: "Latency in milliseconds",
@@ -27,9 +27,12 @@ const TABLE = [
     cell: (row) => minutes(COLUMNS.train_minutes[row]),
   },
   { name: "epochs", label: "epochs", number: true, minor: true, cell: (row) => COLUMNS.epochs[row] },
-  { name: "space", label: "space", minor: true, cell: (row) => COLUMNS.space[row] },
+  {
+    name: "space", label: "space", minor: true, cell: (row) => COLUMNS.space[row],
+    shown: new Set(COLUMNS.space).size > 1,
+  },
   { name: "origin", label: "origin", minor: true, cell: (row) => COLUMNS.origin[row] },
-];
+].filter((column) => column.shown !== false);
 
 function rankCell(row) {
   const rank = `${COLUMNS.rank[row]}${COLUMNS.tied[row] ? "=" : ""}`;
