@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 import zlib
+from dataclasses import replace
 from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 
 from report_support import IMAGES, made_up_run
+from tuner import catalog
 from tuner.dashboard.report_page import SCRIPTS, embedded_json, report_page
 from tuner.dashboard.rows import report_rows
 from tuner.engine.board import board
+from tuner.spec import Paired, builds_key, to_plain
 from tuner.store.runs import RunFolder
 
 HOSTILE = (
@@ -247,6 +250,32 @@ def test_another_target(tmp_path: Path) -> None:
     assert data["target"]["name"] == "rp2040"
     details = json.loads(page.unpacked("details-0"))
     assert set(details[0]["row"]["costs"]) == {"nano33ble", "rp2040"}
+
+
+def test_what_the_targets_simulator_gave_is_the_targets_accuracy(tmp_path: Path) -> None:
+    folder = made_up_run(tmp_path / "kpu", 30, target=catalog.load_target("k230"))
+    best = next(row.result for row in board(folder).rows if row.result.status == "ok")
+    own = replace(
+        best.builds["int8"],
+        runtime="nncase",
+        kernels="kpu",
+        recipe="by the compiler",
+        artifact="nncase.kmodel",
+        paired={"validation": Paired(images=50, gained=0, lost=5)},
+    )
+    event = {"event": "measured", "index": best.index, "measured": {}, "over": {},
+             "builds": {builds_key("int8", "nncase", "kpu"): to_plain(own)}}  # fmt: skip
+    with (folder.path / "events.jsonl").open("a") as log:
+        log.write(json.dumps(event) + "\n")
+    data = page_of(folder).json("data-board")
+    shares = data["columns"]["accuracy"]["validation"]
+    row = data["columns"]["id"].index(best.candidate.id)
+    assert shares["target"][row] == pytest.approx(shares["int8"][row] - 0.1, abs=1e-5)
+    others = [number for number in range(len(shares["int8"])) if number != row]
+    assert all(shares["target"][other] == shares["int8"][other] for other in others)
+    assert data["columns"]["accuracy"]["test"]["target"][row] is None
+    assert "the 1 best, compiled (by the compiler)" in data["target"]["simulated"]
+    assert "on 50 validation images" in data["target"]["simulated"]
 
 
 def test_the_wheel_carries_the_page() -> None:

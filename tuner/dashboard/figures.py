@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuner.cost.fit import format_bytes
+from tuner.rank.order import shown_accuracy
 from tuner.rank.pareto import pareto_front
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tuner.dashboard.history import Scored
     from tuner.engine.board import Board
     from tuner.rank.order import Ranked
-    from tuner.spec import Precision
+    from tuner.spec import RankBy
 
 CostName = Literal["ram_bytes", "flash_bytes", "latency_ms"]
 COST_NAMES: tuple[CostName, ...] = ("ram_bytes", "flash_bytes", "latency_ms")
@@ -67,7 +68,7 @@ def group_of(row: Ranked) -> str:
     return "ok" if row.result.status == "ok" else "stopped"
 
 
-def front_ranks(board: Board, cost: CostName, split: str, precision: Precision) -> list[int]:
+def front_ranks(board: Board, cost: CostName, split: str, precision: RankBy) -> list[int]:
     """Ranks of the Pareto front of what fits, by ascending cost."""
     points = [point for point in _points(board, cost, split, precision) if point[0].fits]
     front = pareto_front([(spent, accuracy) for _, spent, accuracy in points])
@@ -138,7 +139,7 @@ def cost_figure(
     cost: CostName = "ram_bytes",
     *,
     split: str = "validation",
-    precision: Precision = "int8",
+    precision: RankBy = "int8",
 ) -> go.Figure:
     """Accuracy against what a candidate costs on the board's target, with limit and Pareto front.
 
@@ -273,13 +274,13 @@ def _layout(**settings: Any) -> dict[str, Any]:
 
 
 def _points(
-    board: Board, cost: CostName, split: str, precision: Precision
+    board: Board, cost: CostName, split: str, precision: RankBy
 ) -> list[tuple[Ranked, float, float]]:
     """The rows that have both, each with its cost and its accuracy."""
     name = board.target.name
     return [
-        (row, float(getattr(row.result.costs[name], cost).value), accuracy.value)
+        (row, float(getattr(row.result.costs[name], cost).value), share)
         for row in board.rows
         if name in row.result.costs
-        and (accuracy := row.result.accuracy(precision, split)) is not None
+        and (share := shown_accuracy(row.result, precision, split)) is not None
     ]

@@ -38,10 +38,11 @@ from tuner.dashboard.rows import SPLITS_SHOWN, report_rows
 from tuner.engine.board import Board
 from tuner.propose.sampler import IMPORTANCE_LEAST
 from tuner.rank.order import Ranked, ranking_precision
-from tuner.spec import Precision, to_plain
+from tuner.spec import Precision, RankBy, to_plain
 from tuner.store.runs import RunFolder
 
 PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
+ACCURACIES: tuple[RankBy, ...] = ("target", "int8", "float32")
 SCRIPTS = ("format.js", "state.js", "table.js", "figures.js", "details.js", "main.js")
 """In the order of execution; each uses only those before it."""
 
@@ -136,6 +137,7 @@ def _board(
             "name": target.name,
             "title": target.title,
             "limits": to_plain(target.model_limits),
+            "simulated": _simulated(rows),
             "run_with": {
                 precision: f"{build['runtime']} {build['kernels']}"
                 for precision, build in builds.items()
@@ -147,12 +149,26 @@ def _board(
         "columns": _columns(board, rows, proposed),
         "fronts": {
             split: {
-                precision: {cost: front_ranks(board, cost, split, precision) for cost in COST_NAMES}
-                for precision in PRECISIONS
+                kind: {cost: front_ranks(board, cost, split, kind) for cost in COST_NAMES}
+                for kind in ACCURACIES
             }
             for split in SPLITS_SHOWN
         },
     }
+
+
+def _simulated(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the target's own compiler and simulator did, in words; nothing without them."""
+    builds = [row["builds"]["target"] for row in rows if "target" in row["builds"]]
+    if not builds:
+        return ""
+    images = sorted({build["paired"]["validation"]["images"] for build in builds})
+    count = " to ".join(str(number) for number in dict.fromkeys((images[0], images[-1])))
+    return (
+        f"target: the {len(builds)} best, compiled ({builds[0]['recipe']}) and run in the "
+        f"simulator of {builds[0]['runtime']} {builds[0]['kernels']} on {count} validation images: "
+        "int8 and the difference there."
+    )
 
 
 def _columns(
@@ -174,8 +190,7 @@ def _columns(
     for name in ("accuracy", "standard_error"):
         plain[name] = {
             split: {
-                precision: [_rounded(row[name][split].get(precision)) for row in rows]
-                for precision in PRECISIONS
+                kind: [_rounded(row[name][split].get(kind)) for row in rows] for kind in ACCURACIES
             }
             for split in SPLITS_SHOWN
         }

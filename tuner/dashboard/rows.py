@@ -77,7 +77,10 @@ def _standard_errors(result: Result, split: str) -> dict[str, float]:
         if (accuracy := result.accuracy(precision, split)) is not None
     }
     own = target_accuracy(result, split)
-    return {**found, "target": own.standard_error} if own else found
+    if own is not None:
+        return {**found, "target": own.standard_error}
+    simulated = "target" in result.builds
+    return found if simulated or "int8" not in found else {**found, "target": found["int8"]}
 
 
 def cost_row(cost: Cost) -> dict[str, Any]:

@@ -69,6 +69,15 @@ def target_accuracy(result: Result, split: str = "validation") -> Estimate | Non
     return by_difference(whole, build.paired[split])
 
 
+def shown_accuracy(result: Result, kind: RankBy, split: str = "validation") -> float | None:
+    """The share of correct images of a kind: for `target` its own build's, else that of int8."""
+    own = target_accuracy(result, split) if kind == "target" else None
+    whole = result.accuracy("float32" if kind == "float32" else "int8", split)
+    if own is not None:
+        return own.value
+    return whole.value if whole else None
+
+
 def ranking_precision(rank_by: RankBy) -> Precision:
     """The precision whose accuracy orders the board; `target` is the int8 that the target runs."""
     return "float32" if rank_by == "float32" else "int8"

@@ -97,7 +97,7 @@ function list(pairs) {
 function facts(found) {
   const pairs = [];
   for (const split of SPLITS) {
-    for (const precision of ["int8", "float32"]) {
+    for (const precision of BOARD.target.simulated ? ["target", "int8", "float32"] : ["int8", "float32"]) {
       const share = found.accuracy[split][precision];
       if (share === undefined) continue;
       const error = found.standard_error[split][precision];
@@ -105,7 +105,7 @@ function facts(found) {
     }
   }
   for (const build of Object.values(found.builds)) {
-    pairs.push([`${build.precision} file`, `${bytes(build.size_bytes)}, run with ${build.runtime} ${build.kernels}`]);
+    pairs.push([`${build.paired && build.paired.validation ? build.runtime : build.precision} file`, `${bytes(build.size_bytes)}, run with ${build.runtime} ${build.kernels}`]);
   }
   const pixels = found.candidate.preprocessing;
   pairs.push(["input", `${pixels.width}x${pixels.height} ${pixels.colour}, ${pixels.crop}, ${pixels.scaling}`]);

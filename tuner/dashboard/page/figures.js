@@ -2,7 +2,7 @@
 
 const GL_POINTS = 1500;
 const BLUE = "#0072B2"; // as tuner/dashboard/figures.py has it
-const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const CONFIG = { displaylogo: false, displayModeBar: window.innerWidth < 600 ? false : "hover", responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 
 let drawn = false;
 
@@ -79,7 +79,7 @@ function filledCost(name) {
   const data = figure.data.map((trace) => {
     const front = trace.meta === "front";
     const rows = front
-      ? BOARD.fronts[chosen.split][precisionShown()][name].map((rank) => rank - 1)
+      ? BOARD.fronts[chosen.split][columnShown()][name].map((rank) => rank - 1)
       : chosen.rows.filter((row) =>
           COLUMNS.group[row] === trace.meta && shares[row] !== null && costs[row] !== null);
     return {

@@ -25,6 +25,7 @@ function drawBasis() {
       + (runWith ? `, ${precisionShown()} run with ${runWith} kernels` : "")
       + "; ± is the standard error.",
   ];
+  if (columnShown() === "target" && BOARD.target.simulated) words.push(BOARD.target.simulated);
   if (chosen.split === "test") words.push("Test images were never used to choose; the rank is by validation.");
   if (COLUMNS.tied.some(Boolean)) words.push("= ties in correct images, broken by latency, flash, id.");
   byId("basis").textContent = words.join(" ");
@@ -42,13 +43,14 @@ function drawStill() {
     target.title, `${run.data}: ${images} images, ${run.classes.length} classes`,
     `${clock(run.elapsed_seconds)} of search`, `${run.created} UTC`,
   ].join(" · ") + (run.ended ? "" : " · not finished");
-  const best = COLUMNS.accuracy.validation[run.precision][0];
+  const shown = columnShown();
+  const best = COLUMNS.accuracy.validation[shown][0];
   const fitting = COLUMNS.fits[0] && best !== null && best !== undefined;
   const tested = COLUMNS.accuracy.test[run.precision][0];
   const trained = COLUMNS.status.filter((status) => status === "ok").length;
   byId("tiles").append(
-    tile(fitting ? `${percent(best)} %` : "–", `best ${run.precision}, validation`),
-    tile(fitting && tested !== null ? `${percent(tested)} %` : "–", "the same on test images"),
+    tile(fitting ? `${percent(best)} %` : "–", `best ${BOARD.target.simulated || shown !== "target" ? shown : run.precision}, validation`),
+    tile(fitting && tested !== null ? `${percent(tested)} %` : "–", `${run.precision} on test images`),
     tile(fitting ? bytes(COLUMNS.ram_bytes[0]) : "–", `its RAM, of ${bytes(target.limits.ram_bytes)}`),
     tile(fitting ? `${milliseconds(COLUMNS.latency_ms[0])} ms` : "–", "its latency, estimated"),
     tile(String(COUNT), `candidates, ${trained} trained to the end`

@@ -14,7 +14,7 @@ const STATUS = {
   over_limit: { mark: "⊘", words: "over a limit, never trained" },
 };
 
-// "target" is the int8 accuracy with the kernels that the target runs.
+// "target" is the int8 accuracy as the target runs it; the build that it names first.
 const PRECISIONS = { target: "int8", int8: "int8", float32: "float32" };
 
 const chosen = {
@@ -33,12 +33,19 @@ function precisionShown() {
   return PRECISIONS[chosen.precision];
 }
 
+/** The chosen accuracy; int8 for the target on images that its simulator did not run. */
+function columnShown() {
+  const known = (share) => share !== null;
+  return COLUMNS.accuracy[chosen.split][chosen.precision].some(known)
+    ? chosen.precision : precisionShown();
+}
+
 function accuracies() {
-  return COLUMNS.accuracy[chosen.split][precisionShown()];
+  return COLUMNS.accuracy[chosen.split][columnShown()];
 }
 
 function standardErrors() {
-  return COLUMNS.standard_error[chosen.split][precisionShown()];
+  return COLUMNS.standard_error[chosen.split][columnShown()];
 }
 
 const SOUGHT = COLUMNS.id.map((id, row) =>
