@@ -126,6 +126,11 @@ def crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[int
     return left, top, left + kept_width, top + kept_height
 
 
+def evenly_spaced(total: int, count: int) -> NDArray[np.int64]:
+    """So many rows of `total`, the first and the last among them; all if there are no more."""
+    return np.linspace(0, total - 1, min(count, total)).astype(np.int64)
+
+
 def scale(images: NDArray[np.uint8], scaling: str) -> NDArray[np.float32]:
     """Pixels, uint8 of any shape -> what a float32 net takes.
 

@@ -70,7 +70,7 @@ def split_rows(
                 units = _units(pool, digests, groups)
                 try:
                     taken = _carve_units(pool, labels, units, generator, keep)
-                except _TooFewUnits as error:
+                except _TooFewUnitsError as error:
                     raise DataError(
                         f"Expected at least {1 + len(carved)} groups of images in each class of "
                         f"{where}, so that each split gets one. Received: too few in class "
@@ -151,7 +151,7 @@ def _carve(
     return np.array(sorted(taken), np.int64)
 
 
-class _TooFewUnits(Exception):  # noqa: N818 - never leaves this module
+class _TooFewUnitsError(Exception):
     """A class has too few groups for its splits."""
 
     def __init__(self, label: int) -> None:
@@ -242,7 +242,7 @@ def _carve_units(
         if not got[label]:
             options = [u for u in order if u not in chosen and label in sizes[u] and may_go(u)]
             if not options:
-                raise _TooFewUnits(label)
+                raise _TooFewUnitsError(label)
             take(min(options, key=harm))
     return np.array(sorted(row for unit in chosen for row in units[unit]), np.int64)
 

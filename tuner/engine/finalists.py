@@ -114,7 +114,7 @@ def _simulate(
     """
     import numpy as np
 
-    from tuner.data.preprocess import scaled_chunks
+    from tuner.data.preprocess import evenly_spaced, scaled_chunks
     from tuner.train.convert import INPUT_RANGES
 
     runtime = catalog.load_module("runtimes", target.runtime)
@@ -124,7 +124,7 @@ def _simulate(
     dataset = jobs.open_data(spec.dataset)
     training = jobs.labelled(dataset, candidate, "training")
     validation = jobs.labelled(dataset, candidate, "validation")
-    rows = _evenly(len(training.labels), COMPILED_WITH_IMAGES)
+    rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
     model = (folder / builds["float32"]["artifact"]).read_bytes()
     compiled: CompiledModel = runtime.compile_model(
         model, training.images[rows], INPUT_RANGES[scaling]
@@ -138,7 +138,7 @@ def _simulate(
         runtime.simulate(compiled.content, validation.images[:PACE_IMAGES], 1)
         pace = (time.monotonic() - started) / min(PACE_IMAGES, len(validation.labels))
         count = max(SIMULATED_AT_LEAST, int(seconds / pace))
-    rows = _evenly(len(validation.labels), count)
+    rows = evenly_spaced(len(validation.labels), count)
     images, labels = validation.images[rows], validation.labels[rows]
     logits = runtime.simulate(compiled.content, images, 1)
     beside = (folder / builds["int8"]["artifact"]).read_bytes()
@@ -156,13 +156,6 @@ def _simulate(
         accuracy={"validation": accuracy},
         paired={"validation": _paired(logits, int8, labels)},
     )
-
-
-def _evenly(total: int, count: int) -> NDArray[np.int64]:
-    """Rows, evenly spaced; all if there are no more."""
-    import numpy as np
-
-    return np.linspace(0, total - 1, min(count, total)).astype(np.int64)
 
 
 def _paired(

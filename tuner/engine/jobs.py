@@ -292,13 +292,10 @@ def make_builds(
     Returns:
         Builds by precision for the first of `runs_with`; by `builds_key` for the others.
     """
-    import numpy as np
-
-    from tuner.data.preprocess import scale
+    from tuner.data.preprocess import evenly_spaced, scale
     from tuner.train.convert import INPUT_RANGES, convert_tflite
 
-    count = len(training.labels)
-    rows = np.linspace(0, count - 1, min(CALIBRATION_IMAGES, count)).astype(np.int64)
+    rows = evenly_spaced(len(training.labels), CALIBRATION_IMAGES)
     calibration = scale(training.images[rows], candidate.preprocessing.scaling)
     builds: dict[str, Build] = {}
     for precision in PRECISIONS:

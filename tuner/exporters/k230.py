@@ -50,7 +50,9 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
         TuneError: the compiler refuses the model.
     """
     from tuner.data import open_dataset
-    from tuner.runtimes.kmodel import compile_kmodel
+    from tuner.data.preprocess import evenly_spaced
+    from tuner.runtimes.kmodel import nncase_version
+    from tuner.runtimes.nncase import compile_model
     from tuner.train.build import load_keras
     from tuner.train.camera import camera_model
     from tuner.train.convert import INPUT_RANGES, convert_tflite
@@ -64,13 +66,14 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
     )
     training, _ = dataset.arrays(pixels, "training", cache_folder())
     content = convert_tflite(camera_model(load_keras(model / "model.keras")), "float32")
+    images = _in_colour(training[evenly_spaced(len(training), CALIBRATION_IMAGES)])
     try:
-        compiled = compile_kmodel(content, _calibration(training), INPUT_RANGES[pixels.scaling])
+        compiled = compile_model(content, images, INPUT_RANGES[pixels.scaling])
     except ImportError as error:
         raise InputError(f"{error} Then export again.") from None
     source = folder / FOLDER / SOURCE
     name = f"{version.name}_{version.version}.kmodel"
-    write_atomic(source / name, compiled.kmodel)
+    write_atomic(source / name, compiled.content)
     mean, deviation = FORM[pixels.scaling]
     write_json(
         source / "deploy_config.json",
@@ -79,7 +82,7 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
             "inference_width": pixels.width,
             "inference_height": pixels.height,
             "confidence_threshold": CONFIDENCE_THRESHOLD,
-            "nncase_version": compiled.version,
+            "nncase_version": nncase_version(),
             "model_type": version.name,
             "img_size": [pixels.width, pixels.height],
             "mean": [mean] * 3,
@@ -88,26 +91,12 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
             "kmodel_path": name,
             "num_classes": len(version.dataset.classes),
             "crop": pixels.crop,
-            "estimated_kpu_ms": round(compiled.latency_ms, 4),
+            "estimated_kpu_ms": round(compiled.measured["latency_ms"].value, 4),
         },
     )
     for script in sorted(BOARD_SCRIPTS.glob("*.py")):
         shutil.copyfile(script, folder / FOLDER / script.name)
     return [Artifact(path=FOLDER, precision="int8", quantized_anew=True)]
-
-
-def _calibration(training: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Evenly spaced training images in colour, with a pixel of 0 and one of 255 among them.
-
-    The compiler takes the input's range from them; of the whole range, the input is not quantized
-    anew.
-    """
-    import numpy as np
-
-    rows = np.linspace(0, len(training) - 1, min(CALIBRATION_IMAGES, len(training)))
-    images = _in_colour(training[rows.astype(np.int64)])
-    images[0, 0, 0], images[0, 0, 1] = 0, 255
-    return images
 
 
 def _in_colour(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

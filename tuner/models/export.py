@@ -128,15 +128,14 @@ class _HeldOut:
         """Run one artifact on held-out images: all of them, or a part if it takes long."""
         import numpy as np
 
-        from tuner.data.preprocess import scaled_chunks
+        from tuner.data.preprocess import evenly_spaced, scaled_chunks
         from tuner.train.build import run_keras
 
         path = folder / artifact.path
         target = self._version.template.target
         anew = artifact.quantized_anew
-        rows = np.arange(len(self._labels))
-        if anew and len(rows) > QUANTIZED_ANEW_IMAGES:
-            rows = np.linspace(0, len(rows) - 1, QUANTIZED_ANEW_IMAGES).astype(np.int64)
+        count = len(self._labels)
+        rows = evenly_spaced(count, QUANTIZED_ANEW_IMAGES if anew else count)
         images, labels = self._images[rows], self._labels[rows]
         logits = np.concatenate(
             [
