@@ -245,7 +245,7 @@ class Model:
     @property
     def reference(self) -> str:
         """`NAME@VERSION`, as commands take it."""
-        return f"{self._files.path.parent.name}@{self._files.path.name}"
+        return self._files.reference
 
     @property
     def folder(self) -> Path:
@@ -420,10 +420,14 @@ def select(
 
 
 def retrain(
-    template: str | Path,
+    template: str | Path | None = None,
     *,
     data: str | Path | None = None,
     epochs: int | None = None,
+    minutes: float | None = None,
+    patience_percent: float | None = None,
+    keep: Literal["best", "last"] = "best",
+    continued: Model | str | None = None,
     name: str | None = None,
     threads: int | None = None,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
@@ -431,25 +435,37 @@ def retrain(
     """Train a template in full into a new version of a model, as `tune retrain`.
 
     Args:
-        template: file of `select`, perhaps edited.
+        template: file of `select`, perhaps edited; None for that of `continued`.
         data: other data than the template's.
         epochs: other epochs than the template's.
+        minutes: of training, with as many epochs as they allow, in place of `epochs`.
+        patience_percent: end when this share of the training brought no better accuracy.
+        keep: the weights of the best epoch by accuracy on the validation images, or of the last.
+        continued: the version whose weights are trained on.
         name: of the model; None for the template's.
         threads: TensorFlow threads; None for all cores, 1 repeats exactly.
         on_epoch: called with the newest epoch: `number`, `planned`, `loss`,
             `validation_accuracy`, `seconds`. What it raises ends the training.
 
     Raises:
-        InputError: the template does not fit its target, or the data cannot be used.
-        InterruptedRunError: it was stopped; no version was made.
+        InputError: the template does not fit its target, the data cannot be used, or options that
+            exclude each other.
+        InterruptedRunError: it was stopped; the same call goes on from its last checkpoint.
         TuneError: the training failed.
     """
     from tuner.models.retrain import retrain as train_in_full
     from tuner.store.templates import read_template
 
-    for option, value in (("epochs", epochs), ("threads", threads)):
-        if value is not None and value < 1:
-            raise InputError(f"Expected a number of 1 or more for --{option}. Received: {value}.")
+    for option, value, least in (
+        ("epochs", epochs, 1),
+        ("threads", threads, 1),
+        ("minutes", minutes, 0.1),
+        ("patience-percent", patience_percent, 1),
+    ):
+        if value is not None and value < least:
+            raise InputError(
+                f"Expected a number of {least} or more for --{option}. Received: {value}."
+            )
     shown = 0
 
     def tell(epoch: Mapping[str, Any]) -> None:
@@ -460,9 +476,13 @@ def retrain(
 
     with _signals_kept():
         made = train_in_full(
-            read_template(Path(template)),
+            None if template is None else read_template(Path(template)),
             data=None if data is None else str(data),
             epochs=epochs,
+            minutes=minutes,
+            patience_percent=patience_percent,
+            keep=keep,
+            continued=continued.reference if isinstance(continued, Model) else continued,
             threads=threads,
             name=name,
             on_progress=tell,

@@ -25,7 +25,7 @@ from multiprocessing import get_context
 from typing import Any
 
 for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-    os.environ[_name] = "1"
+    os.environ.setdefault(_name, "1")
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
 
 import keras

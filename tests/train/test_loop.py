@@ -9,7 +9,14 @@ from tests_support import small_candidate
 from tuner.spec import Augmentation
 from tuner.train import loop
 from tuner.train.build import build_keras
-from tuner.train.loop import MIN_PATIENCE_EPOCHS, Epoch, LabelledImages, make_evaluator, train
+from tuner.train.loop import (
+    MIN_PATIENCE_EPOCHS,
+    Epoch,
+    LabelledImages,
+    make_evaluator,
+    parts_of_batch,
+    train,
+)
 
 
 def stripes(count: int, seed: int) -> LabelledImages:
@@ -29,14 +36,16 @@ def trained(
     seed: int = 3,
     learning_rate: float | None = None,
     schedule: str | None = None,
+    optimizer: str | None = None,
+    filters: int = 8,
     training: LabelledImages | None = None,
     **options,
 ):
     import keras
 
     keras.utils.set_random_seed(seed)
-    candidate = small_candidate()
-    given = {"learning_rate": learning_rate, "schedule": schedule}
+    candidate = small_candidate(filters)
+    given = {"learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer}
     changes = {name: value for name, value in given.items() if value is not None}
     settings = dataclasses.replace(candidate.training, **changes)
     candidate = dataclasses.replace(candidate, training=settings)
@@ -124,9 +133,12 @@ def test_a_memory_map_trains_as_an_array_does(tmp_path):
         assert np.array_equal(mine, same)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_it_trains_as_keras_does(name):
-    """The same steps by Keras' own call, gradients, optimizer and moving averages."""
+@pytest.mark.parametrize(("name", "threads"), [("adamw", 1), ("sgd", 1), ("sgd", 2), ("adamw", 3)])
+def test_it_trains_as_keras_does(name, threads):
+    """The same steps by Keras' own call, gradients, optimizer and moving averages.
+
+    With more threads a batch of 32 is two parts, each normalized by itself.
+    """
     import keras
     import tensorflow as tf
 
@@ -145,7 +157,9 @@ def test_it_trains_as_keras_does(name):
     ours = build_keras(candidate.architecture)
     theirs = keras.models.clone_model(ours)
     theirs.set_weights(ours.get_weights())
-    outcome = train(ours, candidate, data, stripes(1, 5), epochs=1, seed=9, loss=loss)
+    outcome = train(
+        ours, candidate, data, stripes(1, 5), epochs=1, seed=9, loss=loss, threads=threads
+    )
     assert outcome.best_epoch == 1
     optimizer = {
         "adamw": keras.optimizers.AdamW(settings.learning_rate, weight_decay=0.05),
@@ -155,12 +169,91 @@ def test_it_trains_as_keras_does(name):
     }[name]
     for rows in np.random.default_rng(9).permutation(256).reshape(8, 32):
         pixels = (data.images[rows].astype(np.float32) - 128.0) / 128.0
-        with tf.GradientTape() as tape:
-            value = loss(data.labels[rows], theirs(pixels, training=True))
-        gradients = tape.gradient(value, theirs.trainable_variables)
+        before = [value.numpy() for value in theirs.non_trainable_weights]
+        slopes, averages = [], []
+        for part in np.split(np.arange(32), min(threads, 2)):
+            for variable, value in zip(theirs.non_trainable_weights, before, strict=True):
+                variable.assign(value)
+            with tf.GradientTape() as tape:
+                value = loss(data.labels[rows[part]], theirs(pixels[part], training=True))
+            slopes.append(tape.gradient(value, theirs.trainable_variables))
+            averages.append([value.numpy() for value in theirs.non_trainable_weights])
+        gradients = [sum(same) / len(same) for same in zip(*slopes, strict=True)]
         optimizer.apply_gradients(zip(gradients, theirs.trainable_variables, strict=True))
+        for variable, same in zip(
+            theirs.non_trainable_weights, zip(*averages, strict=True), strict=True
+        ):
+            variable.assign(np.mean(same, axis=0))
     for mine, same in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(mine, same, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("batch", "threads", "parts"),
+    [
+        (64, 1, 1),
+        (64, 2, 2),
+        (64, 16, 4),
+        (48, 2, 2),
+        (50, 4, 2),
+        (17, 8, 1),
+        (9, 4, 1),
+        (97, 4, 1),
+    ],
+)
+def test_parts_of_a_batch_are_equal_and_not_small(batch, threads, parts):
+    assert parts_of_batch(batch, threads) == parts
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch, optimizer):
+    class Killed(BaseException):
+        pass
+
+    def kill_after(epoch: Epoch) -> None:
+        if epoch.number == 4:
+            raise Killed
+
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    options = {"epochs": 8, "optimizer": optimizer, "checkpoint": tmp_path / "checkpoint.npz"}
+    with pytest.raises(Killed):
+        trained(on_epoch=kill_after, **options)
+    numbers: list[int] = []
+    model, outcome = trained(on_epoch=lambda epoch: numbers.append(epoch.number), **options)
+    assert numbers == [4, 5, 6, 7, 8]
+    whole, expected = trained(epochs=8, optimizer=optimizer)
+    assert outcome.curve == expected.curve
+    for mine, same in zip(model.get_weights(), whole.get_weights(), strict=True):
+        assert np.array_equal(mine, same)
+
+
+def test_the_checkpoint_of_another_net_is_refused(tmp_path, monkeypatch):
+    from tuner.errors import TuneError
+
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    checkpoint = tmp_path / "checkpoint.npz"
+    trained(epochs=2, checkpoint=checkpoint)
+    with pytest.raises(TuneError, match=r"Expected the checkpoint of this training in .*weights"):
+        trained(epochs=2, checkpoint=checkpoint, filters=12)
+
+
+def test_the_last_weights_are_kept_if_asked():
+    images = stripes(256, 0).images
+    noise = LabelledImages(images=images, labels=np.random.default_rng(1).integers(0, 2, 256))
+    options = {"schedule": "constant", "learning_rate": 0.02, "training": noise}
+    model, outcome = trained(epochs=12, keep="last", **options)
+    assert make_evaluator(model, stripes(64, 1), "signed")() == outcome.curve[-1]
+
+
+def test_it_stops_after_an_epoch_when_asked():
+    _, outcome = trained(epochs=50, stop=lambda: True)
+    assert (outcome.epochs, outcome.planned) == (1, 50)
+
+
+def test_two_threads_learn_and_score_as_one_does():
+    model, outcome = trained(epochs=30, threads=2)
+    assert max(outcome.curve) > 0.9
+    assert make_evaluator(model, stripes(64, 1), "signed")() == max(outcome.curve)
 
 
 def test_a_training_far_behind_another_is_ended_from_its_half_on():

@@ -17,6 +17,7 @@ from tuner.cli import extend as extend_command
 from tuner.cli import logs as logs_command
 from tuner.cli import models as models_command
 from tuner.cli import profile as profile_command
+from tuner.cli import ps as ps_command
 from tuner.cli import report as report_command
 from tuner.cli import resume as resume_command
 from tuner.cli import retrain as retrain_command
@@ -44,6 +45,9 @@ app.command("select")(select_command.select)
 app.command("retrain")(retrain_command.retrain)
 app.command("models")(models_command.models)
 app.command("export")(export_command.export)
+app.command("ps")(ps_command.ps)
+app.command("attach")(ps_command.attach)
+app.command("stop")(ps_command.stop)
 app.command("profile")(profile_command.profile)
 app.command("calibrate")(calibrate_command.calibrate)
 app.command("clean")(clean_command.clean)

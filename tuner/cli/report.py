@@ -28,6 +28,10 @@ def report(
             autocompletion=target_names,
         ),
     ] = None,
+    max_train_minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Only what is retrained in so many minutes, as predicted."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="File to write instead of stdout or RUN.html."),
@@ -40,7 +44,7 @@ def report(
     import json
 
     from tuner.dashboard.rows import csv_rows, report_rows
-    from tuner.engine.board import board
+    from tuner.engine.board import board, trained_within
     from tuner.errors import InputError
     from tuner.store.files import write_atomic
     from tuner.store.runs import find_run
@@ -49,6 +53,8 @@ def report(
         raise InputError(f"Expected a file after -o. Received the folder '{output}'.")
     folder = find_run(run)
     ranked = board(folder, rank_by, target)
+    if max_train_minutes is not None:
+        ranked = trained_within(ranked, max_train_minutes)
     if format == "table":
         if output is not None:
             raise InputError(

@@ -5,28 +5,66 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 
 def retrain(
-    template: Annotated[Path, typer.Argument(help="A template of 'tune select', .toml.")],
+    template: Annotated[
+        Path | None,
+        typer.Argument(help="A template of 'tune select', .toml; none with --continue."),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Other data than the template's.")] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Other epochs than the template's.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Minutes of training; as many epochs as they allow."),
+    ] = None,
+    patience_percent: Annotated[
+        float | None,
+        typer.Option(min=1, max=100, help="End when this share of it brought nothing better."),
+    ] = None,
+    keep: Annotated[
+        Literal["best", "last"], typer.Option(help="Weights of the best epoch, or of the last.")
+    ] = "best",
+    continued: Annotated[
+        str | None,
+        typer.Option("--continue", metavar="MODEL@N", help="Train the weights of this on."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; all cores by default, 1 repeats exactly.")
     ] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Go on without this terminal.")
+    ] = False,
 ) -> None:
-    """Train a template in full, with all cores, into a new version of a model."""
+    """Train a template in full, with all cores, into a new version of a model.
+
+    Ctrl-C ends it after the epoch and keeps what is best so far. The same command goes on with
+    what was killed.
+    """
+    from tuner.cli.background import print_started, start
     from tuner.cli.run import interrupt_on_signals
     from tuner.cli.show import percent
     from tuner.models.retrain import retrain as train_in_full
+    from tuner.store.models import find_model
     from tuner.store.templates import read_template
+    from tuner.store.work import retraining_log
 
+    if background:
+        plain = None if template is None else read_template(template)
+        if plain is None and continued is not None:
+            plain = find_model(continued).read().template
+        if plain is not None:
+            model = name or plain.name
+            log = retraining_log(model)
+            arguments = [word for word in sys.argv[1:] if word != "--background"]
+            print_started(start(arguments, log), model, log)
+            return
     interrupt_on_signals()
     terminal = sys.stderr.isatty()
     shown = [0]
@@ -43,13 +81,17 @@ def retrain(
               file=sys.stderr, flush=True)  # fmt: skip
 
     folder = train_in_full(
-        read_template(template),
+        None if template is None else read_template(template),
         data=data,
         epochs=epochs,
+        minutes=minutes,
+        patience_percent=patience_percent,
+        keep=keep,
+        continued=continued,
         threads=threads,
         name=name,
         on_progress=show,
-        on_note=lambda text: print(text, file=sys.stderr),
+        on_note=lambda text: print(f"\n{text}" if shown[0] and terminal else text, file=sys.stderr),
     )
     if terminal:
         print(file=sys.stderr)
@@ -57,6 +99,8 @@ def retrain(
     print(
         f"{version.name}@{version.version}: {version.epochs} epochs in "
         f"{version.train_seconds:.0f} s, best at epoch {version.best_epoch}"
+        + (", weights of the last" if keep == "last" else "")
+        + (", stopped" if version.stopped else "")
     )
     for precision, build in version.builds.items():
         splits = ", ".join(

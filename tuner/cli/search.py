@@ -65,6 +65,9 @@ def tune(
         Path | None,
         typer.Option(help="A run.json to repeat, or a TOML file of options; options here win."),
     ] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Go on without this terminal.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
@@ -84,13 +87,13 @@ def tune(
     given = {
         option: value
         for option, value in context.params.items()
-        if option not in ("config", "debug", "version") and _is_given(context, option)
+        if option not in ("config", "background", "debug", "version") and _is_given(context, option)
     }
     if not given.keys() & {"target", "data"} and config is None:
         print(context.get_help())
         print(f"\n{NEXT_STEP}")
         return
-    _search(given, config)
+    _search(given, config, background)
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
@@ -98,15 +101,22 @@ def _is_given(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _search(given: dict[str, Any], config: Path | None) -> None:
+def _search(given: dict[str, Any], config: Path | None, background: bool) -> None:
     from time import monotonic
 
+    from tuner.cli.background import print_started, start
     from tuner.cli.run import run_and_show
     from tuner.engine.options import read_request
     from tuner.engine.search import prepare_run
+    from tuner.store.work import BACKGROUND_LOG
 
     started = monotonic()
     request, notes = read_request(given, where="tune", config=config)
     for note in notes:
         print(note, file=sys.stderr)
-    run_and_show(prepare_run(request), started)
+    folder = prepare_run(request)
+    if background:
+        log = folder.path / BACKGROUND_LOG
+        print_started(start(["resume", folder.name], log), folder.name, log)
+        return
+    run_and_show(folder, started)

@@ -88,6 +88,25 @@ def board(
     return Board(spec=spec, target=target, rows=rows, refused=refused, nearest_miss=nearest_miss)
 
 
+def trained_within(board: Board, minutes: float) -> Board:
+    """The rows whose full retraining is predicted to take so many minutes; ranks stay.
+
+    Raises:
+        InputError: the run did not measure the machine.
+    """
+    if board.spec.throughput is None:
+        raise InputError(
+            f"Expected a run that predicts the time of retraining. '{board.spec.name}' does not: "
+            "it was started without --time and --train-minutes."
+        )
+
+    def takes(row: Ranked) -> float:
+        predicted = row.result.costs[board.target.name].train_minutes
+        return math.inf if predicted is None else predicted.value
+
+    return replace(board, rows=[row for row in board.rows if takes(row) <= minutes])
+
+
 def as_seen_by(result: Result, target: Target) -> Result:
     """The result with the builds that count for a target.
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
@@ -20,6 +21,7 @@ from tuner.spec import (
     Candidate,
     DatasetSpec,
     Precision,
+    Retraining,
     RunSpec,
     Split,
     builds_key,
@@ -28,6 +30,7 @@ from tuner.spec import (
     to_plain,
 )
 from tuner.store.files import cache_folder, write_atomic, write_json
+from tuner.store.models import CHECKPOINT
 from tuner.train.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 200
 WEIGHTS = "weights.npz"
+STOP = "stop"
+MOST_EPOCHS = 100_000
+"""Where the clock alone ends a training."""
 PATIENCE_SHARE = 0.35
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
@@ -114,7 +120,7 @@ def train_candidate(
         where=where,
         weights=weights,
         rung=rung,
-        others=others,
+        options={"others": others},
     )
     if "reason" in fields:
         return {"status": "stopped", "rung": rung, **fields}
@@ -144,20 +150,56 @@ def drop_replaced(folder: Path, rung: int, outcome: Mapping[str, Any]) -> None:
 
 
 def retrain_candidate(
-    run: Mapping[str, Any], folder: Path, candidate_plain: Mapping[str, Any]
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    retraining_plain: Mapping[str, Any],
+    parent: Path | None,
 ) -> dict[str, Any]:
     """Train one candidate in full; builds are scored on validation and test.
 
-    Writes `model.keras` beside the builds.
+    Goes on from the checkpoint in `folder`, if there is one, and ends after an epoch when there is
+    a file `stop`. Writes `model.keras` beside the builds.
+
+    Args:
+        run: plain RunSpec.
+        folder: of the version that is made.
+        candidate_plain: plain Candidate.
+        retraining_plain: plain Retraining.
+        parent: `model.keras` of a version with the same architecture, to train on from.
     """
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "template")
+    retraining = from_plain(Retraining, retraining_plain, "retraining")
     splits: tuple[Split, ...] = (
         ("validation", "test") if spec.dataset.counts["test"] else ("validation",)
     )
-    model, fields = _train(spec, folder, candidate, candidate.training.epochs, None, splits)
+    stop = folder / STOP
+    options: dict[str, Any] = {
+        "threads": retraining.threads,
+        "keep": retraining.keep,
+        "checkpoint": folder / CHECKPOINT,
+        "stop": stop.exists,
+    }
+    if retraining.patience_share is not None:
+        options.update(patience_share=retraining.patience_share, patience_waits=False)
+    epochs, seconds = retraining.epochs, retraining.seconds
+    if seconds is not None:  # as many epochs as the time allows
+        settings = replace(candidate.training, epochs=MOST_EPOCHS)
+        candidate = replace(candidate, training=settings)
+    model, fields = _train(
+        spec,
+        folder,
+        candidate,
+        epochs,
+        seconds,
+        splits,
+        weights=parent,
+        rung=retraining.seed_shift,
+        options=options,
+    )
     model.save(folder / "model.keras")
-    return fields
+    return {**fields, "stopped": stop.exists()}
 
 
 def _train(
@@ -171,11 +213,12 @@ def _train(
     where: Path | None = None,
     weights: Path | None = None,
     rung: int = 0,
-    others: Sequence[float] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Any, dict[str, Any]]:
     """Train, build and score; the Keras model and the fields of what came of it.
 
-    Builds are written to `where`, `folder` or one in it; training goes on from `weights`.
+    Builds are written to `where`, `folder` or one in it; training goes on from `weights`, and
+    `options` are given to `train`.
     """
     import_tensorflow()
     from tuner.train.build import build_keras, start_anew
@@ -204,9 +247,8 @@ def _train(
         seed=seed + rung,  # another rung has another order of images
         loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
         seconds=seconds,
-        patience_share=PATIENCE_SHARE,
-        others=others,
         on_epoch=note,
+        **{"patience_share": PATIENCE_SHARE, **options},
     )
     curve = [round(accuracy, 5) for accuracy in trained.curve]
     told = {

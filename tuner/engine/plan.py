@@ -31,9 +31,9 @@ NEARLY_ALL = 0.75
 STARTED_LATE_SHARE = 0.6
 """A candidate is started as long as this share of its time is left."""
 
-CORES_EXPONENT = 0.6
-"""Retraining on n cores is n to this power faster than in one slot: 1.4 to 1.6 times on 2 cores,
-measured on one net; more cores are extrapolated."""
+CORES_EXPONENT = 0.8
+"""Retraining on n cores is n to this power faster than in one slot: 1.4 to 2.0 times on 2 cores,
+measured on four nets (docs/training.md); more cores are extrapolated."""
 
 RETRAIN_BAND = (0.6, 1.7)
 """Predicted full retraining time, low and high, relative to the prediction."""

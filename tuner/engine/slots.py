@@ -66,11 +66,12 @@ class Slot:
         number: from 0.
         threads: TensorFlow threads of the worker.
         log: file that gets what the worker and its libraries print.
+        parts: operations that run side by side; each gets its part of the threads.
     """
 
-    def __init__(self, number: int, threads: int, log: Path) -> None:
+    def __init__(self, number: int, threads: int, log: Path, parts: int = 1) -> None:
         self.number = number
-        self._threads = threads
+        self._threads, self._parts = threads, parts
         self.log = log
         self._kept = log.with_suffix(".outcome")
         self._temporary = log.with_suffix(".tmp")
@@ -100,7 +101,10 @@ class Slot:
             self._executor = ProcessPoolExecutor(
                 max_workers=1,
                 timeout=None,
-                env={**_environment(self._threads), "TMPDIR": str(self._temporary.absolute())},
+                env={
+                    **_environment(self._threads, self._parts),
+                    "TMPDIR": str(self._temporary.absolute()),
+                },
                 initializer=_start_worker,
                 initargs=(os.getpid(), self.log),
             )
@@ -170,13 +174,12 @@ class Slot:
         return list(processes)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, parts: int) -> dict[str, str]:
     """TensorFlow reads its pools' sizes once, before its first operation."""
-    count = str(threads)
     return {
-        "TF_NUM_INTRAOP_THREADS": count,
-        "TF_NUM_INTEROP_THREADS": count,
-        "OMP_NUM_THREADS": count,
+        "TF_NUM_INTRAOP_THREADS": str(threads // parts),
+        "TF_NUM_INTEROP_THREADS": str(parts),
+        "OMP_NUM_THREADS": str(threads // parts),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",

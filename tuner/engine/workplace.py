@@ -72,11 +72,12 @@ class Workplace:
         workers: slots.
         threads: TensorFlow threads a slot.
         logs: folder that gets `slot-N.log`, what workers and their libraries print.
+        parts: see Slot.
     """
 
-    def __init__(self, workers: int, threads: int, logs: Path) -> None:
+    def __init__(self, workers: int, threads: int, logs: Path, parts: int = 1) -> None:
         self.slots = [
-            Slot(number, threads, logs / f"slot-{number}.log") for number in range(workers)
+            Slot(number, threads, logs / f"slot-{number}.log", parts) for number in range(workers)
         ]
         self.running: list[Running] = []
         self._memory_limit = MEMORY_SHARE * machine_memory_bytes() / workers

@@ -1,11 +1,13 @@
-"""Retrain a template in full, with all cores, into a new model version."""
+"""Retrain a template, with all cores, into a new model version."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tuner import catalog
 from tuner.cost.change import nearest_change
@@ -13,6 +15,7 @@ from tuner.cost.fit import explain
 from tuner.cost.lower import lower
 from tuner.engine import jobs
 from tuner.engine.costs import cost_on
+from tuner.engine.plan import Plan
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
@@ -22,43 +25,71 @@ from tuner.spec import (
     Build,
     Cost,
     ModelVersion,
+    Retraining,
     RunSpec,
     Template,
+    Throughput,
     from_plain,
     to_plain,
 )
 from tuner.store.events import now
 from tuner.store.files import cache_folder, read_json, write_atomic
-from tuner.store.models import ModelFolder, new_version, write_version
+from tuner.store.models import (
+    CHECKPOINT,
+    ModelFolder,
+    find_model,
+    new_version,
+    write_version,
+)
+from tuner.train.loop import parts_of_batch
 
 
 def retrain(
-    template: Template,
+    template: Template | None = None,
     *,
     data: str | None = None,
     epochs: int | None = None,
+    minutes: float | None = None,
+    patience_percent: float | None = None,
+    keep: Literal["best", "last"] = "best",
+    continued: str | None = None,
     threads: int | None = None,
     name: str | None = None,
     on_progress: Callable[[Mapping[str, Any]], None] = lambda epoch: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> ModelFolder:
-    """Train a template for its full number of epochs and keep the result as a new version.
+    """Train a template and keep the result as a new version.
+
+    Called again after it was killed, it goes on from its last checkpoint.
 
     Args:
-        template: from `tune select`, perhaps edited.
+        template: from `tune select`, perhaps edited; None for that of `continued`.
         data: other data than the template's.
         epochs: other epochs than the template's.
+        minutes: of training, with as many epochs as they allow, in place of `epochs`.
+        patience_percent: end when this share of the training brought no better accuracy.
+        keep: the weights of the best epoch, by accuracy on the validation images, or of the last.
+        continued: `NAME@VERSION` whose weights are trained on.
         threads: TensorFlow threads; None for all cores.
         name: other name than the template's.
         on_progress: called with the newest epoch, plain, several times a second.
         on_note: called with a line that the user should read.
 
     Raises:
-        InputError: the template does not fit its target, or the data cannot be used.
+        InputError: the template does not fit its target, the data cannot be used, or options that
+            exclude each other.
+        InterruptedRunError: it was stopped at once; the next call goes on.
         TuneError: the training failed.
     """
     from tuner.data import open_dataset
 
+    if epochs is not None and minutes is not None:
+        raise InputError("Expected --epochs or --minutes. Received: both; leave one of them out.")
+    parent = None if continued is None else find_model(continued)
+    if template is None:
+        if parent is None:
+            raise InputError("Expected a template, or --continue MODEL@VERSION. Received: neither.")
+        template = parent.read().template
     name = name or template.name
     template = replace(
         template,
@@ -82,7 +113,16 @@ def retrain(
             f"The data at {template.data} has {outputs} classes, the template's net gives {units}. "
             "Change the units of its last layer, or use the data it was made for."
         )
-    threads = threads or available_cores()
+    if parent is not None:
+        _check_parent(parent, template, dataset.spec.classes)
+    retraining = Retraining(
+        epochs=template.training.epochs,
+        threads=threads or available_cores(),
+        seconds=None if minutes is None else 60.0 * minutes,
+        patience_share=None if patience_percent is None else patience_percent / 100.0,
+        keep=keep,
+        seed_shift=0 if parent is None else parent.read().version,
+    )
     spec = RunSpec(
         name=name,
         dataset=dataset.spec,
@@ -95,11 +135,15 @@ def retrain(
         max_candidates=1,
         created=now(),
     )
-    with new_version(name) as folder:
-        outcome = _run(template, spec, folder, threads, on_progress)
+    reference = None if parent is None else parent.reference
+    with new_version(name, _key(template, dataset.spec.fingerprint, retraining, reference)) as path:
+        (path / jobs.STOP).unlink(missing_ok=True)
+        outcome, costs = _run(template, spec, path, retraining, parent, costs, on_progress, on_note)
+        (path / jobs.STOP).unlink(missing_ok=True)
         version = ModelVersion(
             name=name,
             version=1,
+            parent=reference,
             template=template,
             dataset=dataset.spec,
             costs=costs,
@@ -111,10 +155,32 @@ def retrain(
             best_epoch=outcome["best_epoch"],
             train_seconds=outcome["train_seconds"],
             curve=tuple(outcome["curve"]),
-            threads=threads,
+            threads=retraining.threads,
             created=spec.created,
+            retraining=retraining,
+            stopped=outcome["stopped"],
         )
-        return write_version(folder, version)
+        return write_version(path, version)
+
+
+def _key(template: Template, fingerprint: str, retraining: Retraining, parent: str | None) -> str:
+    """Names a training: what is interrupted is gone on with by the same command."""
+    plain = [to_plain(template), fingerprint, to_plain(retraining), parent]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _check_parent(parent: ModelFolder, template: Template, classes: Sequence[str]) -> None:
+    before = parent.read()
+    if before.template.architecture != template.architecture:
+        raise InputError(
+            f"Expected the layers of {parent.reference} in the template, to train its weights on. "
+            "They differ; leave --continue out to train from the start."
+        )
+    if tuple(before.dataset.classes) != tuple(classes):
+        raise InputError(
+            f"Expected the classes of {parent.reference}: {', '.join(before.dataset.classes)}. "
+            f"Received: {', '.join(classes)}. Leave --continue out to train from the start."
+        )
 
 
 def _checked_costs(template: Template) -> dict[str, Cost]:
@@ -139,38 +205,92 @@ def _run(
     template: Template,
     spec: RunSpec,
     folder: Path,
-    threads: int,
+    retraining: Retraining,
+    parent: ModelFolder | None,
+    costs: dict[str, Cost],
     on_progress: Callable[[Mapping[str, Any]], None],
-) -> dict[str, Any]:
-    """Train in a slot of its own: a crash of a library ends the job, not the command."""
+    on_note: Callable[[str], None],
+) -> tuple[dict[str, Any], dict[str, Cost]]:
+    """Train in a slot of its own: a crash of a library ends the job, not the command.
+
+    Returns:
+        What came of it, and the costs with the predicted time of training.
+    """
     logs = folder.parent / ".logs"
-    work = Workplace(workers=1, threads=threads, logs=logs)
+    batch = min(template.training.batch_size, spec.dataset.counts["training"])
+    work = Workplace(1, retraining.threads, logs, parts_of_batch(batch, retraining.threads))
     progress = folder / "progress.json"
-    ended: list[tuple[Any, Any]] = []
+
+    def finish(job: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        ended: list[tuple[Any, Any]] = []
+        work.start(work.slots[0], 0, job, *arguments, progress=progress)
+        while not ended:
+            try:
+                ended = work.poll()
+                if progress.exists():
+                    on_progress(read_json(progress))
+            except KeyboardInterrupt:
+                if (folder / jobs.STOP).exists() or not progress.exists():
+                    raise
+                write_atomic(folder / jobs.STOP, "")
+                on_note("Stopping after this epoch; once more stops at once.")
+        outcome = ended[0][1]
+        if isinstance(outcome, Raised):
+            write_atomic(logs / "error.log", outcome.traceback)
+        if isinstance(outcome, Died | Raised | GivenUp):
+            raise TuneError(f"Retraining failed: {outcome.reason}. See the logs in {logs}.")
+        return dict(outcome)
+
     try:
-        work.start(
-            work.slots[0],
-            0,
+        if retraining.seconds is None:
+            measured = Throughput(**finish(jobs.measure_machine))
+            timed = replace(spec, throughput=measured, workers=retraining.threads)
+            costs = Plan(timed).with_training(template.as_candidate, costs)
+        limit = template.target.limits.train_minutes
+        _check_time(template, costs[template.target.name], retraining.seconds, limit)
+        if (folder / CHECKPOINT).exists():
+            on_note("Going on from the checkpoint of a training that was interrupted.")
+        elif predicted := costs[template.target.name].train_minutes:
+            on_note(
+                f"About {predicted.value:.1f} min ({predicted.low:.1f} to {predicted.high:.1f}) "
+                f"for {retraining.epochs} epochs."
+            )
+        outcome = finish(
             jobs.retrain_candidate,
             to_plain(spec),
             folder,
             to_plain(template.as_candidate),
-            progress=progress,
+            to_plain(retraining),
+            None if parent is None else parent.path / "model.keras",
         )
-        while not ended:
-            ended = work.poll()
-            if progress.exists():
-                on_progress(read_json(progress))
     except KeyboardInterrupt:
         ignore_signals()
-        raise InterruptedRunError("Stopped; no version was made.") from None
+        kept = (folder / CHECKPOINT).exists()
+        raise InterruptedRunError(
+            "Stopped; no version was made."
+            + (" The same command goes on from the last checkpoint." if kept else "")
+        ) from None
     finally:
         work.close()
-    outcome = ended[0][1]
-    if isinstance(outcome, Raised):
-        write_atomic(logs / "error.log", outcome.traceback)
-    if isinstance(outcome, Died | Raised | GivenUp):
-        raise TuneError(f"Retraining failed: {outcome.reason}. See the logs in {logs}.")
     progress.unlink(missing_ok=True)
-    result: dict[str, Any] = outcome
-    return result
+    return outcome, costs
+
+
+def _check_time(template: Template, cost: Cost, seconds: float | None, limit: float | None) -> None:
+    """Refuse what takes longer than the limit of the template's target, in minutes."""
+    if limit is None:
+        return
+    if seconds is not None and seconds > 60.0 * limit:
+        raise InputError(
+            f"Expected at most {limit:g} minutes, the limit of '{template.name}'. Received: "
+            f"--minutes {seconds / 60.0:g}. Loosen train_minutes in its [target.limits] table."
+        )
+    late = [excess for excess in cost.over if excess.limit == "train_minutes"]
+    if late:
+        epochs = int(template.training.epochs * limit / late[0].needed)
+        fitting = f"--epochs {epochs} or --minutes {limit:g}" if epochs else f"--minutes {limit:g}"
+        raise InputError(
+            f"The template '{template.name}' takes too long: {explain(late[0])}. What fits: "
+            f"{fitting}, a smaller input or another candidate; or loosen train_minutes in its "
+            "[target.limits] table."
+        )

@@ -24,7 +24,7 @@ from tuner.spec.drawing import (
     resolutions,
     widths,
 )
-from tuner.spec.model import ModelVersion
+from tuner.spec.model import ModelVersion, Retraining
 from tuner.spec.operators import (
     OPERATORS,
     Add,
@@ -84,6 +84,7 @@ __all__ = [
     "RamRegion",
     "RankBy",
     "Result",
+    "Retraining",
     "RunSpec",
     "SearchSpace",
     "Shape",

@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tuner.spec.cost import Cost
 from tuner.spec.dataset import DatasetSpec
 from tuner.spec.result import Build
 from tuner.spec.template import Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retraining:
+    """How a template is trained.
+
+    Args:
+        epochs: planned at first; with a clock, its pace decides.
+        threads: that a batch is divided among.
+        seconds: that the training may take; None for no clock.
+        patience_share: it ends when this share of it brought no better validation accuracy; None
+            to end early only where nothing can be gained.
+        keep: the weights of the best epoch by validation accuracy, or of the last.
+        seed_shift: added to the template's seed; one that continues a version is another training.
+    """
+
+    epochs: int
+    threads: int
+    seconds: float | None = None
+    patience_share: float | None = None
+    keep: Literal["best", "last"] = "best"
+    seed_shift: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +41,7 @@ class ModelVersion:
     Args:
         name: the model's folder below `models/`.
         version: from 1.
-        parent: the version that it was trained on from; None for a training from scratch.
+        parent: NAME@VERSION that it was trained on from; None for a training from scratch.
         template: what was trained.
         dataset: what it was trained on.
         costs: by target.
@@ -29,6 +52,8 @@ class ModelVersion:
         curve: validation accuracy (float32) after each epoch.
         threads: TensorFlow threads used.
         created: ISO 8601, UTC.
+        retraining: how it was trained; None in versions of before it was kept.
+        stopped: the user ended it before its last epoch.
     """
 
     name: str
@@ -44,3 +69,5 @@ class ModelVersion:
     threads: int
     created: str
     parent: str | None = None
+    retraining: Retraining | None = None
+    stopped: bool = False

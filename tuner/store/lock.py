@@ -23,6 +23,16 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def holder(path: Path) -> int | None:
+    """The process that holds the lock file `path`; None if none does."""
+    if not is_locked(path):
+        return None
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it is just taken or left
+        return None
+
+
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path`.
@@ -36,9 +46,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             raise LockedError(
-                f"{what} is being worked on by another process (pid {holder}); "
+                f"{what} is being worked on by another process (pid {pid}); "
                 "wait for it or stop it first."
             ) from None
         os.ftruncate(descriptor, 0)

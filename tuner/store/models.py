@@ -13,7 +13,11 @@ from pathlib import Path
 from tuner.errors import UnknownNameError
 from tuner.spec import ModelVersion, from_plain, to_plain
 from tuner.store.files import home, read_json, write_json
+from tuner.store.lock import locked
 from tuner.store.runs import check_name
+
+CHECKPOINT = "checkpoint.npz"
+"""Of a training, in the folder of a version that is being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,11 @@ class ModelFolder:
     """The files of one version: `model.json`, `model.keras`, `*.tflite`."""
 
     path: Path
+
+    @property
+    def reference(self) -> str:
+        """`NAME@VERSION`."""
+        return f"{self.path.parent.name}@{self.path.name}"
 
     def read(self) -> ModelVersion:
         """Read `model.json`."""
@@ -74,21 +83,34 @@ def find_model(reference: str) -> ModelFolder:
 
 
 @contextmanager
-def new_version(name: str) -> Iterator[Path]:
-    """A folder to fill; `write_version` makes it the next version."""
+def new_version(name: str, key: str) -> Iterator[Path]:
+    """A folder to fill; `write_version` makes it the next version.
+
+    What a killed process left is there again for the same key: a checkpoint to go on from.
+
+    Args:
+        name: of the model.
+        key: names what is trained, and how.
+
+    Raises:
+        LockedError: another process works on it.
+    """
     parent = models_folder() / check_name("model", name)
-    parent.mkdir(parents=True, exist_ok=True)
-    temporary = parent / f".new-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    temporary = parent / f".new-{key}"
+    lock = parent / f"{temporary.name}.lock"
+    with locked(lock, f"This retraining of '{name}'"):
+        temporary.mkdir(exist_ok=True)
+        try:
+            yield temporary
+        finally:
+            if not (temporary / CHECKPOINT).exists():
+                shutil.rmtree(temporary, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
     """Give a filled folder the next free number, whatever number `version` names."""
+    (temporary / CHECKPOINT).unlink(missing_ok=True)
     while True:
         number = (_versions(version.name) or [0])[-1] + 1
         write_json(temporary / "model.json", to_plain(replace(version, version=number)))

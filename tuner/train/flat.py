@@ -43,6 +43,7 @@ class FlatVariables:
         self._weights = tf.Variable(_flatten(self._trained))
         self._averages = tf.Variable(_flatten(self._averaged))
         self._first, self._second = (tf.Variable(tf.zeros_like(self._weights)) for _ in range(2))
+        self._all = (self._weights, self._averages, self._first, self._second)
 
     def weights(self) -> list[Any]:
         """The weights, a tensor for each trainable variable of the model."""
@@ -106,6 +107,19 @@ class FlatVariables:
             )
             batch = _flatten([average.value for average in ordered])
             self._averages.assign_add((batch - self._averages) * shares.astype(np.float32))
+
+    def everything(self) -> list[NDArray[np.float32]]:
+        """Copies of weights, moving averages and the optimizer's own."""
+        return [variable.numpy() for variable in self._all]
+
+    def set_everything(self, arrays: list[NDArray[np.float32]]) -> None:
+        """Set what `everything` gave for a model of the same architecture.
+
+        Raises:
+            ValueError: an array has another shape.
+        """
+        for variable, array in zip(self._all, arrays, strict=True):
+            variable.assign(array)
 
     def snapshot(self) -> NDArray[np.float32]:
         """A copy of all values."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +27,14 @@ class Average:
     variable: keras.Variable
     value: Any
     momentum: float
+
+
+def mean_averages(parts: Sequence[Sequence[Average]]) -> list[Average]:
+    """What a batch adds, from what its equal parts add."""
+    return [
+        replace(same[0], value=sum(average.value for average in same) / len(same))
+        for same in zip(*parts, strict=True)
+    ]
 
 
 def forward(

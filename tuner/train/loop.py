@@ -9,24 +9,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from tuner.errors import TuneError
 from tuner.spec import Candidate
 from tuner.train.augment import change, draw_changes
+from tuner.train.checkpoint import read_checkpoint, write_checkpoint
 from tuner.train.flat import FlatVariables
-from tuner.train.forward import forward
+from tuner.train.forward import forward, mean_averages
 
 if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
 WARM_UP_SHARE = 0.05
+CHECKPOINT_SECONDS = 20.0
 MIN_PATIENCE_EPOCHS = 8
 HOPELESS_BELOW = 0.1
+SMALLEST_PART = 16
+"""Images of a part of a batch: batch normalization needs some."""
 EVALUATION_BATCH = 250
 EVALUATION_BYTES = 64 * 2**20
 """Of the largest activation of an evaluation batch, which is made smaller to keep it."""
@@ -87,10 +93,15 @@ def train(
     loss: Any,
     seconds: float | None = None,
     patience_share: float | None = None,
+    patience_waits: bool = True,
     others: Sequence[float] = (),
+    threads: int = 1,
+    keep: Literal["best", "last"] = "best",
+    checkpoint: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
-    """Train `model` in place and leave the weights of its best epoch in it.
+    """Train `model` in place and leave the weights of its best epoch in it, or of its last.
 
     Args:
         model: from `build_keras`, logits out.
@@ -104,39 +115,52 @@ def train(
             fits, at most the candidate's own epochs; later it is only cut. None for no clock,
             which makes the outcome depend on the seed alone.
         patience_share: stop when this share of the planned epochs, 8 at least, brought no better
-            validation accuracy. A rate that falls to zero gains most at its end, so then only an
-            accuracy of 1 is reason to stop.
+            validation accuracy.
+        patience_waits: a rate that falls to zero gains most at its end, so then only an accuracy
+            of 1 is reason to stop.
         others: the curve of another candidate, over a training like this one, that a good one
             would come near. From half of its epochs on, a training whose best accuracy is
             `HOPELESS_BELOW` under the best of that curve so far is ended.
+        threads: that a batch is divided among, in equal parts which are each normalized by
+            themselves; 1 trains the batch as a whole.
+        keep: the weights of the epoch with the best validation accuracy, or of the last.
+        checkpoint: a file that is written every `CHECKPOINT_SECONDS`, and gone on from if it is
+            there; the outcome is that of a training that was never interrupted.
+        stop: asked after each epoch whether to end there.
         on_epoch: called after each epoch.
 
     Returns:
         Epochs done, the best one, seconds and the curve of validation accuracy.
 
     Raises:
-        TuneError: the loss is not a number from the first epoch on.
+        TuneError: the loss is not a number from the first epoch on, or the checkpoint is not of
+            this training.
     """
     settings, image = candidate.training, candidate.architecture.input
     count = len(training.labels)
     batch = min(settings.batch_size, count)
     steps = count // batch
     variables = FlatVariables(model, settings)
-    run_steps = _make_steps(model, variables, candidate, batch, loss)
+    parts = parts_of_batch(batch, threads)
+    run_steps = _make_steps(model, variables, candidate, batch, loss, parts)
     evaluate = _make_evaluator(
         model,
         validation,
         candidate.preprocessing.scaling,
         lambda: variables.reader(variables.weights()),
+        threads,
     )
     generator = np.random.default_rng(seed)
-    started = time.monotonic()
-    curve: list[float] = []
-    best_accuracy, best_epoch, best_weights = -1.0, 0, variables.snapshot()
-    planned = epochs
+    state = _State(planned=epochs, best_weights=variables.snapshot())
+    if checkpoint is not None and checkpoint.exists():
+        read_checkpoint(checkpoint, variables, state)
+        for _ in range(state.done):  # the order of the next epoch is that of an unbroken training
+            generator.permutation(count)
+    clock = _Clock(state)
+    written = time.monotonic()
     hopeless = False
-    done = gained_epoch = 0
-    while done < planned:
+    while state.done < state.planned:
+        done, planned = state.done, state.planned
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
         rates = _learning_rates(settings.schedule, settings.learning_rate, done, planned, steps)
         changes = draw_changes(
@@ -162,51 +186,99 @@ def train(
                     "The loss became infinite in the first epoch; the learning rate "
                     f"{settings.learning_rate:g} is too high for this net."
                 )
-            break  # what was best before stays
+            keep = "best"  # what was good before stays
+            break
         accuracy = evaluate()
-        done += 1
-        curve.append(accuracy)
-        elapsed = time.monotonic() - started
+        state.add(accuracy, clock.seconds(), variables)
         on_epoch(
             Epoch(
-                number=done,
+                number=state.done,
                 planned=planned,
                 loss=mean_loss,
                 validation_accuracy=accuracy,
-                seconds=elapsed,
+                seconds=state.seconds,
             )
         )
-        if accuracy > best_accuracy:
-            gained_epoch = done
-        if accuracy >= best_accuracy:  # of equal epochs the later one, trained longer
-            best_accuracy, best_epoch, best_weights = accuracy, done, variables.snapshot()
-        hopeless = best_accuracy < _wanted(others, done / planned) - HOPELESS_BELOW
-        if hopeless:
+        hopeless = state.best_accuracy < _wanted(others, state.done / planned) - HOPELESS_BELOW
+        waits = patience_waits and state.best_accuracy < 1.0 and settings.schedule != "constant"
+        if hopeless or stop() or (not waits and state.gains_no_more(patience_share)):
             break
-        may_gain = best_accuracy < 1.0 and settings.schedule != "constant"
-        if (
-            patience_share is not None
-            and not may_gain
-            and done - gained_epoch >= max(MIN_PATIENCE_EPOCHS, round(patience_share * planned))
-        ):
-            break
-        if done == 1:
-            first_epoch_seconds = elapsed
-        elif seconds is not None:
-            # The first epoch also traces the graph, so the others tell the pace.
-            pace = (elapsed - first_epoch_seconds) / (done - 1)
-            affordable = done + max(0, int((seconds - elapsed) / max(pace, 1e-6)))
-            longest = max(epochs, settings.epochs) if done == 2 else planned
-            planned = min(longest, affordable)
-    variables.store(best_weights)
+        if seconds is not None:
+            clock.plan(seconds, max(epochs, settings.epochs))
+        if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_SECONDS:
+            write_checkpoint(checkpoint, variables, state)
+            written = time.monotonic()
+    variables.store(state.best_weights if keep == "best" else variables.snapshot())
     return Trained(
-        epochs=done,
-        planned=planned,
-        best_epoch=best_epoch,
-        seconds=time.monotonic() - started,
-        curve=tuple(curve),
+        epochs=state.done,
+        planned=state.planned,
+        best_epoch=state.best_epoch,
+        seconds=clock.seconds(),
+        curve=tuple(state.curve),
         hopeless=hopeless,
     )
+
+
+@dataclass(slots=True)
+class _State:
+    """How far a training has come; with the variables, all that going on needs."""
+
+    planned: int
+    best_weights: NDArray[np.float32]
+    curve: list[float] = field(default_factory=list)
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+    gained_epoch: int = 0
+    seconds: float = 0.0
+    replanned: bool = False
+
+    @property
+    def done(self) -> int:
+        """Epochs."""
+        return len(self.curve)
+
+    def add(self, accuracy: float, seconds: float, variables: FlatVariables) -> None:
+        """Note an epoch that has ended."""
+        self.curve.append(accuracy)
+        self.seconds = seconds
+        if accuracy > self.best_accuracy:
+            self.gained_epoch = self.done
+        if accuracy >= self.best_accuracy:  # of equal epochs the later one, trained longer
+            self.best_accuracy, self.best_epoch = accuracy, self.done
+            self.best_weights = variables.snapshot()
+
+    def gains_no_more(self, patience_share: float | None) -> bool:
+        """Whether a share of the planned epochs brought no better accuracy."""
+        if patience_share is None:
+            return False
+        patience = max(MIN_PATIENCE_EPOCHS, round(patience_share * self.planned))
+        return self.done - self.gained_epoch >= patience
+
+
+class _Clock:
+    """The time of a training, that of earlier processes included, and how many epochs fit."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+        self._started = time.monotonic() - state.seconds
+        self._first: tuple[int, float] | None = None
+
+    def seconds(self) -> float:
+        """Since the training began."""
+        return time.monotonic() - self._started
+
+    def plan(self, seconds: float, most: int) -> None:
+        """Set the planned epochs, at most `most`, to what fits; later they are only cut."""
+        state = self._state
+        if self._first is None:
+            # A process' first epoch also traces the graph, so the others tell the pace.
+            self._first = (state.done, state.seconds)
+            return
+        done, elapsed = self._first
+        pace = (state.seconds - elapsed) / (state.done - done)
+        affordable = state.done + max(0, int((seconds - state.seconds) / max(pace, 1e-6)))
+        state.planned = min(state.planned if state.replanned else most, affordable)
+        state.replanned = True
 
 
 def _wanted(others: Sequence[float], progress: float) -> float:
@@ -216,10 +288,28 @@ def _wanted(others: Sequence[float], progress: float) -> float:
     return max(others[: int(progress * len(others))], default=0.0)
 
 
+def parts_of_batch(batch: int, threads: int) -> int:
+    """Equal parts of a batch, one a thread at most, that are not too small to normalize by.
+
+    Small nets gain nothing by threads within an operation; parts of a batch side by side do not
+    wait for each other (see docs/training.md).
+    """
+    most = max(1, min(threads, batch // SMALLEST_PART))
+    return next(parts for parts in range(most, 0, -1) if batch % parts == 0)
+
+
 def _make_steps(
-    model: keras.Model, variables: FlatVariables, candidate: Candidate, batch: int, loss: Any
+    model: keras.Model,
+    variables: FlatVariables,
+    candidate: Candidate,
+    batch: int,
+    loss: Any,
+    parts: int,
 ) -> Callable[..., Any]:
-    """A function that trains some steps and returns the sum of their losses, compiled once."""
+    """A function that trains some steps and returns the sum of their losses, compiled once.
+
+    The parts of a batch are computed beside each other, each normalized by itself.
+    """
     import tensorflow as tf
 
     augmentation, scaling = candidate.training.augmentation, candidate.preprocessing.scaling
@@ -244,12 +334,19 @@ def _make_steps(
         def step(index: Any, total: Any) -> tuple[Any, Any]:
             weights = variables.weights()
             read = variables.reader(weights)
-            drawn = {name: values[index] for name, values in changes.items()}
-            pixels = scale_in_graph(change(images[index], drawn, augmentation), scaling)
-            logits, averages = forward(model, pixels, read, training=True)
-            value = loss(labels[index], logits)
+            split = {name: tf.split(values[index], parts) for name, values in changes.items()}
+            pixels, wanted = tf.split(images[index], parts), tf.split(labels[index], parts)
+            losses, averages = [], []
+            for part in range(parts):
+                drawn = {name: values[part] for name, values in split.items()}
+                changed = scale_in_graph(change(pixels[part], drawn, augmentation), scaling)
+                logits, added = forward(model, changed, read, training=True)
+                losses.append(loss(wanted[part], logits))
+                averages.append(added)
+            value = tf.add_n(losses) / parts
             number = first + tf.cast(index, tf.float32)
-            variables.update(tf.gradients(value, weights), averages, rates[index], number)
+            gradients = tf.gradients(value, weights)
+            variables.update(gradients, mean_averages(averages), rates[index], number)
             return index + 1, total + value
 
         count = tf.shape(rates)[0]
@@ -279,6 +376,7 @@ def _make_evaluator(
     data: LabelledImages,
     scaling: str,
     reader: Callable[[], Callable[[Any], Any]],
+    threads: int = 1,
 ) -> Callable[[], float]:
     import tensorflow as tf
 
@@ -310,8 +408,16 @@ def _make_evaluator(
             parallel_iterations=1,
         )[1]
 
-    chunks = _chunks(count, data.images[0].nbytes)
-    return lambda: sum(int(correct(data.images[i], data.labels[i])) for i in chunks) / count
+    chunks = _chunks(count, max(data.images[0].nbytes, CHUNK_BYTES * threads // count))
+
+    def accuracy() -> float:
+        with ThreadPoolExecutor(threads) as pool:
+            right = pool.map(
+                lambda chunk: int(correct(data.images[chunk], data.labels[chunk])), chunks
+            )
+            return sum(right) / count
+
+    return accuracy
 
 
 def _learning_rates(

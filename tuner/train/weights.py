@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tuner.store.files import write_atomic
+from tuner.train.build import load_keras
 
 if TYPE_CHECKING:
     import keras
@@ -22,6 +23,14 @@ def write_weights(path: Path, model: keras.Model) -> None:
 
 
 def read_weights(path: Path, model: keras.Model) -> None:
-    """Set the weights that `write_weights` wrote for a model of the same architecture."""
+    """Set the weights of a model of the same architecture.
+
+    Args:
+        path: what `write_weights` wrote, or a `.keras` file.
+        model: gets them.
+    """
+    if path.suffix == ".keras":
+        model.set_weights(load_keras(path).get_weights())
+        return
     with np.load(path) as arrays:
         model.set_weights([arrays[f"arr_{index}"] for index in range(len(arrays.files))])

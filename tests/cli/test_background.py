@@ -1,0 +1,63 @@
+"""Searches and retrainings that go on without their terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from walk_support import small_digits, tune
+
+
+def wait(home: Path, name: str, until: str) -> None:
+    """Until the log of a run that goes on says something."""
+    for _ in range(300):
+        log = home / "runs" / name / "background.log"
+        if log.exists() and until in log.read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+def test_a_search_goes_on_is_listed_followed_and_stopped(tmp_path: Path):
+    small_digits(tmp_path / "digits.npz")
+    started = tune(
+        tmp_path, "--target", "nano33ble", "--data", "digits.npz", "--time", "5m",
+        "--workers", 1, "--name", "long", "--background",
+    ).stdout  # fmt: skip
+    assert "long goes on in the background" in started
+    assert "tune attach long" in started
+    assert "tune stop long" in started
+    (row,) = json.loads(tune(tmp_path, "ps", "--format", "json").stdout)
+    assert (row["kind"], row["name"]) == ("search", "long")
+    assert str(row["pid"]) in tune(tmp_path, "ps").stdout
+    wait(tmp_path, "long", "searching")
+    assert "long has stopped. Next: tune resume long" in tune(tmp_path, "stop", "long").stdout
+    assert "Nothing goes on" in tune(tmp_path, "ps").stdout
+    (run,) = json.loads(tune(tmp_path, "runs", "--format", "json").stdout)
+    assert run["state"] == "interrupted"
+    assert "Unknown work that goes on 'long'" in tune(tmp_path, "stop", "long", code=2).stderr
+
+
+def test_what_cannot_be_searched_is_said_at_once(tmp_path: Path):
+    done = tune(tmp_path, "--target", "nano33ble", "--data", "nothing", "--background", code=2)
+    assert "nothing" in done.stderr
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("*/run.json"))
+
+
+def test_attaching_shows_all_until_the_end(tmp_path: Path):
+    small_digits(tmp_path / "digits.npz")
+    tune(
+        tmp_path, "--target", "nano33ble", "--data", "digits.npz", "--max-candidates", 2,
+        "--name", "short", "--background",
+    )  # fmt: skip
+    followed = tune(tmp_path, "attach", "short").stdout
+    assert "Next: tune select short 1" in followed
+    assert "Unknown work" in tune(tmp_path, "attach", "short", code=2).stderr
+
+
+@pytest.mark.parametrize("command", ["attach", "stop"])
+def test_nothing_to_attach_to(tmp_path: Path, command: str):
+    assert "'tune runs' shows what has ended" in tune(tmp_path, command, code=2).stderr

@@ -1,0 +1,242 @@
+"""Retraining by epochs, by time, from an earlier version, and what an interruption leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests_support import small_candidate
+from tuner import catalog
+from tuner.data import open_dataset
+from tuner.errors import InputError, TuneError
+from tuner.models.retrain import retrain
+from tuner.spec import Dense, Template
+from tuner.store.files import cache_folder
+from tuner.store.models import CHECKPOINT, ModelFolder, find_model, models_folder
+from tuner.store.templates import write_template
+from tuner.train.build import build_keras, load_keras
+from tuner.train.checkpoint import read_checkpoint
+from tuner.train.flat import FlatVariables
+from walk_support import small_digits
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with the template `digit`, and its first version."""
+    home = tmp_path_factory.mktemp("retraining")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_HOME", str(home))
+        patch.chdir(home)
+        small_digits(home / "digits.npz")
+        write_template(home / "digit.toml", template(home), "")
+        retrain(template(home), epochs=11, threads=1)
+        yield home
+
+
+def template(home: Path, **changes: object) -> Template:
+    """A small net on the digits, at a rate at which its accuracy goes up and down."""
+    candidate = small_candidate(side=8, outputs=3)
+    dataset = open_dataset(str(home / "digits.npz"), split_seed=0, cache=cache_folder())
+    plain = Template(
+        name="digit",
+        run="none",
+        candidate=candidate.id,
+        task="classification",
+        data=str(home / "digits.npz"),
+        fingerprint=dataset.spec.fingerprint,
+        split_seed=0,
+        seed=1,
+        preprocessing=candidate.preprocessing,
+        training=dataclasses.replace(
+            candidate.training, batch_size=32, learning_rate=0.05, schedule="constant"
+        ),
+        architecture=candidate.architecture,
+        target=catalog.load_target("raspberry-pi-4"),
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def accuracy(folder: ModelFolder) -> float:
+    """Of the Keras file, on the validation images."""
+    dataset = open_dataset(folder.read().template.data, split_seed=0, cache=cache_folder())
+    preprocessing = folder.read().template.preprocessing
+    images, labels = dataset.arrays(preprocessing, "validation", cache_folder())
+    pixels = (images.astype(np.float32) - 128.0) / 128.0
+    logits = load_keras(folder.path / "model.keras").predict(pixels, verbose=0)
+    return float((logits.argmax(axis=-1) == labels).mean())
+
+
+def test_the_best_and_the_last_weights_are_kept_as_asked(place: Path):
+    best = find_model("digit@1")
+    last = retrain(template(place), epochs=11, threads=1, keep="last")
+    curve = best.read().curve
+    assert last.read().curve == curve
+    assert accuracy(best) == pytest.approx(max(curve), abs=1e-4)
+    assert accuracy(last) == pytest.approx(curve[-1], abs=1e-4)
+    assert curve[best.read().best_epoch - 1] == max(curve)
+    assert last.read().retraining.keep == "last"
+
+
+def test_a_training_by_minutes_has_as_many_epochs_as_fit(place: Path):
+    version = retrain(template(place), minutes=0.1).read()
+    assert version.epochs > version.template.training.epochs
+    assert version.retraining.seconds == pytest.approx(6.0)
+
+
+def test_patience_ends_what_gets_no_better(place: Path):
+    changed = template(place, training=dataclasses.replace(
+        template(place).training, schedule="linear"))  # fmt: skip
+    version = retrain(changed, epochs=2000, patience_percent=1).read()
+    gained = version.curve.index(max(version.curve)) + 1
+    assert version.epochs == gained + 20 < 2000
+
+
+def test_a_version_is_trained_on(place: Path):
+    parent = find_model("digit@1").read()
+    version = retrain(continued="digit@1", epochs=1).read()
+    assert version.parent == "digit@1"
+    assert version.version > parent.version
+    assert version.template.architecture == parent.template.architecture
+    assert parent.curve[0] + 0.1 < max(parent.curve) - 0.15 < version.curve[0]
+    assert find_model("digit@1").read() == parent
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 3, "minutes": 1.0}, r"--epochs or --minutes\. Received: both"),
+        ({"template": None}, r"a template, or --continue MODEL@VERSION\. Received: neither"),
+        ({"continued": "digit@99"}, "version of digit"),
+    ],
+)
+def test_options_that_cannot_be_followed(place: Path, options, message):
+    with pytest.raises(InputError, match=message):
+        retrain(**{"template": template(place), **options})
+
+
+def test_other_layers_or_classes_are_not_trained_on(place: Path):
+    other = small_candidate(filters=12, side=8, outputs=3).architecture
+    with pytest.raises(InputError, match=r"layers of digit@1 in the template.*They differ"):
+        retrain(template(place, architecture=other), continued="digit@1")
+    with np.load(place / "digits.npz") as arrays:
+        renamed = {**arrays, "classes": np.array(["a", "b", "c"])}
+    np.savez(place / "renamed.npz", **renamed)
+    with pytest.raises(InputError, match=r"classes of digit@1: zero, one, two\. Received: a, b, c"):
+        retrain(continued="digit@1", data=str(place / "renamed.npz"))
+
+
+def start(home: Path, *options: str) -> subprocess.Popen[str]:
+    """`tune retrain` of the template, as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--threads", "1", *options],
+        cwd=home, env={**os.environ, "TUNE_HOME": str(home)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for(pattern: str, process: subprocess.Popen[str]) -> None:
+    """Until a file of that pattern is in the models' folder."""
+    while not list(models_folder().glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def test_an_interrupted_training_keeps_the_best_so_far(place: Path):
+    process = start(place, "--epochs", "100000", "--name", "stopped")
+    wait_for("stopped/.new-*/progress.json", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Stopping after this epoch" in err
+    assert "stopped@1" in out
+    version = find_model("stopped").read()
+    assert version.stopped
+    assert version.epochs < 100_000
+    assert accuracy(find_model("stopped")) == pytest.approx(max(version.curve), abs=1e-4)
+    assert not list(models_folder().glob("stopped/.new-*"))
+
+
+@pytest.mark.slow
+def test_killed_retrainings_go_on_and_harm_no_version(place: Path):
+    before = {path: path.read_bytes() for path in models_folder().glob("digit/[0-9]*/*")}
+    options = ("--minutes", "3", "--name", "killed")
+    generator = random.Random(0)
+    trained = 0.0
+    for _ in range(10):
+        process = start(place, *options)
+        wait_for("killed/.new-*/progress.json", process)
+        time.sleep(generator.uniform(0.0, 30.0))
+        process.kill()
+        _, err = process.communicate()
+        assert ("Going on from the checkpoint" in err) == (trained > 0.0)
+        for checkpoint in models_folder().glob(f"killed/.new-*/{CHECKPOINT}"):
+            with np.load(checkpoint) as arrays:
+                state = json.loads(str(arrays["state"]))
+            assert state["seconds"] >= trained
+            trained = state["seconds"]
+    out, err = start(place, *options).communicate()
+    assert "killed@1" in out, err
+    assert find_model("killed").read().train_seconds == pytest.approx(180.0, abs=20.0)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 not a zip", b"", b"text"])
+def test_a_damaged_checkpoint_is_named(place: Path, content: bytes):
+    candidate = small_candidate()
+    variables = FlatVariables(build_keras(candidate.architecture), candidate.training)
+    damaged = place / "damaged.npz"
+    damaged.write_bytes(content)
+    with pytest.raises(TuneError, match=r"Expected the checkpoint.*Delete it to begin anew"):
+        read_checkpoint(damaged, variables, None)
+
+
+def test_the_units_of_the_last_layer_must_be_the_classes(place: Path):
+    plain = template(place)
+    *nodes, last = plain.architecture.nodes
+    changed = dataclasses.replace(last, op=Dense(units=5))
+    architecture = dataclasses.replace(plain.architecture, nodes=(*nodes, changed))
+    with pytest.raises(InputError, match=r"has 3 classes, the template's net gives 5"):
+        retrain(dataclasses.replace(plain, architecture=architecture))
+
+
+def limited(home: Path, minutes: float) -> Template:
+    """The template for a device whose models must be trained within some minutes."""
+    plain = template(home)
+    target = dataclasses.replace(
+        plain.target,
+        limits=dataclasses.replace(plain.target.limits, train_minutes=minutes),
+        sources={**plain.target.sources, "limits": "test"},
+    )
+    return dataclasses.replace(plain, target=target)
+
+
+def test_what_takes_longer_than_the_limit_is_refused_with_what_fits(place: Path):
+    versions = len(list(models_folder().glob("digit/*")))
+    with pytest.raises(
+        InputError, match=r"takes too long: .* > 0\.01\d* min.*--epochs \d+ or --minutes 0\.01"
+    ):
+        retrain(limited(place, 0.01), epochs=100_000)
+    with pytest.raises(InputError, match=r"at most 0\.01 minutes.*Received: --minutes 2"):
+        retrain(limited(place, 0.01), minutes=2)
+    assert len(list(models_folder().glob("digit/*"))) == versions
+
+
+def test_the_time_is_said_before_and_kept_with_the_version(place: Path):
+    notes: list[str] = []
+    version = retrain(limited(place, 5), epochs=30, on_note=notes.append).read()
+    assert any(
+        re.fullmatch(r"About \d+\.\d min \(.* to .*\) for 30 epochs\.", note) for note in notes
+    )
+    assert version.costs["raspberry-pi-4"].train_minutes.value < 5
