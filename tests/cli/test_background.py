@@ -52,12 +52,26 @@ def test_attaching_shows_all_until_the_end(tmp_path: Path):
     tune(
         tmp_path, "--target", "nano33ble", "--data", "digits.npz", "--max-candidates", 2,
         "--name", "short", "--background",
+        "--on-finish", "echo $TUNE_NAME ended with $TUNE_EXIT_CODE; exit 3",
     )  # fmt: skip
     followed = tune(tmp_path, "attach", "short").stdout
     assert "Next: tune select short 1" in followed
+    assert "short ended with 0" in followed
+    assert "--on-finish ended with 3: echo" in followed
     assert "Unknown work" in tune(tmp_path, "attach", "short", code=2).stderr
 
 
 @pytest.mark.parametrize("command", ["attach", "stop"])
 def test_nothing_to_attach_to(tmp_path: Path, command: str):
     assert "'tune runs' shows what has ended" in tune(tmp_path, command, code=2).stderr
+
+
+def test_the_command_at_the_end_is_run_for_failures_too(tmp_path: Path):
+    done = tune(tmp_path, "resume", "nothing", "--on-finish", "echo never", code=2)
+    assert "never" not in done.stdout
+    small_digits(tmp_path / "digits.npz")
+    done = tune(
+        tmp_path, "--target", "nano33ble", "--data", "digits.npz", "--time", "1s",
+        "--name", "hasty", "--on-finish", "echo $TUNE_NAME: $TUNE_EXIT_CODE", code=1,
+    )  # fmt: skip
+    assert "hasty: 1" in done.stdout

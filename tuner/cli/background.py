@@ -2,17 +2,67 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from tuner.errors import TuneError
+import typer
+
+from tuner.errors import InputError, TuneError
+
+Background = Annotated[bool, typer.Option("--background", help="Go on without this terminal.")]
+OnFinish = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND", help="Run this at the end; it has $TUNE_NAME, $TUNE_EXIT_CODE."
+    ),
+]
+
+
+@contextmanager
+def finishing(command: str | None, name: str) -> Iterator[None]:
+    """Run a shell's command when the work ends, however it ends; its own failure is only said."""
+    code = 1
+    try:
+        yield
+        code = 0
+    except TuneError as error:
+        code = error.exit_code
+        raise
+    except KeyboardInterrupt:
+        code = 130
+        raise
+    finally:
+        if command is not None:
+            sys.stdout.flush()
+            told = {**os.environ, "TUNE_NAME": name, "TUNE_EXIT_CODE": str(code)}
+            ended = subprocess.run(command, shell=True, env=told, check=False).returncode
+            if ended:
+                print(f"--on-finish ended with {ended}: {command}", file=sys.stderr)
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start `tune` with these arguments in a session of its own; what it prints goes to `log`."""
+    """Start `tune` with these arguments in a session of its own; what it prints goes to `log`.
+
+    The process holds a lock on the log until it ends, which tells whoever follows it.
+
+    Raises:
+        InputError: another process writes this log.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as file:
+    with log.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"Expected {log} to be free. Work of that name goes on; see 'tune ps'."
+            ) from None
+        file.truncate(0)
         return subprocess.Popen(
             [sys.executable, "-m", "tuner", *arguments],
             stdin=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ import typer
 
 from tuner.cli import calibrate as calibrate_command
 from tuner.cli import clean as clean_command
+from tuner.cli import compare as compare_command
 from tuner.cli import completion as completion_command
 from tuner.cli import data as data_command
 from tuner.cli import export as export_command
@@ -43,7 +44,7 @@ app.command("logs")(logs_command.logs)
 app.command("report")(report_command.report)
 app.command("select")(select_command.select)
 app.command("retrain")(retrain_command.retrain)
-app.command("models")(models_command.models)
+app.command("compare")(compare_command.compare)
 app.command("export")(export_command.export)
 app.command("ps")(ps_command.ps)
 app.command("attach")(ps_command.attach)
@@ -53,6 +54,7 @@ app.command("calibrate")(calibrate_command.calibrate)
 app.command("clean")(clean_command.clean)
 app.command("completion")(completion_command.completion)
 app.add_typer(data_command.app, name="data")
+app.add_typer(models_command.app, name="models")
 app.add_typer(targets_command.app, name="targets")
 app.add_typer(spaces_command.app, name="spaces")
 

@@ -1,4 +1,4 @@
-"""`tune models`: all model versions, the newest first."""
+"""`tune models`: all model versions, the newest first; handing them on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,44 @@ from typing import Annotated, Literal
 
 import typer
 
+app = typer.Typer(rich_markup_mode=None)
 
+
+@app.command()
+def publish(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or latest.")],
+    place: Annotated[str, typer.Argument(help="A folder, or an address such as s3://bucket/x.")],
+) -> None:
+    """Copy a version to a folder or a store, with checksums."""
+    from tuner.models.publish import publish as publish_version
+    from tuner.store.models import find_model
+
+    folder = find_model(model)
+    address = publish_version(folder, place)
+    print(f"{folder.reference} is at {address}")
+    print(f"Fetch it there: tune models get {place} {folder.reference}")
+
+
+@app.command()
+def get(
+    place: Annotated[str, typer.Argument(help="A folder, or an address such as s3://bucket/x.")],
+    model: Annotated[str, typer.Argument(help="NAME or NAME@VERSION as published.")],
+    name: Annotated[str | None, typer.Option(help="Name of the model here.")] = None,
+) -> None:
+    """Fetch a published version as the next version here."""
+    from tuner.models.publish import get as get_version
+
+    print(f"{get_version(place, model, name).reference} from {place}")
+
+
+@app.callback(invoke_without_command=True)
 def models(
+    context: typer.Context,
     format: Annotated[Literal["table", "json"], typer.Option(help="How to write it.")] = "table",
 ) -> None:
-    """List model versions, the newest first."""
+    """List model versions, the newest first; hand them on."""
+    if context.invoked_subcommand is not None:
+        return
     import json
 
     from tuner.dashboard.listing import model_row

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.background import OnFinish, finishing
 from tuner.cli.complete import run_names
 
 
@@ -13,9 +14,12 @@ def resume(
     run: Annotated[
         str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
     ] = "latest",
+    on_finish: OnFinish = None,
 ) -> None:
     """Go on with a search that was stopped; finished results are kept."""
     from tuner.cli.run import run_and_show
     from tuner.store.runs import find_run
 
-    run_and_show(find_run(run))
+    folder = find_run(run)
+    with finishing(on_finish, folder.name):
+        run_and_show(folder)

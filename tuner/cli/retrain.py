@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tuner.cli.background import Background, OnFinish, finishing, print_started, start
+
 
 def retrain(
     template: Annotated[
@@ -38,16 +40,14 @@ def retrain(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; all cores by default, 1 repeats exactly.")
     ] = None,
-    background: Annotated[
-        bool, typer.Option("--background", help="Go on without this terminal.")
-    ] = False,
+    background: Background = False,
+    on_finish: OnFinish = None,
 ) -> None:
     """Train a template in full, with all cores, into a new version of a model.
 
     Ctrl-C ends it after the epoch and keeps what is best so far. The same command goes on with
     what was killed.
     """
-    from tuner.cli.background import print_started, start
     from tuner.cli.run import interrupt_on_signals
     from tuner.cli.show import percent
     from tuner.models.retrain import retrain as train_in_full
@@ -55,16 +55,14 @@ def retrain(
     from tuner.store.templates import read_template
     from tuner.store.work import retraining_log
 
-    if background:
-        plain = None if template is None else read_template(template)
-        if plain is None and continued is not None:
-            plain = find_model(continued).read().template
-        if plain is not None:
-            model = name or plain.name
-            log = retraining_log(model)
-            arguments = [word for word in sys.argv[1:] if word != "--background"]
-            print_started(start(arguments, log), model, log)
-            return
+    plain = None if template is None else read_template(template)
+    own = find_model(continued).read().template if plain is None and continued else plain
+    model = name or (own.name if own else "")
+    if background and model:
+        arguments = [word for word in sys.argv[1:] if word != "--background"]
+        log = retraining_log(model)
+        print_started(start(arguments, log), model, log)
+        return
     interrupt_on_signals()
     terminal = sys.stderr.isatty()
     shown = [0]
@@ -80,19 +78,23 @@ def retrain(
         print(f"\r{line}\033[K" if terminal else line, end="" if terminal else "\n",
               file=sys.stderr, flush=True)  # fmt: skip
 
-    folder = train_in_full(
-        None if template is None else read_template(template),
-        data=data,
-        epochs=epochs,
-        minutes=minutes,
-        patience_percent=patience_percent,
-        keep=keep,
-        continued=continued,
-        threads=threads,
-        name=name,
-        on_progress=show,
-        on_note=lambda text: print(f"\n{text}" if shown[0] and terminal else text, file=sys.stderr),
-    )
+    def note(text: str) -> None:
+        print(f"\n{text}" if shown[0] and terminal else text, file=sys.stderr)
+
+    with finishing(on_finish, model):
+        folder = train_in_full(
+            plain,
+            data=data,
+            epochs=epochs,
+            minutes=minutes,
+            patience_percent=patience_percent,
+            keep=keep,
+            continued=continued,
+            threads=threads,
+            name=name,
+            on_progress=show,
+            on_note=note,
+        )
     if terminal:
         print(file=sys.stderr)
     version = folder.read()

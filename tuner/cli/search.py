@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tuner.cli.background import Background, OnFinish, finishing, print_started, start
 from tuner.cli.complete import space_names, target_names
 
+NOT_OF_THE_RUN = ("config", "background", "on_finish", "debug", "version")
 NEXT_STEP = "Start with: tune --target k230 --data sample:parts --time 3m"
 
 
@@ -65,9 +67,8 @@ def tune(
         Path | None,
         typer.Option(help="A run.json to repeat, or a TOML file of options; options here win."),
     ] = None,
-    background: Annotated[
-        bool, typer.Option("--background", help="Go on without this terminal.")
-    ] = False,
+    background: Background = False,
+    on_finish: OnFinish = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
@@ -87,13 +88,13 @@ def tune(
     given = {
         option: value
         for option, value in context.params.items()
-        if option not in ("config", "background", "debug", "version") and _is_given(context, option)
+        if option not in NOT_OF_THE_RUN and _is_given(context, option)
     }
     if not given.keys() & {"target", "data"} and config is None:
         print(context.get_help())
         print(f"\n{NEXT_STEP}")
         return
-    _search(given, config, background)
+    _search(given, config, background, on_finish)
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
@@ -101,10 +102,11 @@ def _is_given(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _search(given: dict[str, Any], config: Path | None, background: bool) -> None:
+def _search(
+    given: dict[str, Any], config: Path | None, background: bool, on_finish: str | None
+) -> None:
     from time import monotonic
 
-    from tuner.cli.background import print_started, start
     from tuner.cli.run import run_and_show
     from tuner.engine.options import read_request
     from tuner.engine.search import prepare_run
@@ -117,6 +119,8 @@ def _search(given: dict[str, Any], config: Path | None, background: bool) -> Non
     folder = prepare_run(request)
     if background:
         log = folder.path / BACKGROUND_LOG
-        print_started(start(["resume", folder.name], log), folder.name, log)
+        later = [] if on_finish is None else ["--on-finish", on_finish]
+        print_started(start(["resume", folder.name, *later], log), folder.name, log)
         return
-    run_and_show(folder, started)
+    with finishing(on_finish, folder.name):
+        run_and_show(folder, started)

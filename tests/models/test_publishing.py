@@ -1,0 +1,103 @@
+"""Versions handed on through a folder, with checksums."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests_support import small_candidate
+from tuner import catalog
+from tuner.data import open_dataset
+from tuner.errors import InputError, TuneError
+from tuner.models.publish import CHECKSUMS, get, publish
+from tuner.models.retrain import retrain
+from tuner.spec import Template
+from tuner.store.files import cache_folder
+from tuner.store.models import find_model
+from walk_support import small_digits, tune
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with digit@1, published at `shelf`."""
+    home = tmp_path_factory.mktemp("publishing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_HOME", str(home))
+        data = str(small_digits(home / "digits.npz"))
+        candidate = small_candidate(outputs=3)
+        fingerprint = open_dataset(data, split_seed=0, cache=cache_folder()).spec.fingerprint
+        template = Template(
+            name="digit", run="none", candidate=candidate.id, task="classification", data=data,
+            fingerprint=fingerprint, split_seed=0, seed=1, preprocessing=candidate.preprocessing,
+            training=candidate.training, architecture=candidate.architecture,
+            target=catalog.load_target("raspberry-pi-4"),
+        )  # fmt: skip
+        retrain(template, epochs=2)
+        publish(find_model("digit"), str(home / "shelf"))
+    return home
+
+
+@pytest.fixture
+def elsewhere(home: Path, place: Path) -> Path:
+    """Another home, without models; the shelf's path."""
+    return place / "shelf"
+
+
+def test_a_version_arrives_whole_and_exports(home: Path, elsewhere: Path):
+    done = tune(home, "models", "get", elsewhere, "digit")
+    assert done.stdout.startswith("digit@1 from ")
+    made = find_model("digit")
+    shelf = elsewhere / "digit" / "1"
+    for path in made.path.iterdir():
+        if path.name != "model.json":
+            assert path.read_bytes() == (shelf / path.name).read_bytes()
+    assert {path.name for path in made.path.iterdir()} | {CHECKSUMS} == {
+        path.name for path in shelf.iterdir()
+    }
+    tune(home, "export", "digit", "--to", "tflite", "-o", "out")
+
+
+def test_it_becomes_the_next_version_under_any_name(home: Path, elsewhere: Path):
+    assert get(str(elsewhere), "digit@1", "own").reference == "own@1"
+    assert get(str(elsewhere), "digit", "own").reference == "own@2"
+    assert find_model("own").read().name == "own"
+
+
+def test_published_versions_are_not_overwritten(home: Path, place: Path, monkeypatch):
+    monkeypatch.setenv("TUNE_HOME", str(place))
+    with pytest.raises(InputError, match=r"digit@1 is published at .*never overwritten"):
+        publish(find_model("digit"), str(place / "shelf"))
+
+
+def test_what_is_not_there_is_said_with_what_is(home: Path, elsewhere: Path):
+    for wanted in ("digit@7", "digits"):
+        with pytest.raises(InputError, match=rf"Received: {wanted}"):
+            get(str(elsewhere), wanted)
+    assert "digit@1" in tune(home, "models", "get", elsewhere, "digit@7", code=2).stderr
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_damaged_files_are_not_taken(home: Path, elsewhere: Path, tmp_path: Path, damage: str):
+
+    shelf = tmp_path / "copy"
+    shutil.copytree(elsewhere, shelf)
+    file = shelf / "digit" / "1" / "int8.tflite"
+    assert file.name in json.loads((file.parent / CHECKSUMS).read_text())
+    if damage == "gone":
+        file.unlink()
+    else:
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    with pytest.raises(TuneError, match=r"int8\.tflite of digit .*(damaged|missing)"):
+        get(str(shelf), "digit")
+    with pytest.raises(TuneError):
+        find_model("digit")
+
+
+def test_an_address_of_an_unknown_kind(home: Path, place: Path):
+    with pytest.raises(InputError, match=r"whose kind fsspec knows\. Received: nowhere://models"):
+        get("nowhere://models", "digit")

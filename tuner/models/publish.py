@@ -1,0 +1,112 @@
+"""Hand model versions on through a folder, or a store that fsspec knows, with checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import InputError, TuneError
+from tuner.spec import ModelVersion, from_plain
+from tuner.store.models import ModelFolder, new_version, write_version
+
+CHECKSUMS = "checksums.json"
+"""SHA-256 of each file of a published version, written last: without it nothing was published."""
+
+
+def publish(model: ModelFolder, place: str) -> str:
+    """Copy a version to `PLACE/NAME/VERSION/`, and return that address.
+
+    Args:
+        model: the version.
+        place: a folder, or an address such as `s3://bucket/models`.
+
+    Raises:
+        InputError: it was published there before, or the place is of an unknown kind.
+        TuneError: it could not be written.
+    """
+    name, _, number = model.reference.partition("@")
+    with _opened(place) as (files, root):
+        folder = f"{root}/{name}/{number}"
+        if files.exists(f"{folder}/{CHECKSUMS}"):
+            raise InputError(
+                f"{model.reference} is published at {place} already; versions are never "
+                "overwritten. Retrain for a new version, or name another place."
+            )
+        files.makedirs(folder, exist_ok=True)
+        sums = {}
+        for path in sorted(item for item in model.path.iterdir() if item.is_file()):
+            content = path.read_bytes()
+            sums[path.name] = hashlib.sha256(content).hexdigest()
+            files.pipe_file(f"{folder}/{path.name}", content)
+        files.pipe_file(f"{folder}/{CHECKSUMS}", json.dumps(sums, indent=2).encode())
+    return f"{place.rstrip('/')}/{name}/{number}"
+
+
+def get(place: str, reference: str, name: str | None = None) -> ModelFolder:
+    """Fetch `NAME@VERSION`, or the newest of NAME, as the next version here.
+
+    Args:
+        place: that it was published to.
+        reference: of the version there.
+        name: of the model here; None for the same.
+
+    Raises:
+        InputError: there is no such version, or the place is of an unknown kind.
+        TuneError: a file is missing or damaged.
+    """
+    wanted, _, number = reference.partition("@")
+    with _opened(place) as (files, root):
+        folder = f"{root}/{wanted}"
+        known = sorted(
+            int(path.rstrip("/").rpartition("/")[2])
+            for path in (files.ls(folder, detail=False) if files.exists(folder) else ())
+            if path.rstrip("/").rpartition("/")[2].isdigit()
+            and files.exists(f"{path.rstrip('/')}/{CHECKSUMS}")
+        )
+        if not known or (number and number not in map(str, known)):
+            there = ", ".join(f"{wanted}@{version}" for version in known) or "none of that name"
+            raise InputError(f"Expected a version published at {place}: {there}. "
+                             f"Received: {reference}.")  # fmt: skip
+        folder += f"/{number or known[-1]}"
+        sums: dict[str, str] = json.loads(files.cat_file(f"{folder}/{CHECKSUMS}"))
+        contents = {}
+        for file, expected in sums.items():
+            try:
+                contents[file] = files.cat_file(f"{folder}/{file}")
+            except FileNotFoundError:
+                raise TuneError(f"{file} of {reference} is missing at {place}.") from None
+            if hashlib.sha256(contents[file]).hexdigest() != expected:
+                raise TuneError(
+                    f"{file} of {reference} at {place} is damaged: its checksum differs. "
+                    "Publish it again from where it was made."
+                )
+    version = from_plain(ModelVersion, json.loads(contents["model.json"]), "model.json")
+    version = replace(version, name=name or version.name)
+    with new_version(
+        version.name, f"get-{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
+    ) as path:
+        for file, content in contents.items():
+            if file != "model.json":
+                (path / Path(file).name).write_bytes(content)
+        return write_version(path, version)
+
+
+@contextmanager
+def _opened(place: str) -> Iterator[tuple[Any, str]]:
+    """The file system of an address, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        files, root = url_to_fs(place)
+        yield files, str(root).rstrip("/")
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"Expected a folder, or an address whose kind fsspec knows. Received: {place}. {error}."
+        ) from None
+    except OSError as error:
+        raise TuneError(f"{place} cannot be read or written: {error}.") from None
