@@ -7,6 +7,7 @@ its candidate's folder, by atomic rename.
 from __future__ import annotations
 
 import functools
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
+from tuner.cost.training import train_seconds_per_image
 from tuner.errors import DataError
 from tuner.spec import (
     Build,
@@ -24,6 +26,7 @@ from tuner.spec import (
     Retraining,
     RunSpec,
     Split,
+    Throughput,
     builds_key,
     from_plain,
     seed_of,
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 CALIBRATION_IMAGES = 200
 WEIGHTS = "weights.npz"
 STOP = "stop"
+TIMED_SECONDS, TIMED_EPOCHS = 0.5, 4
+"""Of training at the reference rates, to tell how long an epoch takes here."""
+REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
 MOST_EPOCHS = 100_000
 """Where the clock alone ends a training."""
 PATIENCE_SHARE = 0.35
@@ -147,6 +153,47 @@ def drop_replaced(folder: Path, rung: int, outcome: Mapping[str, Any]) -> None:
     """
     if rung >= 0 and "builds" in outcome:
         shutil.rmtree(rung_folder(folder, rung), ignore_errors=True)
+
+
+def measure_epoch(
+    run: Mapping[str, Any], candidate_plain: Mapping[str, Any], threads: int
+) -> dict[str, float]:
+    """Train a candidate on a part of the images for a moment; the `seconds` of a whole epoch."""
+    import_tensorflow()
+    import numpy as np
+
+    from tuner.train.build import build_keras, start_anew
+    from tuner.train.loop import LabelledImages, train
+
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "template")
+    batch = candidate.training.batch_size
+    dataset = open_data(spec.dataset)
+    task = catalog.load_module("tasks", spec.task)
+    training = labelled(dataset, candidate, "training")
+    validation = labelled(dataset, candidate, "validation")
+    image = train_seconds_per_image(candidate.architecture, batch, REFERENCE)
+    share = min(1.0, max(4 * batch, TIMED_SECONDS / image) / len(training.labels))
+    few, held_out = (
+        LabelledImages(images=split.images[:count], labels=split.labels[:count])
+        for split in (training, validation)
+        for count in [math.ceil(share * len(split.labels))]
+    )
+    start_anew(0)
+    ends: list[float] = []
+    train(
+        build_keras(candidate.architecture),
+        candidate,
+        few,
+        held_out,
+        epochs=TIMED_EPOCHS,
+        seed=0,
+        loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
+        threads=threads,
+        on_epoch=lambda epoch: ends.append(epoch.seconds),
+    )
+    # The first epoch also traces the graph.
+    return {"seconds": float(np.median(np.diff(ends))) / share}
 
 
 def retrain_candidate(

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 from tuner import catalog
 from tuner.cost.change import nearest_change
-from tuner.cost.fit import explain
+from tuner.cost.fit import check_limits, explain
 from tuner.cost.lower import lower
 from tuner.engine import jobs
 from tuner.engine.costs import cost_on
-from tuner.engine.plan import Plan
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
@@ -25,10 +24,10 @@ from tuner.spec import (
     Build,
     Cost,
     ModelVersion,
+    Quantity,
     Retraining,
     RunSpec,
     Template,
-    Throughput,
     from_plain,
     to_plain,
 )
@@ -42,6 +41,9 @@ from tuner.store.models import (
     write_version,
 )
 from tuner.train.loop import parts_of_batch
+
+TIME_BAND = (0.85, 1.15)
+"""Of the predicted time of training, low and high; see tests/benchmarks/retrain_time.py."""
 
 
 def retrain(
@@ -243,9 +245,9 @@ def _run(
 
     try:
         if retraining.seconds is None:
-            measured = Throughput(**finish(jobs.measure_machine))
-            timed = replace(spec, throughput=measured, workers=retraining.threads)
-            costs = Plan(timed).with_training(template.as_candidate, costs)
+            candidate = to_plain(template.as_candidate)
+            timed = finish(jobs.measure_epoch, to_plain(spec), candidate, retraining.threads)
+            costs = _with_time(template, costs, timed["seconds"] * retraining.epochs / 60.0)
         limit = template.target.limits.train_minutes
         _check_time(template, costs[template.target.name], retraining.seconds, limit)
         if (folder / CHECKPOINT).exists():
@@ -274,6 +276,20 @@ def _run(
         work.close()
     progress.unlink(missing_ok=True)
     return outcome, costs
+
+
+def _with_time(template: Template, costs: dict[str, Cost], minutes: float) -> dict[str, Cost]:
+    """Add the predicted time of training, and check all limits with it."""
+    predicted = Quantity(
+        value=minutes,
+        low=minutes * TIME_BAND[0],
+        high=minutes * TIME_BAND[1],
+        kind="estimated",
+        basis="epochs of a part of the images, timed before with the same threads",
+    )
+    name = template.target.name
+    timed = replace(costs[name], train_minutes=predicted)
+    return {name: check_limits(timed, template.target.model_limits)}
 
 
 def _check_time(template: Template, cost: Cost, seconds: float | None, limit: float | None) -> None:
