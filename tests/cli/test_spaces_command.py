@@ -83,11 +83,19 @@ def test_a_search_space_file_that_cannot_be_used_is_one_line(
 ) -> None:
     path = home / "mine.json"
     path.write_text('[{"inputBlocks": [], "dspBlocks": [], "learnBlocks": []}]')
+    (home / "search_spaces").mkdir()
+    (home / "search_spaces" / "empty.py").write_text(
+        "def draw(choices, context): ...\ndef starting_points(context): return ()\n"
+    )
     arguments = ("--target", "nano33ble", "--data", "sample:digits", "--max-candidates", 1)
     for name, words in (
         ("mine.json", "mine.json: nothing in it can be searched here."),
         ("none.json", "none.json: cannot be read: No such file or directory."),
         ("resid", "Unknown search space 'resid'. Did you mean 'residual'?"),
+        (
+            "empty",
+            "Expected draw of the search space 'empty' to return a Candidate. Received: None.",
+        ),
     ):
         code, _, err = cli(*arguments, "--space", name)
         assert code == 2

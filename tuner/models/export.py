@@ -132,6 +132,11 @@ class _HeldOut:
         from tuner.train.build import run_keras
 
         path = folder / artifact.path
+        if not path.exists():
+            raise TuneError(
+                f"Expected the exporter '{name}' to write {artifact.path}, as it says. "
+                "There is no such file."
+            )
         target = self._version.template.target
         anew = artifact.quantized_anew
         count = len(self._labels)
