@@ -108,10 +108,3 @@ def test_the_contract_tests_take_them(shelf: Path) -> None:
         found = [line for line in done.stdout.splitlines() if name in line]
         assert len(found) >= 2, f"{file} does not take {name}"
         assert all(line.startswith(f"tests/{file}") for line in found)
-
-
-@pytest.mark.parametrize("guide", sorted(path.name for path in GUIDES.glob("*.md")))
-def test_links_lead_somewhere(guide: str) -> None:
-    text = (GUIDES / guide).read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-        assert (GUIDES / link).exists(), link

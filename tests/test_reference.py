@@ -1,4 +1,4 @@
-"""The generated pages of docs/reference say what the code says."""
+"""The generated pages of docs/reference say what the code says, and all pages what there is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("commands.md", "targets.md", "spaces.md")
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(r"^(?:\$ )?(tune(?: \S+)+)|`(tune [^`]+)`", re.M)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,35 @@ def test_every_command_is_there_with_its_options(written: dict[str, str]) -> Non
     assert "| `k230` |" in sections["tune export"]
 
 
-def test_links_lead_to_sections(written: dict[str, str]) -> None:
-    for text in written.values():
-        headings = {heading.replace(" ", "-") for heading in re.findall(r"^## (.+)$", text, re.M)}
-        assert set(re.findall(r"\]\(#(.+?)\)", text)) <= headings
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+        place, _, anchor = link.partition("#")
+        if "://" in place:
+            continue
+        found = (path.parent / place) if place else path
+        assert found.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.M)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_in_the_text_exist(path: Path, generator: ModuleType) -> None:
+    known = {
+        name: {
+            flag
+            for parameter, _, info, _ in generator._parameters(call)
+            if isinstance(info, generator.OptionInfo)
+            for flag in generator._flags(parameter, info)
+        }
+        for name, call in generator._commands(generator.app, ("tune",))
+    }
+    for found in COMMAND.finditer(path.read_text(encoding="utf-8")):
+        words = (found[1] or found[2]).split()
+        depth = max(depth for depth in (1, 2, 3) if " ".join(words[:depth]) in known)
+        command, rest = " ".join(words[:depth]), words[depth:]
+        if command in ("tune", "tune data"):  # what follows is an option or nothing
+            assert not rest or not rest[0].isidentifier(), found[0]
+        options = {word.partition("=")[0] for word in rest if word.startswith("-")}
+        assert options <= known[command] | {"--help", "--debug"}, found[0]
