@@ -34,6 +34,15 @@ def test_one_space_shows_its_card_starting_points_and_choices(name: str, capsys:
     for text in (*row["card"], *row["starting_points"], row["choices"][0]["name"]):
         assert "".join(text.split()) in flat
     assert row["file"].endswith(f"{name}.py")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["inverted_residual", "mixed_stages", "plain_convolutions", "residual", "wide_mobile"],
+)
+def test_a_bundled_space_names_its_source_and_known_nets(name: str, capsys: Captured) -> None:
+    show_space(name, "json")
+    row = json.loads(capsys.readouterr().out)
     assert len(row["starting_points"]) >= 3
     card = "\n".join(row["card"])
     assert "arXiv" in card
