@@ -9,17 +9,19 @@ TUNE_TIME ?= 3m
 
 MINUTES ?= 10
 
-.PHONY: help tune test test-slow check fix bench measure pictures clean latency
+.PHONY: help tune test test-slow check fix docs bench measure pictures page-pictures clean latency
 help:
 	@echo "make tune       install and run a short real search for the K230 on generated images"
 	@echo "make test       install and run the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make check      lint, format, types, import directions"
 	@echo "make fix        mend what can be mended by a tool"
+	@echo "make docs       docs/reference from the commands, targets and spaces; tests say when"
 	@echo "make bench      other search tools and tune, side by side; about 3 hours (MINUTES=10)"
 	@echo "make measure    training loop, costs, many boards, CIFAR-10; JSON"
 	@echo "make latency    fit the latency rates to the public measurements again"
 	@echo "make pictures RUN=runs/NAME   the pictures of README.md"
+	@echo "make page-pictures RUN=runs/NAME   those of the report page; needs Chromium"
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; install python3."; exit 2; }
@@ -47,6 +49,9 @@ fix: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)
+	$(BIN)/python docs/make_reference.py
+
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[bench]'
@@ -64,6 +69,11 @@ latency: $(READY)
 
 pictures: $(READY)
 	$(BIN)/python docs/make_pictures.py $(RUN) docs/images
+
+page-pictures: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python docs/make_page_pictures.py $(RUN) docs/images
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -12,9 +12,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tuner.store.models import ModelFolder
 
 # In a shell's background SIGINT is ignored, and would be in what the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -30,3 +34,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TUNE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A net of one convolution for `nano33ble`, retrained for 3 epochs on `sample:digits`."""
+    from models_support import trained
+    from tests_support import small_candidate
+
+    home = tmp_path_factory.mktemp("small_model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_HOME", str(home))
+        patch.chdir(home)
+        return trained(small_candidate(outputs=10), "sample:digits", "digits", target="nano33ble")

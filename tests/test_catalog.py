@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tuner import catalog
-from tuner.catalog import load_module, load_target, names
+from tuner.catalog import load_exporter, load_module, load_space, load_target, names
 from tuner.errors import SpecError, UnknownNameError
 
 CHECKOUT = Path(catalog.__file__).parent.parent
@@ -170,6 +170,19 @@ def test_errors_in_a_drop_in_name_file_and_line(body: str, message: str) -> None
     with pytest.raises(SpecError) as caught:
         load_module("search_spaces", "broken")
     assert str(caught.value).startswith(f"{path.resolve()}, {message}")
+
+
+def test_a_drop_in_without_a_function_names_its_guide() -> None:
+    write(Path("search_spaces/half.py"), "def draw(choices, context): ...\n")
+    with pytest.raises(SpecError, match=r"'starting_points'; see docs/guides/own-space\.md\.$"):
+        load_space("half")
+    write(Path("exporters/half.py"), "def export(model, version, folder): ...\n")
+    with pytest.raises(SpecError) as caught:
+        load_exporter("half")
+    assert str(caught.value) == (
+        f"Expected the exporter 'half' ({Path('exporters/half.py').resolve()}) to define 'run'; "
+        "see docs/guides/own-exporter.md."
+    )
 
 
 def test_a_broken_drop_in_can_be_mended() -> None:

@@ -122,13 +122,31 @@ def load_space(name: str) -> SearchSpace:
         SpecError: its file raises while it is imported, or lacks a function.
     """
     module = load_module("search_spaces", name)
-    for function in ("draw", "starting_points"):
+    _check_functions(module, name, "search space", ("draw", "starting_points"), "own-space.md")
+    return cast(SearchSpace, module)
+
+
+def load_exporter(name: str) -> ModuleType:
+    """Import an exporter; see `tuner.exporters.Exporter`.
+
+    Raises:
+        UnknownNameError: no such exporter.
+        SpecError: its file raises while it is imported, or lacks a function.
+    """
+    module = load_module("exporters", name)
+    _check_functions(module, name, "exporter", ("export", "run"), "own-exporter.md")
+    return module
+
+
+def _check_functions(
+    module: ModuleType, name: str, word: str, functions: tuple[str, ...], guide: str
+) -> None:
+    for function in functions:
         if not hasattr(module, function):
             raise SpecError(
-                f"Expected the search space '{name}' ({module.__file__}) to define "
-                f"'{function}'; see CONTRIBUTING.md."
+                f"Expected the {word} '{name}' ({module.__file__}) to define "
+                f"'{function}'; see docs/guides/{guide}."
             )
-    return cast(SearchSpace, module)
 
 
 def _folders(kind: Kind) -> Iterator[Path]:

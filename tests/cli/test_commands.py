@@ -140,6 +140,12 @@ def test_unknown_target_gets_close_matches(cli, home: Path):
         ("clock_mhz", "clock_ghz", "unknown field 'clock_ghz'. Did you mean 'clock_mhz'?"),
         ("flash_bytes", "#", "the field 'flash_bytes' is missing"),
         ('runtime = "', 'runtime = "x', "Unknown runtime"),
+        (
+            'kernels = "',
+            'kernels = "x',
+            "Expected kernels of the runtime 'tflm': cmsis-nn, esp-nn, reference. "
+            "Received: kernels='xcmsis-nn'.",
+        ),
     ],
 )
 def test_target_file_with_a_wrong_field(cli, home: Path, old: str, new: str, words: str):

@@ -34,6 +34,15 @@ def test_one_space_shows_its_card_starting_points_and_choices(name: str, capsys:
     for text in (*row["card"], *row["starting_points"], row["choices"][0]["name"]):
         assert "".join(text.split()) in flat
     assert row["file"].endswith(f"{name}.py")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["inverted_residual", "mixed_stages", "plain_convolutions", "residual", "wide_mobile"],
+)
+def test_a_bundled_space_names_its_source_and_known_nets(name: str, capsys: Captured) -> None:
+    show_space(name, "json")
+    row = json.loads(capsys.readouterr().out)
     assert len(row["starting_points"]) >= 3
     card = "\n".join(row["card"])
     assert "arXiv" in card
@@ -83,11 +92,19 @@ def test_a_search_space_file_that_cannot_be_used_is_one_line(
 ) -> None:
     path = home / "mine.json"
     path.write_text('[{"inputBlocks": [], "dspBlocks": [], "learnBlocks": []}]')
+    (home / "search_spaces").mkdir()
+    (home / "search_spaces" / "empty.py").write_text(
+        "def draw(choices, context): ...\ndef starting_points(context): return ()\n"
+    )
     arguments = ("--target", "nano33ble", "--data", "sample:digits", "--max-candidates", 1)
     for name, words in (
         ("mine.json", "mine.json: nothing in it can be searched here."),
         ("none.json", "none.json: cannot be read: No such file or directory."),
         ("resid", "Unknown search space 'resid'. Did you mean 'residual'?"),
+        (
+            "empty",
+            "Expected draw of the search space 'empty' to return a Candidate. Received: None.",
+        ),
     ):
         code, _, err = cli(*arguments, "--space", name)
         assert code == 2

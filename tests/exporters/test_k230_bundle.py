@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models_support import trained
 from tests_support import small_candidate
-from tuner import catalog
 from tuner.data.draw import captioned
 from tuner.errors import InputError
 from tuner.exporters import k230
 from tuner.models.export import export
-from tuner.models.retrain import retrain
 from tuner.runtimes import kmodel
 from tuner.spec import (
     Architecture,
@@ -28,10 +27,8 @@ from tuner.spec import (
     MaxPool2D,
     Node,
     Preprocessing,
-    Template,
     TrainingSettings,
 )
-from tuner.store.models import ModelFolder
 
 
 @pytest.fixture
@@ -55,28 +52,6 @@ def grey_net(outputs: int, side: int) -> Candidate:
         preprocessing=Preprocessing(height=side, width=side, colour="grey"),
         architecture=Architecture(nodes=nodes, outputs=("logits",)),
         training=TrainingSettings(epochs=6, learning_rate=0.01),
-    )
-
-
-def trained(candidate: Candidate, data: str, name: str) -> ModelFolder:
-    from tuner.data import open_dataset
-
-    spec = open_dataset(data, split_seed=0).spec
-    return retrain(
-        Template(
-            name=name,
-            run="run",
-            candidate=candidate.id,
-            task="classification",
-            data=data,
-            fingerprint=spec.fingerprint,
-            split_seed=0,
-            seed=0,
-            target=catalog.load_target("k230"),
-            preprocessing=candidate.preprocessing,
-            architecture=candidate.architecture,
-            training=candidate.training,
-        )
     )
 
 

@@ -14,9 +14,14 @@ def target_names(incomplete: str) -> list[str]:
 
 def space_names(incomplete: str) -> list[str]:
     """Search spaces of the catalog, and `auto`."""
+    return [*_beginning(["auto"], incomplete), *space_cards(incomplete)]
+
+
+def space_cards(incomplete: str) -> list[str]:
+    """Search spaces of the catalog."""
     from tuner import catalog
 
-    return _beginning(["auto", *catalog.names("search_spaces")], incomplete)
+    return _beginning(catalog.names("search_spaces"), incomplete)
 
 
 def exporter_names(incomplete: str) -> list[str]:

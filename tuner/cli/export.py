@@ -18,7 +18,7 @@ def export(
         list[str],
         typer.Option(
             "--to",
-            help="tflite, tensorflow or keras; repeatable.",
+            help="Format: tflite, k230, tensorflow, keras or one of your own; repeatable.",
             autocompletion=exporter_names,
         ),
     ],

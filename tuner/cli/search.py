@@ -32,7 +32,8 @@ def tune(
         str, typer.Option(help="Regular expression; its first group names what one split keeps.")
     ] = "",
     time: Annotated[
-        str | None, typer.Option(help="Wall-clock time of the search, such as 90s, 20m, 1h30m.")
+        str | None,
+        typer.Option(help="Wall-clock time of the search, such as 90s or 1h30m; 20m by default."),
     ] = None,
     max_candidates: Annotated[
         int | None, typer.Option(min=1, help="Stop after this many candidates.")

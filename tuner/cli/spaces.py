@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tuner.catalog import load_space, names
+from tuner.cli.complete import space_cards
 from tuner.spec import Context, Limits, SearchSpace
 from tuner.spec.space import Option
 
@@ -52,7 +53,9 @@ def spaces(
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="A name of 'tune spaces'.")],
+    name: Annotated[
+        str, typer.Argument(help="A name of 'tune spaces'.", autocompletion=space_cards)
+    ],
     format: Annotated[Format, typer.Option(help="How to write it.")] = "table",
 ) -> None:
     """Show the card of one space, its starting points and its choices."""

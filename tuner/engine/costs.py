@@ -12,18 +12,30 @@ from tuner.cost.fit import check_limits
 from tuner.cost.latency_calibration import add_measured
 from tuner.cost.lower import Graph, lower
 from tuner.engine.plan import Plan
+from tuner.errors import SpecError
 from tuner.spec import Architecture, Cost, Result, RunSpec, Target
 
 
 @functools.cache
-def _runtime(name: str) -> ModuleType:
-    """A runtime; looked up once, because the catalog reads its folders at each call."""
-    return catalog.load_module("runtimes", name)
+def _runtime(name: str, kernels: str) -> ModuleType:
+    """A runtime with these kernels; looked up once, for the catalog reads its folders each time."""
+    runtime = catalog.load_module("runtimes", name)
+    if kernels not in runtime.KERNELS:
+        raise SpecError(
+            f"Expected kernels of the runtime '{name}': {', '.join(sorted(runtime.KERNELS))}. "
+            f"Received: kernels='{kernels}'."
+        )
+    return runtime
 
 
 def cost_on(graph: Graph, target: Target) -> Cost:
-    """The costs of a graph on one target, with the limits that it exceeds."""
-    cost = _runtime(target.runtime).cost(graph, target)
+    """The costs of a graph on one target, with the limits that it exceeds.
+
+    Raises:
+        UnknownNameError: no such runtime.
+        SpecError: it does not have the target's kernels.
+    """
+    cost = _runtime(target.runtime, target.kernels).cost(graph, target)
     return check_limits(add_measured(cost, target), target.model_limits)
 
 

@@ -47,7 +47,7 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
         InputError: the folder holds something, or a format is unknown.
     """
     version = model.read()
-    exporters = {name: catalog.load_module("exporters", name) for name in dict.fromkeys(formats)}
+    exporters = {name: catalog.load_exporter(name) for name in dict.fromkeys(formats)}
     folder = output or Path("exports") / f"{version.name}-{version.version}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; choose another folder with -o, or remove it.")
@@ -132,6 +132,11 @@ class _HeldOut:
         from tuner.train.build import run_keras
 
         path = folder / artifact.path
+        if not path.exists():
+            raise TuneError(
+                f"Expected the exporter '{name}' to write {artifact.path}, as it says. "
+                "There is no such file."
+            )
         target = self._version.template.target
         anew = artifact.quantized_anew
         count = len(self._labels)

@@ -20,6 +20,7 @@ from typing import Any
 from tuner.cost.change import nearest_change
 from tuner.cost.fit import explain
 from tuner.cost.lower import lower
+from tuner.errors import SpecError
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.sampler import Draw, Told, ask
 from tuner.spec import (
@@ -127,7 +128,7 @@ class Proposer:
         self._gate, self._seed = gate, seed
         chosen = spaces_by_target(spaces, contexts)
         self._draws = {
-            target: {name: _bound(spaces[name], context) for name in chosen[target]}
+            target: {name: _bound(name, spaces[name], context) for name in chosen[target]}
             for target, context in contexts.items()
         }
         self._points = {
@@ -339,9 +340,15 @@ def _tickets(spaces: Sequence[str], history: Sequence[Told]) -> tuple[str, ...]:
     return (*spaces, *(told.space for told in scored[: math.ceil(len(scored) / BEST_OF)]))
 
 
-def _bound(space: SearchSpace, context: Context) -> Draw:
+def _bound(name: str, space: SearchSpace, context: Context) -> Draw:
     def draw(choices: Choices) -> Candidate:
-        return space.draw(choices, context)
+        drawn: object = space.draw(choices, context)
+        if not isinstance(drawn, Candidate):
+            raise SpecError(
+                f"Expected draw of the search space '{name}' to return a Candidate. "
+                f"Received: {drawn!r}."
+            )
+        return drawn
 
     return draw
 

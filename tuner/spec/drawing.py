@@ -13,6 +13,7 @@ from typing import Any
 from tuner.spec.architecture import Architecture, Node
 from tuner.spec.candidate import Augmentation, Preprocessing, TrainingSettings
 from tuner.spec.operators import (
+    AveragePool2D,
     Conv2D,
     Dense,
     DepthwiseConv2D,
@@ -193,7 +194,7 @@ class Layers:
             height=preprocessing.height, width=preprocessing.width, channels=preprocessing.channels
         )
         self._nodes = [Node(name="image", op=image)]
-        self._sizes = {"image": (min(image.height, image.width), image.channels)}
+        self._sizes = {"image": (image.height, image.width, image.channels)}
 
     @property
     def last(self) -> str:
@@ -203,24 +204,24 @@ class Layers:
     @property
     def side(self) -> int:
         """Shorter side of the last layer's map, pixels."""
-        return self._sizes[self.last][0]
+        return min(self._sizes[self.last][:2])
 
     def channels_of(self, name: str) -> int:
         """Channels that a layer gives."""
-        return self._sizes[name][1]
+        return self._sizes[name][2]
 
     def add(self, name: str, op: Operator, *inputs: str) -> str:
         """Add a layer that reads `inputs`, or the last one; returns its name."""
         inputs = inputs or (self.last,)
-        side, channels = self._sizes[inputs[0]]
+        height, width, channels = self._sizes[inputs[0]]
         if isinstance(op, Conv2D | DepthwiseConv2D):
-            side = -(-side // op.stride)
+            height, width = -(-height // op.stride), -(-width // op.stride)
         if isinstance(op, Conv2D):
             channels = op.filters
-        if isinstance(op, MaxPool2D):
-            side //= op.size
+        if isinstance(op, MaxPool2D | AveragePool2D):
+            height, width = height // op.window[0], width // op.window[1]
         self._nodes.append(Node(name=name, op=op, inputs=inputs))
-        self._sizes[name] = (side, channels)
+        self._sizes[name] = (height, width, channels)
         return name
 
     def end(self, choices: Choices, outputs: int, *, flat: bool = False) -> Architecture:

@@ -1,0 +1,110 @@
+"""The complete files that the guides begin with work as they stand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pictures_support import fill
+from tests_support import context_of
+from tuner import catalog
+from tuner.store.models import ModelFolder
+from walk_support import tune
+
+ROOT = Path(__file__).parent.parent
+GUIDES = ROOT / "docs" / "guides"
+
+
+def write_example(guide: str, root: Path) -> Path:
+    """Write the first file of a guide below a folder, where the guide puts it."""
+    text = (GUIDES / guide).read_text(encoding="utf-8")
+    found = re.search(r"^`([\w/.-]+)`\n```(?:toml|python)\n(.*?)^```$", text, re.M | re.S)
+    assert found, f"{guide} has no block under a line with its path"
+    path = root / found[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(found[2], encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def shelf(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder outside the current one that `$TUNE_PATH` names."""
+    folder = tmp_path_factory.mktemp("shelf")
+    monkeypatch.setenv("TUNE_PATH", str(folder))
+    return folder
+
+
+def test_own_data(home: Path) -> None:
+    script = write_example("own-data.md", home)
+    fill(home / "pictures", {"day": 12, "night": 12})
+    files = sorted(path.relative_to(home / "pictures") for path in home.rglob("*.png"))
+    rows = [f"{path},{path.parent.name}" for path in files]
+    (home / "pictures" / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    subprocess.run([sys.executable, script, "pictures/labels.csv", "images"], cwd=home, check=True)
+    report = json.loads(tune(home, "data", "stats", "images", "--format", "json").stdout)
+    counts = {row["name"]: row["images"] for row in report["classes"]}
+    assert counts == {"day": 12, "night": 12}
+
+
+def test_own_target(shelf: Path, home: Path) -> None:
+    from tuner.engine.search import SearchRequest, prepare_run
+
+    name = write_example("own-target.md", shelf).stem
+    assert name not in {path.stem for path in (ROOT / "targets").iterdir()}
+    assert catalog.load_target(name).title in tune(home, "targets", "show", name).stdout
+    run = prepare_run(SearchRequest(targets=(name,), data="sample:digits", max_candidates=2))
+    assert [target.name for target in run.spec().targets] == [name]
+
+
+def test_own_space(shelf: Path, home: Path) -> None:
+    from tuner.cost.lower import lower
+    from tuner.propose.choices import RandomChoices
+    from tuner.train.build import build_keras
+
+    name = write_example("own-space.md", shelf).stem
+    assert "starting points: DS-CNN" in tune(home, "spaces", "show", name).stdout
+    space = catalog.load_space(name)
+    for seed, target in enumerate(("rp2040", "nano33ble", "k230")):
+        candidate = space.draw(RandomChoices(seed), context_of(target, 96, 128))
+        assert lower(candidate.architecture).macs > 0
+    assert build_keras(candidate.architecture).output_shape == (None, 5)
+
+
+def test_own_exporter(shelf: Path, small_model: ModelFolder, home: Path) -> None:
+    from tuner.models.export import export
+
+    name = write_example("own-exporter.md", shelf).stem
+    folder = export(small_model, [name], home / "out")
+    report = json.loads((folder / "export_report.json").read_text())
+    assert report["passed"]
+    assert [row["format"] for row in report["artifacts"]] == [name]
+    header = (folder / "digits.h").read_text()
+    size = (small_model.path / "int8.tflite").stat().st_size
+    assert header.count("0x") == size
+    assert f"model_data_size = {size};" in header
+
+
+def test_the_contract_tests_take_them(shelf: Path) -> None:
+    """As the guides say: without a new test, once `$TUNE_PATH` names their folder."""
+    names = [
+        write_example(f"own-{kind}.md", shelf).stem for kind in ("target", "space", "exporter")
+    ]
+    files = ("test_targets_cards.py", "search_spaces", "exporters/test_every_exporter.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider",
+         *(f"tests/{file}" for file in files)],
+        cwd=ROOT, env={**os.environ, "TUNE_PATH": str(shelf)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, file in zip(names, files, strict=True):
+        found = [line for line in done.stdout.splitlines() if name in line]
+        assert len(found) >= 2, f"{file} does not take {name}"
+        assert all(line.startswith(f"tests/{file}") for line in found)
