@@ -18,7 +18,7 @@ def export(
         list[str],
         typer.Option(
             "--to",
-            help="tflite, tensorflow or keras; repeatable.",
+            help="tflite, tensorflow, keras or k230; repeatable.",
             autocompletion=exporter_names,
         ),
     ],

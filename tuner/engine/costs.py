@@ -22,9 +22,24 @@ def _runtime(name: str) -> ModuleType:
 
 
 def cost_on(graph: Graph, target: Target) -> Cost:
-    """The costs of a graph on one target, with the limits that it exceeds."""
+    """The costs of a graph on one target, the limits that it exceeds, and why it is refused."""
     cost = _runtime(target.runtime).cost(graph, target)
-    return check_limits(add_measured(cost, target), target.model_limits)
+    checked = check_limits(add_measured(cost, target), target.model_limits)
+    return replace(checked, refused=refusals(graph, target.runtime))
+
+
+def refusals(graph: Graph, name: str) -> tuple[str, ...]:
+    """Why a runtime cannot run a net, or would run it wrongly; empty if it can.
+
+    Args:
+        graph: the net.
+        name: of the runtime.
+    """
+    runtime = _runtime(name)
+    lacking = sorted({item.kind for item in graph.operators} - runtime.OPERATORS)
+    lacks = (f"not in {name}: {', '.join(lacking)}",) if lacking else ()
+    wrong: tuple[str, ...] = runtime.refusals(graph) if hasattr(runtime, "refusals") else ()
+    return (*lacks, *wrong)
 
 
 def costs_on(architecture: Architecture, targets: Iterable[Target]) -> dict[str, Cost]:
