@@ -114,7 +114,7 @@ def test_settings_with_a_wrong_field(plain_home: Path, cli: Cli) -> None:
     found = {(row["kind"], row["name"]): row for row in json.loads(out)}
     (tool,) = found["exporter", "k230"]["tools"]
     assert tool["missing"] == (
-        f"{file}: unknown field 'dotnet'. Did you mean 'dotnet_root'? Known: dotnet_root."
+        f"{file}: unknown field 'dotnet'. Did you mean 'dotnet_root'? Known fields: dotnet_root."
     )
 
 

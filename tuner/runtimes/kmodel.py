@@ -346,10 +346,11 @@ def _run(
 
 
 def _reason(said: str, code: int) -> str:
-    """The first line that names an error; a crash's stack follows it."""
-    for line in map(str.strip, said.splitlines()):
-        if "Exception" in line or "Error" in line or "Out of memory" in line:
-            return line.removeprefix("Unhandled exception. ").rstrip(".")
+    """The first line that names an error; indented ones are of a stack."""
+    for line in said.splitlines():
+        named = "Exception" in line or "Error" in line or "Out of memory" in line
+        if named and not line[:1].isspace():
+            return line.strip().removeprefix("Unhandled exception. ").rstrip(".")
     ended = f"its process ended by signal {-code}" if code < 0 else f"its process ended with {code}"
     last = _last_line(said)
     return f"{ended} ({last})" if last else ended

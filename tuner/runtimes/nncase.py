@@ -253,11 +253,32 @@ def _image_shape(model: bytes) -> Shape:
 
 
 def refusals(graph: Graph) -> tuple[str, ...]:
-    """What nncase compiles without an error to a kmodel that computes something else.
+    """What nncase 2.11 compiles without an error to a kmodel that computes something else.
 
-    See `docs/costs/k230.md` for what was compiled and run in the simulator.
+    Or to one that its simulator does not run. Each kind was compiled and run beside the float32
+    net, and so were its nearest neighbours, which are right: `docs/costs/k230.md` has the list.
     """
-    return ()
+    return tuple(
+        dict.fromkeys(reason for item in graph.operators if (reason := _refusal(item)) is not None)
+    )
+
+
+def _refusal(operator: GraphOperator) -> str | None:
+    if operator.kind == "TILE" and len(operator.input_shape) > 3:
+        return (
+            "nncase computes a TILE of five axes or more wrongly, as UpSampling2D makes it; "
+            "RESIZE_NEAREST_NEIGHBOR is right"
+        )
+    if operator.kind == "RESIZE_BILINEAR" and operator.half_pixel_centers:
+        return (
+            "nncase computes a RESIZE_BILINEAR with half-pixel centers wrongly; one without, or "
+            "with aligned corners, is right"
+        )
+    if operator.kind == "ADD" and operator.activation == "relu6":
+        return "nncase makes a kmodel that does not run of a sum with relu6; one with relu runs"
+    if operator.kind == "L2_NORMALIZATION":
+        return "nncase makes a kmodel that does not run of L2_NORMALIZATION"
+    return None
 
 
 def _measured(compiled: Compiled) -> dict[str, Quantity]:
