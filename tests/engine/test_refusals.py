@@ -7,17 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from tests_support import small_candidate
-from tuner.catalog import load_target
+from tests_support import context_of, small_candidate
+from tuner.catalog import load_space, load_target, names
 from tuner.cost.fit import reasons
 from tuner.cost.lower import lower
 from tuner.engine.costs import cost_on, costs_on
 from tuner.engine.search import SearchRequest, prepare_run
 from tuner.errors import NothingFitsError
+from tuner.propose.choices import TableChoices
 from tuner.runtimes import nncase
-from tuner.spec import from_plain, to_plain
+from tuner.spec import (
+    Add,
+    Architecture,
+    Conv2D,
+    Dense,
+    GlobalAveragePool2D,
+    Input,
+    Node,
+    from_plain,
+    to_plain,
+)
 from tuner.spec.cost import Cost
-from tuner.testing.architectures import random_architecture
 
 PICKY = """
 from tuner.runtimes import nncase
@@ -63,8 +73,24 @@ def test_a_search_that_is_refused_everything_says_why_before_training(picky: str
     assert said.endswith("Choose another space ('tune spaces') or target ('tune targets').")
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_nothing_that_an_architecture_is_made_of_is_refused_by_nncase(seed: int) -> None:
-    architecture = random_architecture(seed)
-    assert nncase.refusals(lower(architecture)) == ()
-    assert costs_on(architecture, (load_target("k230"),))["k230"].refused == ()
+@pytest.mark.parametrize(("activation", "refused"), [("relu6", True), ("relu", False)])
+def test_a_sum_with_relu6_is_refused_for_the_kpu_alone(activation: str, refused: bool) -> None:
+    nodes = (
+        Node(name="image", op=Input(height=8, width=8, channels=3)),
+        Node(name="one", op=Conv2D(filters=4), inputs=("image",)),
+        Node(name="two", op=Conv2D(filters=4), inputs=("one",)),
+        Node(name="sum", op=Add(activation=activation), inputs=("one", "two")),
+        Node(name="pool", op=GlobalAveragePool2D(), inputs=("sum",)),
+        Node(name="logits", op=Dense(units=2), inputs=("pool",)),
+    )
+    targets = [load_target(name) for name in ("k230", "stm32h743", "raspberry-pi-4")]
+    costs = costs_on(Architecture(nodes=nodes, outputs=("logits",)), targets)
+    assert [bool(cost.refused) for cost in costs.values()] == [refused, False, False]
+
+
+@pytest.mark.parametrize("name", sorted(names("search_spaces")))
+def test_starting_points_of_every_space_suit_the_kpu(name: str) -> None:
+    space, context = load_space(name), context_of("k230", 96, 96)
+    for point in space.starting_points(context):
+        candidate = space.draw(TableChoices(point.sizes[0]), context)
+        assert nncase.refusals(lower(candidate.architecture)) == ()
