@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,40 @@ def test_a_net_is_compiled() -> None:
     assert [fusion.computed for fusion in compiled.fusions] == [12 * 10 * 27 * 8 + 8 * 4]
     assert 0 < compiled.latency_ms < 0.01
     assert compiled.version.startswith("2.")
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("where", ["DOTNET_ROOT", "settings", "PATH"])
+def test_a_net_is_compiled_by_the_dotnet_of_each_place(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runtime"
+    root.mkdir()
+    for name in ("host", "shared"):
+        (root / name).symlink_to(Path(kmodel._dotnet().place) / name)
+    monkeypatch.delenv("DOTNET_ROOT", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    if where == "DOTNET_ROOT":
+        monkeypatch.setenv("DOTNET_ROOT", str(root))
+    elif where == "settings":
+        (tmp_path / "edge-tuner").mkdir()
+        (tmp_path / "edge-tuner" / "settings.toml").write_text(f"dotnet_root = '{root}'\n")
+    else:
+        path = dotnet_command(tmp_path / "bin", root)
+        monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+    assert kmodel._dotnet().place == str(root)
+    assert compile_kmodel(tiny(), IMAGES, (0.0, 1.0)).kmodel[:4] == b"LDMK"
+
+
+@pytest.mark.usefixtures("compiler")
+def test_the_simulator_stops_when_its_time_is_out() -> None:
+    content = compile_kmodel(tiny(), IMAGES, (0.0, 1.0)).kmodel
+    images = np.random.default_rng(0).integers(0, 256, (40, 12, 10, 3), dtype=np.uint8)
+    whole = kmodel.simulate_kmodel(content, images)
+    assert len(whole) == 40
+    part = kmodel.simulate_kmodel(content, images, seconds=0.0, at_least=5)
+    assert np.array_equal(part, whole[:5])
+    assert len(kmodel.simulate_kmodel(content, images, seconds=0.2, at_least=1)) < 40
 
 
 @pytest.mark.usefixtures("compiler")

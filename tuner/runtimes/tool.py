@@ -32,7 +32,11 @@ def package_tool(distribution: str, modules: Sequence[str], missing: str) -> Too
     """
     if any(importlib.util.find_spec(module) is None for module in modules):
         return Tool(name=distribution, missing=missing)
-    return Tool(name=distribution, version=importlib.metadata.version(distribution))
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # a copy in the path, not installed
+        version = "of unknown version"
+    return Tool(name=distribution, version=version)
 
 
 def require(tools: Iterable[Tool]) -> None:
