@@ -73,7 +73,7 @@ def test_without_dotnet_it_says_what_to_install(plain_home: Path) -> None:
     )
     assert dotnet_of(exporter)["missing"] == said
     text = doctor()
-    assert "estimates" in text
+    assert "\nestimates: searches go on without what the missing tool tells.\n" in text
     flat = " ".join(text.split())
     assert flat.count("- nncase needs the .NET runtime 7.0 or newer") == 1, "said once for both"
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tuner.catalog import ModuleKind
     from tuner.spec import Tool
 
+WITHOUT_TOOLS = "estimates"
+"""How ready a runtime is that lacks a tool."""
+
 _WIDTH = 80
 
 
@@ -39,6 +42,8 @@ def doctor(
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
     console.print(table)
+    if any(row["ready"] == WITHOUT_TOOLS for row in rows):
+        console.print(f"\n{WITHOUT_TOOLS}: searches go on without what the missing tool tells.")
     missing = dict.fromkeys(tool["missing"] for row in rows for tool in row["tools"])
     missing.pop("", None)
     if missing:
@@ -66,7 +71,7 @@ def readiness_rows() -> list[dict[str, Any]]:
             try:
                 module = catalog.load_module(kind, name)
                 tools: Sequence[Tool] = module.tools() if hasattr(module, "tools") else ()
-                without = "estimates" if kind == "runtimes" else "no"
+                without = WITHOUT_TOOLS if kind == "runtimes" else "no"
             except TuneError as error:
                 tools, without = [Tool(name=path.name, missing=str(error))], "no"
             rows.append(

@@ -489,11 +489,12 @@ class Supervisor:
         What a measurement puts over a limit, or a simulation below others, makes way for others,
         which are measured in turn.
         """
-        if self._all_measured_at == len(self._events):
+        room = FINALISTS - self._may_end()
+        if room <= 0 or self._all_measured_at == len(self._events):
             return False
         wanted: dict[int, list[str]] = {}
         for target in self._spec.targets:
-            for result in self._finalists(target):
+            for result in self._finalists(target, room):
                 if (result.index, target.name) not in self._asked:
                     wanted.setdefault(result.index, []).append(target.name)
         if not wanted:
@@ -547,10 +548,11 @@ class Supervisor:
                 )
                 self._refold(result.index)
 
-    def _finalists(self, target: Target) -> list[Result]:
-        """Those that will be among the best for a target, whatever is trained to its end yet.
+    def _finalists(self, target: Target, room: int) -> list[Result]:
+        """The best for a target of those trained to their end, where they were not measured.
 
-        So the same ones are measured whenever slots have time for it.
+        With room for those that may still end as better ones, these are among the best in any
+        case: the same ones are measured whenever slots have time for it.
         """
         ended = [result for result in self._results.values() if result.status == "ok"]
         if not ended or not finalists.can_measure(target):
@@ -558,8 +560,7 @@ class Supervisor:
         seen = [as_seen_by(result, target) for result in ended]
         rows = rank_results(seen, target.name, self._spec.rank_by)
         best = [row.result for row in rows if row.fits]
-        surely = best[: max(0, FINALISTS - self._may_end())]
-        return [result for result in surely if target.name not in result.measured]
+        return [result for result in best[:room] if target.name not in result.measured]
 
     def _may_end(self) -> int:
         """How many more may be trained to their end, when nothing can be started now.
