@@ -151,7 +151,7 @@ def test_measured_stands_beside_estimated(cli: Cli, model: Path) -> None:
 def test_without_the_tool_a_line_says_what_to_install(
     cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuner.runtimes.recorder.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     row = json_of(cli, model, "--target", "nano33ble")
     assert row["measured"] == {}
     assert "pip install 'edge-tuner[referee]'" in row["measure_note"]

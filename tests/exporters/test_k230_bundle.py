@@ -27,6 +27,7 @@ from tuner.spec import (
     MaxPool2D,
     Node,
     Preprocessing,
+    Tool,
     TrainingSettings,
 )
 
@@ -94,10 +95,8 @@ def test_without_the_compiler_an_export_says_what_to_install(
 ) -> None:
     model = trained(small_candidate(side=8, outputs=10), "sample:digits", "digits")
 
-    def missing() -> None:
-        raise ImportError("nncase is not installed: pip install 'edge-tuner[k230]'.")
-
-    monkeypatch.setattr(kmodel, "_installed", missing)
+    missing = Tool(name="nncase-kpu", missing="pip install 'edge-tuner[k230]'.")
+    monkeypatch.setattr(kmodel, "tools", lambda: (missing,))
     with pytest.raises(InputError, match=r"pip install 'edge-tuner\[k230\]'\. Then export again"):
         export(model, ["k230"], home / "out")
     assert not (home / "out").exists(), "nothing is handed over"

@@ -173,7 +173,7 @@ def test_a_model_that_tflm_refuses_ends_in_a_line(
 
 
 def test_without_tflite_micro_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuner.runtimes.recorder.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'edge-tuner\[referee\]'"):
         tflm.measure({"int8": b""}, CORTEX)
 

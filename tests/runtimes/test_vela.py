@@ -9,6 +9,7 @@ import pytest
 
 from tuner.errors import TuneError
 from tuner.runtimes import vela
+from tuner.spec import Tool
 
 SUMMARY = """\
 network,sram_memory_used,dram_memory_used,total_npu_encoded_weights,cycles_total
@@ -24,7 +25,8 @@ OPTIONS = {
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vela, "_installed", lambda: "5.2.0")
+    installed = Tool(name="ethos-u-vela", version="5.2.0")
+    monkeypatch.setattr(vela, "tools", lambda: (installed,))
 
 
 def test_the_summary_is_read() -> None:

@@ -13,6 +13,7 @@ from tuner.cli import clean as clean_command
 from tuner.cli import compare as compare_command
 from tuner.cli import completion as completion_command
 from tuner.cli import data as data_command
+from tuner.cli import doctor as doctor_command
 from tuner.cli import export as export_command
 from tuner.cli import extend as extend_command
 from tuner.cli import logs as logs_command
@@ -51,6 +52,7 @@ app.command("attach")(ps_command.attach)
 app.command("stop")(ps_command.stop)
 app.command("profile")(profile_command.profile)
 app.command("calibrate")(calibrate_command.calibrate)
+app.command("doctor")(doctor_command.doctor)
 app.command("clean")(clean_command.clean)
 app.command("completion")(completion_command.completion)
 app.add_typer(data_command.app, name="data")

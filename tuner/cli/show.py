@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from tuner.cost.fit import LIMIT_NAMES, explain, format_bytes
+from tuner.cost.fit import LIMIT_NAMES, format_bytes, reasons
 from tuner.engine.supervisor import Progress
 from tuner.rank.order import Estimate, best_accuracy, ranking_precision, target_accuracy
 from tuner.spec import Accuracy, Result, RunSpec
@@ -112,7 +112,8 @@ def _ended_line(result: Result, progress: Progress) -> str:
 def _live_text(progress: Progress, spec: RunSpec) -> RenderableType:
     from rich.text import Text
 
-    done, running = len(progress.finished), len(progress.running)
+    done = len(progress.finished)
+    running = sum(result.status is None for result, _ in progress.running)
     waiting = max(0, progress.planned - done - running)
     width = 30
     total = max(1, done + running + waiting)
@@ -128,7 +129,7 @@ def _live_text(progress: Progress, spec: RunSpec) -> RenderableType:
     text.append(f" {done} trained, {running} running, ~{waiting} to go{left}\n")
     text.append(f"{progress.phase}; best so far: {_bests_text(progress, spec)}\n")
     for result, epoch in progress.running:
-        state = _epoch_text(epoch) if epoch else "starting"
+        state = "measuring" if result.status else _epoch_text(epoch) if epoch else "starting"
         text.append(f"  {result.candidate.id} {input_text(result):<12} {state}\n", style="dim")
     return text
 
@@ -317,14 +318,15 @@ def _legend(board: Board) -> str:
     trained = (row for row in rows if row.result.status in ("ok", "stopped"))
     over = next((row for row in trained if not row.fits), None)
     if over is not None:
-        reasons = "; ".join(explain(excess) for excess in over.result.costs[target.name].over)
-        lines.append(f"over: does not fit {target.name}; {over.result.candidate.id}: {reasons}.")
+        why = reasons(over.result.costs[target.name])
+        lines.append(f"over: does not fit {target.name}; {over.result.candidate.id}: {why}.")
     if board.refused:
         counts = ", ".join(
             f"{LIMIT_NAMES[limit]} {count}" for limit, count in board.refused.items()
         )
         lines.append(f"Refused before training, by what is over: {counts}.")
-        lines.append(f"Nearest miss: {board.nearest_miss}.")
+        if board.nearest_miss:
+            lines.append(f"Nearest miss: {board.nearest_miss}.")
     lines += _measured_lines(board)
     return "\n".join(lines)
 

@@ -10,14 +10,17 @@ from tuner.spec.cost import LimitName
 
 KB = 1024
 
+UNSUPPORTED = "unsupported"
+
 LIMIT_NAMES: Mapping[str, str] = {
     "ram_bytes": "RAM",
     "flash_bytes": "flash",
     "latency_ms": "latency",
     "train_minutes": "full training",
     "candidate_minutes": "training within this search",
+    UNSUPPORTED: "refused by the runtime",
 }
-"""Limits as people read them."""
+"""Limits as people read them, and what else keeps a net from a device."""
 
 
 def check_limits(cost: Cost, limits: Limits) -> Cost:
@@ -43,6 +46,11 @@ def check_limits(cost: Cost, limits: Limits) -> Cost:
         if needed is not None and allowed is not None and needed > allowed:
             over.append(Excess(limit=limit, needed=needed, allowed=allowed, at=where))
     return replace(cost, over=tuple(over))
+
+
+def reasons(cost: Cost) -> str:
+    """Why a candidate does not fit, in a line: refused by the runtime, then the limits."""
+    return "; ".join([*cost.refused, *map(explain, cost.over)])
 
 
 def explain(excess: Excess) -> str:

@@ -126,11 +126,10 @@ def profile_row(subject: Subject, target: Target, *, measure: bool) -> dict[str,
         measure: also ask a tool of the runtime, where there is one and the model is a file.
 
     Returns:
-        The fields of `cost_row`; `fits` is false too where the runtime lacks an operator. Also
-        `target`, `runtime`, `file_bytes` (exact for a file, else predicted), `limits`,
-        `unsupported` (kinds of operators that the runtime lacks), `reasons` (what is over, in
-        words), `advice` (what would make it fit), `measured` and `measure_note` (why nothing was
-        measured), and `operators`.
+        The fields of `cost_row`, and `target`, `runtime`, `file_bytes` (exact for a file, else
+        predicted), `limits`, `unsupported` (kinds of operators that the runtime lacks), `reasons`
+        (why it is refused and what is over, in words), `advice` (what would make it fit),
+        `measured` and `measure_note` (why nothing was measured), and `operators`.
     """
     graph = subject.graph
     runtime = catalog.load_module("runtimes", target.runtime)
@@ -142,11 +141,10 @@ def profile_row(subject: Subject, target: Target, *, measure: bool) -> dict[str,
         "target": target.name,
         "runtime": target.runtime,
         **row,
-        "fits": cost.fits and not lacking,
         "limits": to_plain(target.model_limits),
         "unsupported": lacking,
         "reasons": [
-            *([f"not in {target.runtime}: {', '.join(lacking)}"] if lacking else []),
+            *cost.refused,
             *(explain(replace(excess, at=spoken_name(excess.at))) for excess in cost.over),
         ],
         "advice": _advice(subject, target, cost),
@@ -238,7 +236,7 @@ def _measured(subject: Subject, target: Target) -> tuple[dict[str, Any], str]:
 
 
 def _advice(subject: Subject, target: Target, cost: Cost) -> str:
-    if cost.fits:
+    if not cost.over or cost.refused:
         return ""
     if subject.architecture is not None:
         return nearest_change(subject.architecture, _fits_on(target))

@@ -107,6 +107,7 @@ def cost_row(cost: Cost) -> dict[str, Any]:
         "latency_basis": cost.latency_ms.basis,
         "fits": cost.fits,
         "over": to_plain(cost.over),
+        "refused": list(cost.refused),
     }
     if cost.train_minutes is not None:
         row["train_minutes"] = cost.train_minutes.value

@@ -17,26 +17,40 @@ from tuner.spec import Architecture, Cost, Result, RunSpec, Target
 
 
 @functools.cache
-def _runtime(name: str, kernels: str) -> ModuleType:
-    """A runtime with these kernels; looked up once, for the catalog reads its folders each time."""
-    runtime = catalog.load_module("runtimes", name)
-    if kernels not in runtime.KERNELS:
-        raise SpecError(
-            f"Expected kernels of the runtime '{name}': {', '.join(sorted(runtime.KERNELS))}. "
-            f"Received: kernels='{kernels}'."
-        )
-    return runtime
+def _runtime(name: str) -> ModuleType:
+    """Looked up once: the catalog reads its folders each time."""
+    return catalog.load_module("runtimes", name)
 
 
 def cost_on(graph: Graph, target: Target) -> Cost:
-    """The costs of a graph on one target, with the limits that it exceeds.
+    """The costs of a graph on one target, the limits that it exceeds, and why it is refused.
 
     Raises:
         UnknownNameError: no such runtime.
         SpecError: it does not have the target's kernels.
     """
-    cost = _runtime(target.runtime, target.kernels).cost(graph, target)
-    return check_limits(add_measured(cost, target), target.model_limits)
+    runtime = _runtime(target.runtime)
+    if target.kernels not in runtime.KERNELS:
+        raise SpecError(
+            f"Expected kernels of the runtime '{target.runtime}': "
+            f"{', '.join(sorted(runtime.KERNELS))}. Received: kernels='{target.kernels}'."
+        )
+    checked = check_limits(add_measured(runtime.cost(graph, target), target), target.model_limits)
+    return replace(checked, refused=refusals(graph, target.runtime))
+
+
+def refusals(graph: Graph, name: str) -> tuple[str, ...]:
+    """Why a runtime cannot run a net, or would run it wrongly; empty if it can.
+
+    Args:
+        graph: the net.
+        name: of the runtime.
+    """
+    runtime = _runtime(name)
+    lacking = sorted({item.kind for item in graph.operators} - runtime.OPERATORS)
+    lacks = (f"not in {name}: {', '.join(lacking)}",) if lacking else ()
+    wrong: tuple[str, ...] = runtime.refusals(graph) if hasattr(runtime, "refusals") else ()
+    return (*lacks, *wrong)
 
 
 def costs_on(architecture: Architecture, targets: Iterable[Target]) -> dict[str, Cost]:

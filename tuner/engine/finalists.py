@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,14 @@ from tuner.spec import (
     Candidate,
     Paired,
     Precision,
+    Quantity,
     RunSpec,
     Target,
     builds_key,
     from_plain,
     to_plain,
 )
-from tuner.store.files import write_atomic
+from tuner.store.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,11 +36,15 @@ COMPILED_WITH_IMAGES = 100
 """Training images that a device's compiler quantizes by, evenly spaced."""
 
 SIMULATED_IMAGES = 400
-"""Validation images that a build is simulated on where no clock tells how many there is time for;
-with one, at least `SIMULATED_AT_LEAST`."""
+"""Validation images that a build is simulated on where no clock tells how many there is time for.
+They are drawn at random by the run's seed, the same ones for all its candidates."""
 
 SIMULATED_AT_LEAST = 100
-PACE_IMAGES = 8
+"""With a clock, so many are simulated in any case."""
+
+QUICKEST_SECONDS = 0.02
+"""No simulator is expected to run an image in less: more images are not made ready for it than it
+could run. The KPU's took .04 s and more."""
 
 
 def can_measure(target: Target) -> bool:
@@ -62,7 +68,7 @@ def measure_builds(
         candidate_plain: plain Candidate.
         builds: plain Builds.
         names: the targets to measure it for.
-        seconds: for each simulation; None for a fixed number of images.
+        seconds: for each simulation; None for `SIMULATED_IMAGES`.
 
     Returns:
         `measured`, plain Quantities by target and name; `builds`, plain Builds that were
@@ -114,36 +120,28 @@ def _simulate(
     """
     import numpy as np
 
-    from tuner.data.preprocess import evenly_spaced, scaled_chunks
-    from tuner.train.convert import INPUT_RANGES
+    from tuner.data.preprocess import scaled_chunks
 
     runtime = catalog.load_module("runtimes", target.runtime)
     task = catalog.load_module("tasks", spec.task)
     candidate = from_plain(Candidate, candidate_plain, "candidate")
-    scaling = candidate.preprocessing.scaling
-    dataset = jobs.open_data(spec.dataset)
-    training = jobs.labelled(dataset, candidate, "training")
-    validation = jobs.labelled(dataset, candidate, "validation")
-    rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
-    model = (folder / builds["float32"]["artifact"]).read_bytes()
-    compiled: CompiledModel = runtime.compile_model(
-        model, training.images[rows], INPUT_RANGES[scaling]
-    )
-    artifact = folder / f"{target.runtime}{compiled.suffix}"
-    write_atomic(artifact, compiled.content)
-
-    count = SIMULATED_IMAGES
+    validation = jobs.labelled(jobs.open_data(spec.dataset), candidate, "validation")
+    compiled, artifact = _compile(spec, folder, candidate, builds["float32"]["artifact"], target)
+    possible = SIMULATED_IMAGES
     if seconds is not None:
-        started = time.monotonic()
-        runtime.simulate(compiled.content, validation.images[:PACE_IMAGES], 1)
-        pace = (time.monotonic() - started) / min(PACE_IMAGES, len(validation.labels))
-        count = max(SIMULATED_AT_LEAST, int(seconds / pace))
-    rows = evenly_spaced(len(validation.labels), count)
+        possible = max(SIMULATED_AT_LEAST, math.ceil(seconds / QUICKEST_SECONDS))
+    rows = np.random.default_rng(spec.seed).permutation(len(validation.labels))[:possible]
+    logits = runtime.simulate(
+        compiled.content, validation.images[rows], seconds, SIMULATED_AT_LEAST
+    )
+    rows = rows[: len(logits)]
     images, labels = validation.images[rows], validation.labels[rows]
-    logits = runtime.simulate(compiled.content, images, 1)
     beside = (folder / builds["int8"]["artifact"]).read_bytes()
     int8 = np.concatenate(
-        [runtime.predict(beside, "int8", part) for part in scaled_chunks(images, scaling)]
+        [
+            runtime.predict(beside, "int8", part)
+            for part in scaled_chunks(images, candidate.preprocessing.scaling)
+        ]
     )
     accuracy: Accuracy = task.score(logits, labels, task.outputs(spec.dataset))
     return compiled.measured, Build(
@@ -156,6 +154,62 @@ def _simulate(
         accuracy={"validation": accuracy},
         paired={"validation": _paired(logits, int8, labels)},
     )
+
+
+def _compile(
+    spec: RunSpec, folder: Path, candidate: Candidate, float32: str, target: Target
+) -> tuple[CompiledModel, Path]:
+    """Compile the float32 build for a target, or take what an earlier job compiled from it.
+
+    Args:
+        spec: of the run.
+        folder: of the candidate.
+        candidate: what was trained.
+        float32: path of the build in the folder.
+        target: the device.
+
+    Returns:
+        What was compiled, and its file.
+    """
+    from tuner.data.preprocess import evenly_spaced
+    from tuner.runtimes import CompiledModel
+    from tuner.train.convert import INPUT_RANGES
+
+    runtime = catalog.load_module("runtimes", target.runtime)
+    model = (folder / float32).read_bytes()
+    record, digest = folder / f"{target.runtime}.json", hashlib.sha256(model).hexdigest()
+    if record.exists():
+        known = read_json(record)
+        artifact = folder / f"{target.runtime}{known['suffix']}"
+        if known["model_sha256"] == digest and artifact.exists():
+            measured = {
+                name: from_plain(Quantity, plain, str(record))
+                for name, plain in known["measured"].items()
+            }
+            content = artifact.read_bytes()
+            return CompiledModel(
+                content=content,
+                suffix=known["suffix"],
+                recipe=known["recipe"],
+                measured=measured,
+            ), artifact
+    training = jobs.labelled(jobs.open_data(spec.dataset), candidate, "training")
+    rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
+    compiled: CompiledModel = runtime.compile_model(
+        model, training.images[rows], INPUT_RANGES[candidate.preprocessing.scaling]
+    )
+    artifact = folder / f"{target.runtime}{compiled.suffix}"
+    write_atomic(artifact, compiled.content)
+    write_json(
+        record,
+        {
+            "model_sha256": digest,
+            "suffix": compiled.suffix,
+            "recipe": compiled.recipe,
+            "measured": to_plain(compiled.measured),
+        },
+    )
+    return compiled, artifact
 
 
 def _paired(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import signal
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from tuner.propose.rungs import (
 )
 from tuner.propose.sampler import Told
 from tuner.rank.order import rank_results
-from tuner.spec import Quantity, Result, RunSpec, Throughput, from_plain, to_plain
+from tuner.spec import Quantity, Result, RunSpec, Target, Throughput, from_plain, to_plain
 from tuner.store.files import read_json, write_atomic
 from tuner.store.lock import locked
 from tuner.store.runs import RunFolder, fold_results
@@ -127,6 +127,9 @@ class Supervisor:
         self._observer = observer
         self._plan_of = plan_of
         self._exhausted = False
+        self._asked: set[tuple[int, str]] = set()
+        self._missing: set[str] = set()
+        self._all_measured_at = -1
 
     def run(self) -> list[Result]:
         """Search until the budget is used, then score on the test set.
@@ -162,7 +165,6 @@ class Supervisor:
                     self._proposer = self._proposer_of(self._spec, self._plan)
                     self._search()
                     self._stop_the_others()
-                    self._measure_finalists()
                     self._score_on_test()
                     self._note("ended")
                 except KeyboardInterrupt:
@@ -247,20 +249,33 @@ class Supervisor:
             if not self._work.running:
                 return
             for job, outcome in self._work.poll():
-                self._collect(job, outcome)
-            self._show("searching")
+                if self._results[job.key].status is None:
+                    self._collect(job, outcome)
+                else:  # it has been trained to its end
+                    self._collect_measured(job, outcome)
+            trains = any(self._results[job.key].status is None for job in self._work.running)
+            self._show("searching" if trains else "measuring finalists")
 
     def _fill(self) -> None:
-        """Start work in every free slot: what was left unfinished first, then the next step."""
+        """Start work in every free slot.
+
+        What was left unfinished comes first, then the next step; a slot that has nothing to train
+        measures a finalist, if only of what has been trained so far.
+        """
         for slot in self._work.free_slots():
-            step = self._waiting() or self._next_step()
-            if step is None:
+            if not self._start_training(slot) and not self._start_measuring_finalist(slot):
                 return
-            result = self._results[step.index]
-            share = self._plan.share(result.candidate, step.rung, self._remaining)
-            if share is None:
-                return
-            self._start(slot, result, step.rung, share, attempt=1)
+
+    def _start_training(self, slot: Slot) -> bool:
+        step = self._waiting() or self._next_step()
+        if step is None:
+            return False
+        result = self._results[step.index]
+        share = self._plan.share(result.candidate, step.rung, self._remaining)
+        if share is None:
+            return False
+        self._start(slot, result, step.rung, share, attempt=1)
+        return True
 
     def _start(self, slot: Slot, result: Result, rung: int, share: Share, attempt: int) -> None:
         self._note(
@@ -468,57 +483,96 @@ class Supervisor:
         self._results[index] = fold_results(events)[0]
         return self._results[index]
 
-    def _measure_finalists(self) -> None:
-        """Where a runtime has a tool that measures or simulates, ask it about each target's best.
+    def _start_measuring_finalist(self, slot: Slot) -> bool:
+        """Where a runtime has a tool that measures or simulates, ask it about a target's best.
 
         What a measurement puts over a limit, or a simulation below others, makes way for others,
         which are measured in turn.
         """
-        asked: set[tuple[int, str]] = set()
-        reasons: set[str] = set()
+        room = FINALISTS - self._may_end()
+        if room <= 0 or self._all_measured_at == len(self._events):
+            return False
+        wanted: dict[int, list[str]] = {}
+        for target in self._spec.targets:
+            for result in self._finalists(target, room):
+                if (result.index, target.name) not in self._asked:
+                    wanted.setdefault(result.index, []).append(target.name)
+        if not wanted:
+            self._all_measured_at = len(self._events)
+            return False
+        busy = {job.key for job in self._work.running}
+        index = next((index for index in wanted if index not in busy), None)
+        if index is None:
+            return False
+        names = wanted[index]
+        self._asked.update((index, name) for name in names)
+        self._measure_on(slot, self._results[index], names, attempt=1)
+        return True
 
-        def collect(result: Result, outcome: Mapping[str, Any]) -> None:
-            for reason in set(outcome["missing"]) - reasons:
+    def _measure_on(self, slot: Slot, result: Result, names: Sequence[str], attempt: int) -> None:
+        budget = self._spec.budget_seconds
+        folder = self._candidate_folder(result.index)
+        self._work.start(
+            slot,
+            result.index,
+            finalists.measure_builds,
+            to_plain(self._spec),
+            folder,
+            to_plain(result.candidate),
+            to_plain(result.builds),
+            names,
+            None if budget is None else SIMULATED_SHARE * budget / FINALISTS,
+            progress=folder / "measuring.json",
+            attempt=attempt,
+        )
+
+    def _collect_measured(self, job: Running, outcome: Any) -> None:
+        result = self._results[job.key]
+        if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
+            asked = [name for index, name in self._asked if index == job.key]
+            names = sorted(set(asked) - set(result.measured))
+            self._measure_on(job.slot, result, names, job.attempt + 1)
+        elif isinstance(outcome, Died | Raised | GivenUp):
+            self._observer.note(f"{result.candidate.id}: measuring: {outcome.reason}")
+        else:
+            for reason in set(outcome["missing"]) - self._missing:
                 self._observer.note(reason)
-                reasons.add(reason)
+                self._missing.add(reason)
             if outcome["measured"]:
-                over = self._over_when_measured(result, outcome["measured"])
                 self._note(
                     "measured",
                     index=result.index,
                     measured=outcome["measured"],
-                    over=over,
+                    over=self._over_when_measured(result, outcome["measured"]),
                     builds=outcome["builds"],
                 )
+                self._refold(result.index)
 
-        while wanted := self._unmeasured_finalists(asked):
-            asked.update((index, name) for index, names in wanted.items() for name in names)
-            budget = self._spec.budget_seconds
-            allowed = None if budget is None else SIMULATED_SHARE * budget / FINALISTS
-            arguments = {
-                index: (
-                    to_plain(self._results[index].candidate),
-                    to_plain(self._results[index].builds),
-                    names,
-                    allowed,
-                )
-                for index, names in wanted.items()
-            }
-            self._on_each(arguments, finalists.measure_builds, collect, "measuring finalists")
+    def _finalists(self, target: Target, room: int) -> list[Result]:
+        """The best for a target of those trained to their end, where they were not measured.
 
-    def _unmeasured_finalists(self, asked: Collection[tuple[int, str]]) -> dict[int, list[str]]:
-        """Finalists that have not been measured, and for which targets."""
-        wanted: dict[int, list[str]] = {}
-        for target in self._spec.targets:
-            if not finalists.can_measure(target):
-                continue
-            seen = [as_seen_by(result, target) for result in self._results.values()]
-            rows = rank_results(seen, target.name, self._spec.rank_by)
-            best = [row.result for row in rows if row.fits and row.result.status == "ok"]
-            for result in best[:FINALISTS]:
-                if target.name not in result.measured and (result.index, target.name) not in asked:
-                    wanted.setdefault(result.index, []).append(target.name)
-        return wanted
+        With room for those that may still end as better ones, these are among the best in any
+        case: the same ones are measured whenever slots have time for it.
+        """
+        ended = [result for result in self._results.values() if result.status == "ok"]
+        if not ended or not finalists.can_measure(target):
+            return []
+        seen = [as_seen_by(result, target) for result in ended]
+        rows = rank_results(seen, target.name, self._spec.rank_by)
+        best = [row.result for row in rows if row.fits]
+        return [result for result in best[:room] if target.name not in result.measured]
+
+    def _may_end(self) -> int:
+        """How many more may be trained to their end, when nothing can be started now.
+
+        With a clock that is not known; then it is what is being trained.
+        """
+        running = sum(self._results[job.key].status is None for job in self._work.running)
+        if not running or self._spec.budget_seconds is not None:
+            return running
+        last = len(self._plan.quotas) - 1
+        steps = self._steps.seen(len(self._steps))
+        return self._plan.quotas[last] - sum(step.known for step in steps if step.rung == last)
 
     def _over_when_measured(
         self, result: Result, measured: Mapping[str, Mapping[str, Any]]

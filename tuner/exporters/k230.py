@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import InputError
 from tuner.exporters import Artifact, Check, Shown
-from tuner.spec import ModelVersion, Precision, Target
+from tuner.runtimes.tool import package_tool, require
+from tuner.spec import ModelVersion, Precision, Target, Tool
 from tuner.store.files import cache_folder, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -42,13 +43,31 @@ FORM: Mapping[str, tuple[float, float]] = {
 """Mean and standard deviation of pixels as shares of 255, by scaling."""
 
 
+def tools() -> tuple[Tool, ...]:
+    """The compiler with its .NET, and what writes the guide as PDF."""
+    from tuner.runtimes import kmodel
+
+    return (
+        *kmodel.tools(),
+        package_tool(
+            "fpdf2",
+            ["fpdf", "markdown_it"],
+            "The guide's PDF needs fpdf2 and markdown-it-py: pip install 'edge-tuner[k230]'.",
+        ),
+    )
+
+
 def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifact]:
     """Compile the kmodel and write the bundle; see `Exporter`.
 
     Raises:
-        InputError: nncase or the .NET runtime is not installed; says how to.
+        InputError: a tool is not installed; says how to.
         TuneError: the compiler refuses the model.
     """
+    try:
+        require(tools())
+    except ImportError as error:
+        raise InputError(f"{error} Then export again.") from None
     from tuner.data import open_dataset
     from tuner.data.preprocess import evenly_spaced
     from tuner.runtimes.kmodel import nncase_version
@@ -67,10 +86,7 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
     training, _ = dataset.arrays(pixels, "training", cache_folder())
     content = convert_tflite(camera_model(load_keras(model / "model.keras")), "float32")
     images = _in_colour(training[evenly_spaced(len(training), CALIBRATION_IMAGES)])
-    try:
-        compiled = compile_model(content, images, INPUT_RANGES[pixels.scaling])
-    except ImportError as error:
-        raise InputError(f"{error} Then export again.") from None
+    compiled = compile_model(content, images, INPUT_RANGES[pixels.scaling])
     source = folder / FOLDER / SOURCE
     name = f"{version.name}_{version.version}.kmodel"
     write_atomic(source / name, compiled.content)
@@ -196,13 +212,9 @@ is shown. `cls_results` has test images with what the kmodel says of them.
 
 def _pdf(guide: str) -> bytes:
     """The guide as a PDF file; letters that its fonts lack become question marks."""
-    try:
-        from fpdf import FPDF
-        from markdown_it import MarkdownIt
-    except ImportError as error:
-        raise InputError(
-            f"The guide's PDF needs {error.name}: pip install 'edge-tuner[k230]', and export again."
-        ) from None
+    from fpdf import FPDF
+    from markdown_it import MarkdownIt
+
     text = guide.encode("latin-1", "replace").decode("latin-1")
     html = MarkdownIt("commonmark").enable("table").render(text)
     pdf = FPDF()

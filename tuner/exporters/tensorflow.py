@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.exporters import Artifact
-from tuner.spec import ModelVersion, Precision, Target
+from tuner.runtimes.tool import package_tool
+from tuner.spec import ModelVersion, Precision, Target, Tool
 from tuner.train.build import load_keras
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+def tools() -> tuple[Tool, ...]:
+    """The package; edge-tuner requires it."""
+    return (
+        package_tool(
+            "tensorflow",
+            ["tensorflow"],
+            "tensorflow is not installed: install edge-tuner again, which requires it.",
+        ),
+    )
 
 
 def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifact]:

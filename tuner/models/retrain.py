@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tuner import catalog
 from tuner.cost.change import nearest_change
-from tuner.cost.fit import check_limits, explain
+from tuner.cost.fit import check_limits, explain, reasons
 from tuner.cost.lower import lower
 from tuner.engine import jobs
 from tuner.engine.costs import cost_on
@@ -193,10 +193,9 @@ def _checked_costs(template: Template) -> dict[str, Cost]:
 
     cost = cost_of(template.architecture)
     if not cost.fits:
-        reasons = "; ".join(explain(excess) for excess in cost.over)
         change = nearest_change(template.architecture, lambda changed: cost_of(changed).fits)
         raise InputError(
-            f"The template '{template.name}' does not fit {target.name}: {reasons}. "
+            f"The template '{template.name}' does not fit {target.name}: {reasons(cost)}. "
             + (f"It {change}. Edit it so" if change else "Make its layers smaller")
             + ", or loosen the limits in its [target] table."
         )

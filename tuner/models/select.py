@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tuner.cost.fit import explain
+from tuner.cost.fit import reasons
 from tuner.engine.board import Board, board, find_candidate
 from tuner.errors import InputError
 from tuner.rank.order import Ranked
@@ -56,9 +56,9 @@ def select(
             f"{result.status}: {result.reason}."
         )
     if not row.fits:
-        reasons = "; ".join(explain(excess) for excess in result.costs[target.name].over)
+        why = reasons(result.costs[target.name])
         raise InputError(
-            f"{result.candidate.id} does not fit {target.name}: {reasons}. See "
+            f"{result.candidate.id} does not fit {target.name}: {why}. See "
             f"'tune report {folder.name} --target {target.name}' for what does."
         )
     if output is None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.cost.change import nearest_change
-from tuner.cost.fit import explain
+from tuner.cost.fit import UNSUPPORTED, reasons
 from tuner.cost.lower import lower
 from tuner.errors import SpecError
 from tuner.propose.choices import RandomChoices, TableChoices
@@ -82,7 +82,8 @@ class Proposal:
         choices: the values that made it.
         focus: the target it was made for.
         origin: a starting point's name, `random` or `sampler`.
-        over_limit: draws refused on the way, counted by the limit they exceeded.
+        over_limit: draws refused on the way, counted by the limit they exceeded; `unsupported`
+            where the runtime refuses them.
         nearest_miss: the refused draw that came nearest to fitting, if any was refused.
     """
 
@@ -174,7 +175,11 @@ class Proposer:
                 if proposal.origin != "random" or len(found) == self._largest_of:
                     break
                 continue
-            refused.update({excess.limit for excess in proposal.costs[proposal.focus].over})
+            cost = proposal.costs[proposal.focus]
+            if cost.refused:  # no change of its size helps
+                refused[UNSUPPORTED] += 1
+                continue
+            refused.update({excess.limit for excess in cost.over})
             if nearest is None or _distance(proposal) < _distance(nearest):
                 nearest = proposal
         if not found:
@@ -365,20 +370,26 @@ def _size(proposal: Proposal) -> float:
 
 def _distance(proposal: Proposal) -> float:
     """How far the worst limit of the focus is exceeded, as a ratio; 0 if it fits."""
-    over = proposal.costs[proposal.focus].over
-    return max((excess.needed / excess.allowed for excess in over), default=0.0)
+    cost = proposal.costs[proposal.focus]
+    if cost.refused:
+        return math.inf
+    return max((excess.needed / excess.allowed for excess in cost.over), default=0.0)
 
 
 def _nothing_fits(target: str, nearest: Proposal) -> str:
-    image, over = nearest.candidate.preprocessing, nearest.costs[target].over
-    needs = "; ".join(explain(excess) for excess in over)
+    image, cost = nearest.candidate.preprocessing, nearest.costs[target]
     smallest = f"{nearest.candidate.id} ({image.width}x{image.height} {image.colour})"
-    if all(excess.limit == "candidate_minutes" for excess in over):
+    if cost.refused:
+        return (
+            f"The runtime of {target} refuses every candidate; {smallest}: {reasons(cost)}. "
+            "Choose another space ('tune spaces') or target ('tune targets')."
+        )
+    if all(excess.limit == "candidate_minutes" for excess in cost.over):
         return (
             f"The search is too short to train any candidate for {target}. The quickest one, "
-            f"{smallest}, exceeds: {needs}. Give more --time, or fewer images."
+            f"{smallest}, exceeds: {reasons(cost)}. Give more --time, or fewer images."
         )
     return (
-        f"No candidate fits {target}. The smallest one, {smallest}, exceeds: {needs}. "
+        f"No candidate fits {target}. The smallest one, {smallest}, exceeds: {reasons(cost)}. "
         "Loosen that limit, or choose a larger target ('tune targets')."
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tuner.cost.lower import Graph
-from tuner.spec import Cost, Precision, Quantity, Target
+from tuner.spec import Cost, Precision, Quantity, Target, Tool
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,19 +113,41 @@ class Simulates(Protocol):
         """
 
     def simulate(
-        self, content: bytes, images: NDArray[np.uint8], processes: int
+        self, content: bytes, images: NDArray[np.uint8], seconds: float | None, at_least: int
     ) -> NDArray[np.float32]:
-        """Run a compiled model as the device would.
+        """Run a compiled model as the device would, in one process.
 
         Args:
             content: of `CompiledModel`.
             images: images x height x width x channels.
-            processes: that may run at once.
+            seconds: after so many, the images that are left are left out; None runs them all.
+            at_least: so many are run in any case.
 
         Returns:
-            Logits, images x outputs.
+            Logits of the images that were run, in order, images x outputs.
 
         Raises:
             ImportError: the simulator is not installed.
             TuneError: it refuses the model.
         """
+
+
+class Refuses(Protocol):
+    """What a runtime may offer beside: nets that its compiler gets wrong without an error."""
+
+    def refusals(self, graph: Graph) -> tuple[str, ...]:
+        """Why the device would not compute what the net says, in words; empty if it would.
+
+        Args:
+            graph: the net; operators that the runtime has not at all (`OPERATORS`) are left out.
+        """
+
+
+class UsesTools(Protocol):
+    """What a runtime or an exporter may offer beside: the tools that it uses, for `tune doctor`.
+
+    A runtime without its tools estimates; an exporter without its tools exports nothing.
+    """
+
+    def tools(self) -> Sequence[Tool]:
+        """Each tool as it is found on this machine."""

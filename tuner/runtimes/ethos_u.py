@@ -38,6 +38,7 @@ from tuner.cost.lower import Graph, GraphOperator
 from tuner.errors import SpecError, TuneError
 from tuner.runtimes.interpreter import run_tflite
 from tuner.runtimes.vela import compile_ethos_u
+from tuner.runtimes.vela import tools as tools
 from tuner.spec import Cost, Precision, Quantity, Target
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import TuneError
-from tuner.spec import Precision
+from tuner.runtimes.tool import package_tool
+from tuner.spec import Precision, Tool
 
 Kernels = Literal["xnnpack", "builtin", "reference"]
 
@@ -27,6 +28,17 @@ _RESOLVERS: dict[Kernels, str] = {
     "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
     "reference": "BUILTIN_REF",
 }
+
+
+def tools() -> tuple[Tool, ...]:
+    """The interpreter; the package requires it."""
+    return (
+        package_tool(
+            "ai-edge-litert",
+            ["ai_edge_litert"],
+            "ai-edge-litert is not installed: install edge-tuner again, which requires it.",
+        ),
+    )
 
 
 def run_tflite(

@@ -11,7 +11,6 @@ read here (nncase-kpu 2.11: `mac.csv`, `estimate_fps.py`).
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -20,14 +19,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import TuneError
-from tuner.runtimes.tool import figure, run_tool
+from tuner.runtimes.tool import figure, package_tool, require, run_tool
+from tuner.spec import Tool
+from tuner.store.settings import read_settings, settings_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,14 +163,15 @@ def compile_kmodel(
     import numpy as np
 
     version, environment = _installed()
-    with tempfile.TemporaryDirectory(prefix="kmodel-") as name:
-        folder = Path(name)
+    with _job_folder("compile") as folder:
         (folder / "model.tflite").write_bytes(model)
         np.save(folder / "images.npy", images)
-        _run("compile", folder, environment, COMPILE_SECONDS, pixel_range=pixel_range)
+        kmodel = _run(
+            "compile", folder, environment, COMPILE_SECONDS, "model.kmodel", pixel_range=pixel_range
+        )
         base = folder / "dump"
         return Compiled(
-            kmodel=(folder / "model.kmodel").read_bytes(),
+            kmodel=kmodel.read_bytes(),
             fusions=_fusions(_written(base, "*FusionToTirPass/mac.csv"), version),
             cpu_operators=_cpu_operators(_written(base, "*DumpTraceInfoPass/estimate_fps.py")),
             version=version,
@@ -175,17 +179,24 @@ def compile_kmodel(
 
 
 def simulate_kmodel(
-    kmodel: bytes, images: NDArray[np.uint8], processes: int | None = None
+    kmodel: bytes,
+    images: NDArray[np.uint8],
+    processes: int | None = None,
+    *,
+    seconds: float | None = None,
+    at_least: int = 0,
 ) -> NDArray[np.float32]:
     """Run a kmodel in the simulator of the KPU, which computes as the KPU does.
 
     Args:
         kmodel: the file's bytes, with one image input as `compile_kmodel` makes it.
         images: images x height x width x channels, as the camera gives them.
-        processes: that run at once; None for as many as there are cores.
+        processes: that run at once; None for as many as there are cores. With `seconds` it is one.
+        seconds: after so many, the images that are left are left out; None runs them all.
+        at_least: so many are run in any case.
 
     Returns:
-        The first output, images x its elements.
+        The first output of the images that were run, in order, images x its elements.
 
     Raises:
         ImportError: nncase or the .NET runtime is not installed; says how to.
@@ -197,15 +208,18 @@ def simulate_kmodel(
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     parts = max(1, min(processes, len(images) // SIMULATED_AT_LEAST))
+    if seconds is not None:
+        parts = 1
 
     def run_part(part: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with tempfile.TemporaryDirectory(prefix="simulate-") as name:
-            folder = Path(name)
+        with _job_folder("simulate") as folder:
             (folder / "model.kmodel").write_bytes(kmodel)
             np.save(folder / "images.npy", part)
-            seconds = SIMULATE_SECONDS + SIMULATE_IMAGE_SECONDS * len(part)
-            _run("simulate", folder, environment, seconds)
-            logits: NDArray[np.float32] = np.load(folder / "logits.npy")
+            surely = len(part) if seconds is None else min(len(part), at_least + 1)
+            limit = SIMULATE_SECONDS + SIMULATE_IMAGE_SECONDS * surely + (seconds or 0.0)
+            job = {"stop_after_seconds": seconds, "at_least": at_least}
+            written = _run("simulate", folder, environment, limit, "logits.npy", **job)
+            logits: NDArray[np.float32] = np.load(written)
             return logits
 
     with ThreadPoolExecutor(parts) as threads:
@@ -221,69 +235,130 @@ def nncase_version() -> str:
     return _installed()[0]
 
 
+def tools() -> tuple[Tool, ...]:
+    """The compiler and the .NET runtime that it runs on, whether they are installed or not."""
+    compiler = package_tool(
+        "nncase-kpu",
+        ["nncase", "nncase_kpu"],
+        "nncase is not installed, so nothing is compiled for the K230: "
+        "pip install 'edge-tuner[k230]' (Linux on x86-64), and the .NET runtime.",
+    )
+    return compiler, _dotnet()
+
+
 def _installed() -> tuple[str, dict[str, str]]:
     """The version of nncase-kpu, and the environment that it needs."""
+    compiler, dotnet = tools()
+    require((compiler, dotnet))
     package = importlib.util.find_spec("nncase")
-    if package is None or package.origin is None or importlib.util.find_spec("nncase_kpu") is None:
-        raise ImportError(
-            "nncase is not installed, so nothing is compiled for the K230: "
-            "pip install 'edge-tuner[k230]' (Linux on x86-64), and the .NET runtime."
-        )
-    folder = Path(package.origin).parent
+    folder = Path(package.origin if package and package.origin else "").parent
     environment = {
         **os.environ,
-        "DOTNET_ROOT": str(_dotnet_root()),
+        "DOTNET_ROOT": dotnet.place,
         "DOTNET_ROLL_FORWARD": "Major",
         "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT": "1",
         "NNCASE_PLUGIN_PATH": str(folder / "modules" / "kpu"),
         # The KPU's simulator is a program beside the packages.
         "PATH": os.pathsep.join((os.environ.get("PATH", os.defpath), str(folder.parent))),
     }
-    return importlib.metadata.version("nncase-kpu"), environment
+    return compiler.version, environment
 
 
-def _dotnet_root() -> Path:
-    """The folder of the .NET runtime: `DOTNET_ROOT`, or where `dotnet` of the path leads."""
-    named, command = os.environ.get("DOTNET_ROOT"), shutil.which("dotnet")
+def _dotnet() -> Tool:
+    """The .NET runtime: what `DOTNET_ROOT` names, else the settings, else `dotnet` in the PATH."""
+    named, settings = os.environ.get("DOTNET_ROOT"), read_settings().dotnet_root
+    command = shutil.which("dotnet")
+    root: Path | None = None
     if named:
         root, where = Path(named), f"DOTNET_ROOT={named}"
+    elif settings:
+        root = Path(os.path.expanduser(settings))
+        where = f"dotnet_root = '{settings}' in {settings_file()}"
     elif command:
         root, where = Path(command).resolve().parent, f"{command} of the PATH"
     else:
-        root, where = None, "neither DOTNET_ROOT nor 'dotnet' in the PATH"
-    versions = list(root.glob("shared/Microsoft.NETCore.App/*")) if root else []
-    majors = [path.name.partition(".")[0] for path in versions]
-    if root is None or not any(int(major) >= DOTNET_MAJOR for major in majors if major.isdigit()):
-        raise ImportError(
-            f"nncase needs the .NET runtime {DOTNET_MAJOR}.0 or newer: install Microsoft's package "
-            f"dotnet-runtime-8.0, or unpack its archive and set DOTNET_ROOT to that folder. "
-            f"Received: {where}" + (f", with {', '.join(majors)}." if majors else ".")
+        where = "neither DOTNET_ROOT nor dotnet_root in the settings nor 'dotnet' in the PATH"
+    found = sorted(
+        (tuple(map(int, re.findall(r"\d+", path.name))), path.name)
+        for path in (root.glob("shared/Microsoft.NETCore.App/[0-9]*") if root else ())
+    )
+    versions = [name for _, name in found]
+    if root is None or not found or found[-1][0][0] < DOTNET_MAJOR:
+        return Tool(
+            name=".NET",
+            missing=f"nncase needs the .NET runtime {DOTNET_MAJOR}.0 or newer: install Microsoft's "
+            "package dotnet-runtime-8.0, or unpack its archive and name that folder by DOTNET_ROOT "
+            f"or as dotnet_root in {settings_file()}. Received: {where}"
+            + (f", with {', '.join(versions)}." if versions else "."),
         )
-    return root
+    return Tool(name=".NET", version=versions[-1], place=str(root))
+
+
+@contextmanager
+def _job_folder(what: str) -> Iterator[Path]:
+    """A folder for one child process, gone afterwards.
+
+    Raises:
+        TuneError: in place of an OSError: the disk is full, or no process can be started.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{what}-") as name:
+            yield Path(name)
+    except OSError as error:
+        raise TuneError(
+            f"nncase cannot {what} the model: {error.strerror or error}. Its files lie in "
+            f"{tempfile.gettempdir()}; TMPDIR names another folder."
+        ) from None
 
 
 def _run(
-    what: str, folder: Path, environment: Mapping[str, str], seconds: float, **job: Any
-) -> None:
-    """Compile or simulate what lies in `folder`, in a process of its own."""
+    what: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    gives: str,
+    **job: Any,
+) -> Path:
+    """Compile or simulate what lies in `folder`, in a process of its own.
+
+    Returns:
+        The file `gives` that it wrote there.
+
+    Raises:
+        TuneError: it failed, took too long, or wrote no such file.
+    """
     (folder / "job.json").write_text(json.dumps({**job, "memory_bytes": PROCESS_BYTES}))
+    own = {**environment, "TMPDIR": str(folder)}  # a killed .NET leaves files there
     try:
-        done = run_tool(__name__, what, str(folder), seconds=seconds, environment=environment)
+        done = run_tool(__name__, what, str(folder), seconds=seconds, environment=own)
     except subprocess.TimeoutExpired:
         raise TuneError(f"nncase took more than {seconds:g} s to {what} the model.") from None
+    said = (done.stdout + done.stderr).decode(errors="replace")
     if done.returncode:
-        said = (done.stdout + done.stderr).decode(errors="replace")
         raise TuneError(f"nncase cannot {what} the model: {_reason(said, done.returncode)}.")
+    written = folder / gives
+    if not written.is_file() or not written.stat().st_size:
+        raise TuneError(
+            f"nncase cannot {what} the model: it ended as if it had, and wrote no {gives}"
+            f" ({_last_line(said) or 'it said nothing'})."
+        )
+    return written
 
 
 def _reason(said: str, code: int) -> str:
-    """The first line that names an error; a crash's stack follows it."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    for line in lines:
-        if "Exception" in line or "Error" in line or "Out of memory" in line:
-            return line.removeprefix("Unhandled exception. ").rstrip(".")
+    """The first line that names an error; indented ones are of a stack."""
+    for line in said.splitlines():
+        named = "Exception" in line or "Error" in line or "Out of memory" in line
+        if named and not line[:1].isspace():
+            return line.strip().removeprefix("Unhandled exception. ").rstrip(".")
     ended = f"its process ended by signal {-code}" if code < 0 else f"its process ended with {code}"
-    return f"{ended} ({lines[-1].rstrip('.')})" if lines else ended
+    last = _last_line(said)
+    return f"{ended} ({last})" if last else ended
+
+
+def _last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else ""
 
 
 def _written(folder: Path, pattern: str) -> str:
@@ -391,15 +466,20 @@ def _simulate(folder: Path) -> None:
     """Run what lies in `folder`; the work of the child process."""
     import numpy as np
 
-    _start(folder)
+    job = _start(folder)
 
     import nncase
 
     simulator = nncase.Simulator()
     simulator.load_model(Path("model.kmodel").read_bytes())
-    logits = []
-    for image in _planar(np.load("images.npy")):
-        simulator.set_input_tensor(0, nncase.RuntimeTensor.from_numpy(image[None]))
+    seconds = job["stop_after_seconds"]
+    logits: list[NDArray[np.float32]] = []
+    started = time.monotonic()
+    for image in np.load("images.npy", mmap_mode="r"):
+        enough = seconds is not None and len(logits) >= job["at_least"]
+        if enough and time.monotonic() - started >= seconds:
+            break
+        simulator.set_input_tensor(0, nncase.RuntimeTensor.from_numpy(_planar(image[None])))
         simulator.run()
         logits.append(simulator.get_output_tensor(0).to_numpy().reshape(-1).astype(np.float32))
     np.save("logits.npy", np.stack(logits))

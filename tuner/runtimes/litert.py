@@ -15,11 +15,11 @@ from tuner.cost.arena import plan_arena
 from tuner.cost.flash import model_file_bytes
 from tuner.cost.latency import estimate_latency, operator_latency_ms
 from tuner.cost.lower import Graph
-from tuner.runtimes.interpreter import run_tflite
+from tuner.runtimes.interpreter import run_tflite, tools
 from tuner.runtimes.operator_sets import LITERT_OPERATORS
 from tuner.spec import Cost, Precision, Quantity, Target
 
-__all__ = ["KERNELS", "OPERATORS", "RUN_WITH", "cost", "operator_latency_ms", "predict"]
+__all__ = ["KERNELS", "OPERATORS", "RUN_WITH", "cost", "operator_latency_ms", "predict", "tools"]
 
 KERNELS: frozenset[str] = frozenset({"xnnpack"})
 OPERATORS: frozenset[str] = LITERT_OPERATORS

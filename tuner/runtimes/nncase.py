@@ -39,6 +39,7 @@ from tuner.runtimes.kmodel import (
     compile_kmodel,
     simulate_kmodel,
 )
+from tuner.runtimes.kmodel import tools as tools
 from tuner.runtimes.operator_sets import NNCASE_OPERATORS
 from tuner.spec import Cost, Precision, Quantity, Shape, Target
 
@@ -216,14 +217,31 @@ def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quan
     """
     import numpy as np
 
-    from tuner.runtimes.tflite_file import parse_graph
-
     if "float32" not in models:
         raise TuneError(
             "nncase compiles the float32 build of a net and quantizes it itself. "
             f"Received: {', '.join(models) or 'no build'}."
         )
-    graph = parse_graph(models["float32"])
+    shape = _image_shape(models["float32"])
+    images = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, *shape), dtype=np.uint8)
+    images.flat[0], images.flat[-1] = 0, 255
+    return _measured(compile_kmodel(models["float32"], images, (0.0, 1.0)))
+
+
+def _image_shape(model: bytes) -> Shape:
+    """Rows, columns and channels of the image that a net reads.
+
+    Raises:
+        TuneError: nncase would not compile the net, or compile it wrongly; says why.
+    """
+    from tuner.runtimes.tflite_file import parse_graph
+
+    graph = parse_graph(model)
+    lacking = sorted({operator.kind for operator in graph.operators} - OPERATORS)
+    refused = [f"it has no {', '.join(lacking)}"] if lacking else []
+    refused += refusals(graph)
+    if refused:
+        raise TuneError(f"nncase cannot compile the model: {'; '.join(refused)}.")
     shapes = {name: item.input_shape for item in graph.operators for name in item.inputs[:1]}
     shape = shapes.get(graph.inputs[0], ()) if len(graph.inputs) == 1 else ()
     if len(shape) != 3:
@@ -231,9 +249,36 @@ def measure(models: Mapping[Precision, bytes], target: Target) -> dict[str, Quan
             "expected a net that reads one image, rows x columns x channels. "
             f"Received: inputs {', '.join(graph.inputs)} of shape {shape}."
         )
-    images = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, *shape), dtype=np.uint8)
-    images.flat[0], images.flat[-1] = 0, 255
-    return _measured(compile_kmodel(models["float32"], images, (0.0, 1.0)))
+    return shape
+
+
+def refusals(graph: Graph) -> tuple[str, ...]:
+    """What nncase 2.11 compiles without an error to a kmodel that computes something else.
+
+    Or to one that its simulator does not run. Each kind was compiled and run beside the float32
+    net, and so were its nearest neighbours, which are right: `docs/costs/k230.md` has the list.
+    """
+    return tuple(
+        dict.fromkeys(reason for item in graph.operators if (reason := _refusal(item)) is not None)
+    )
+
+
+def _refusal(operator: GraphOperator) -> str | None:
+    if operator.kind == "TILE" and len(operator.input_shape) > 3:
+        return (
+            "nncase computes a TILE of five axes or more wrongly, as UpSampling2D makes it; "
+            "RESIZE_NEAREST_NEIGHBOR is right"
+        )
+    if operator.kind == "RESIZE_BILINEAR" and operator.half_pixel_centers:
+        return (
+            "nncase computes a RESIZE_BILINEAR with half-pixel centers wrongly; one without, or "
+            "with aligned corners, is right"
+        )
+    if operator.kind == "ADD" and operator.activation == "relu6":
+        return "nncase makes a kmodel that does not run of a sum with relu6; one with relu runs"
+    if operator.kind == "L2_NORMALIZATION":
+        return "nncase makes a kmodel that does not run of L2_NORMALIZATION"
+    return None
 
 
 def _measured(compiled: Compiled) -> dict[str, Quantity]:
@@ -262,6 +307,13 @@ def compile_model(
 
     One pixel of the images becomes 0 and one 255, so that the input is not quantized anew.
     """
+    shape = _image_shape(model)
+    if not len(calibration) or calibration.shape[1:] != shape:
+        wanted, given = (" x ".join(map(str, sides)) for sides in (shape, calibration.shape[1:]))
+        raise TuneError(
+            f"expected calibration images of {wanted}, at least one. "
+            f"Received: {len(calibration)} of {given}."
+        )
     images = calibration.copy()
     images.flat[0], images.flat[-1] = 0, 255
     compiled = compile_kmodel(model, images, input_range)
@@ -273,9 +325,11 @@ def compile_model(
     )
 
 
-def simulate(content: bytes, images: NDArray[np.uint8], processes: int) -> NDArray[np.float32]:
+def simulate(
+    content: bytes, images: NDArray[np.uint8], seconds: float | None, at_least: int
+) -> NDArray[np.float32]:
     """Run a kmodel in the KPU's simulator; see `Simulates`."""
-    return simulate_kmodel(content, images, processes)
+    return simulate_kmodel(content, images, 1, seconds=seconds, at_least=at_least)
 
 
 def predict(model: bytes, precision: Precision, images: NDArray[np.float32]) -> NDArray[np.float32]:

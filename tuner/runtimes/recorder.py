@@ -6,7 +6,6 @@ a model that TFLM does not expect can end the whole process.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -17,11 +16,24 @@ import tempfile
 import numpy as np
 
 from tuner.errors import TuneError
-from tuner.runtimes.tool import run_tool
+from tuner.runtimes.tool import package_tool, require, run_tool
+from tuner.spec import Tool
 
 ARENA_BYTES = 32 * 1024 * 1024
 MEASURE_SECONDS = 60.0
 """Time limit of `measure_arena`; nets of this tool take under a second."""
+
+
+def tools() -> tuple[Tool, ...]:
+    """The package tflite-micro, whether it is installed or not."""
+    return (
+        package_tool(
+            "tflite-micro",
+            ["tflite_micro"],
+            "tflite-micro is not installed, so the arena is not measured: "
+            "pip install 'edge-tuner[referee]' (Python 3.11 on x86-64).",
+        ),
+    )
 
 
 def recorded_arena(model: bytes) -> tuple[int, int]:
@@ -72,11 +84,7 @@ def measure_arena(model: bytes) -> tuple[int, int]:
         ImportError: tflite-micro is not installed.
         TuneError: TFLM refuses the model, crashes or takes too long.
     """
-    if importlib.util.find_spec("tflite_micro") is None:
-        raise ImportError(
-            "tflite-micro is not installed, so the arena is not measured: "
-            "pip install 'edge-tuner[referee]' (Python 3.11 on x86-64)."
-        )
+    require(tools())
     try:
         done = run_tool("tuner.runtimes.recorder", seconds=MEASURE_SECONDS, given=model)
     except subprocess.TimeoutExpired:

@@ -51,6 +51,7 @@ _OPTIONS = {
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "L2_POOL_2D": "Pool2DOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions",
 }
 """The options of the operators whose options are read field by field."""
 
@@ -329,6 +330,8 @@ class _Reader:
             operator = replace(
                 operator, dilation=(options.DilationHFactor(), options.DilationWFactor())
             )
+        if operator.kind == "RESIZE_BILINEAR":
+            operator = replace(operator, half_pixel_centers=bool(options.HalfPixelCenters()))
         if min(*operator.kernel, *operator.stride, *operator.dilation) < 1:
             raise ValueError(operator.kind)
         if hasattr(options, "FusedActivationFunction"):

@@ -22,11 +22,12 @@ from tuner.cost.lower import Graph
 from tuner.cost.scratch import TFLM_KERNELS, preprocessing_bytes
 from tuner.runtimes.interpreter import run_tflite
 from tuner.runtimes.operator_sets import TFLM_OPERATORS
-from tuner.runtimes.recorder import measure_arena
+from tuner.runtimes.recorder import measure_arena, tools
 from tuner.spec import Cost, Precision, Quantity, Target
 
 __all__ = [
     "KERNELS", "OPERATORS", "RUN_WITH", "cost", "measure", "operator_latency_ms", "predict",
+    "tools",
 ]  # fmt: skip
 
 KERNELS: frozenset[str] = TFLM_KERNELS

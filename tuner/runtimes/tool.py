@@ -1,4 +1,4 @@
-"""What the modules that run a vendor's tool share: a process for it, and reading its tables.
+"""What the modules that run a vendor's tool share: is it there, a process for it, its tables.
 
 A tool may end its whole process on a model that it does not expect, take long, or hang. So it runs
 in a process of its own, which ends with the process that asked for it.
@@ -6,6 +6,9 @@ in a process of its own, which ends with the process that asked for it.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import importlib.util
 import math
 import os
 import runpy
@@ -13,9 +16,34 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tuner.errors import TuneError
+from tuner.spec import Tool
+
+
+def package_tool(distribution: str, modules: Sequence[str], missing: str) -> Tool:
+    """A Python package as a tool; it is looked for, not imported.
+
+    Args:
+        distribution: its name where it is installed from.
+        modules: that have to be there.
+        missing: what to say where one of them is not.
+    """
+    if any(importlib.util.find_spec(module) is None for module in modules):
+        return Tool(name=distribution, missing=missing)
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # a copy in the path, not installed
+        version = "of unknown version"
+    return Tool(name=distribution, version=version)
+
+
+def require(tools: Iterable[Tool]) -> None:
+    """Raise ImportError, in the tool's own words, for the first that cannot be used."""
+    for tool in tools:
+        if not tool.ready:
+            raise ImportError(tool.missing)
 
 
 def run_tool(
@@ -25,7 +53,7 @@ def run_tool(
     given: bytes = b"",
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `python -m module arguments` in a process group of its own.
+    """Run `python -m module arguments` in a process group of its own, of which nothing is left.
 
     The process ends with this one: on Linux at once, elsewhere when `seconds` are over. It cannot
     clear up then; files that it leaves in the temporary folder are the system's to remove.
@@ -60,9 +88,10 @@ def run_tool(
         try:
             process.wait(timeout=seconds)
         finally:
-            if process.poll() is None:
+            # Programs that the tool started are of its group, and may outlive it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
         said.seek(0)
         complained.seek(0)
         return subprocess.CompletedProcess(

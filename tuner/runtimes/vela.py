@@ -8,8 +8,6 @@ here (version 5.2: `model_summary_*.csv`).
 from __future__ import annotations
 
 import csv
-import importlib.metadata
-import importlib.util
 import re
 import subprocess
 import tempfile
@@ -17,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import TuneError
-from tuner.runtimes.tool import figure, run_tool
+from tuner.runtimes.tool import figure, package_tool, require, run_tool
+from tuner.spec import Tool
 
 COMPILE_SECONDS = 300.0
 """Time limit of one compilation; nets of this tool take 0.2 to 2 seconds."""
@@ -60,7 +59,8 @@ def compile_ethos_u(
         ImportError: Vela is not installed; says how to.
         TuneError: Vela refuses the model, takes too long, or writes another table.
     """
-    version = _installed()
+    (vela,) = tools()
+    require([vela])
     with tempfile.TemporaryDirectory(prefix="vela-") as name:
         folder = Path(name)
         source = folder / "model.tflite"
@@ -83,17 +83,19 @@ def compile_ethos_u(
         summaries, compiled = list(folder.glob("model_summary_*.csv")), folder / "model_vela.tflite"
         if done.returncode or len(summaries) != 1 or not compiled.is_file():
             raise TuneError(f"Vela refuses the model: {_reason(said, done.returncode)}")
-        return _read(summaries[0].read_text(), compiled.stat().st_size, said, version)
+        return _read(summaries[0].read_text(), compiled.stat().st_size, said, vela.version)
 
 
-def _installed() -> str:
-    """The version that is installed."""
-    if importlib.util.find_spec("ethosu") is None:
-        raise ImportError(
+def tools() -> tuple[Tool, ...]:
+    """Vela, whether it is installed or not."""
+    return (
+        package_tool(
+            "ethos-u-vela",
+            ["ethosu"],
             "Vela is not installed, so nothing is compiled for the Ethos-U: "
-            "pip install 'edge-tuner[ethos-u]' (x86-64)."
-        )
-    return importlib.metadata.version("ethos-u-vela")
+            "pip install 'edge-tuner[ethos-u]' (x86-64).",
+        ),
+    )
 
 
 def _reason(said: str, code: int) -> str:

@@ -41,9 +41,11 @@ from tuner.spec.operators import (
 )
 from tuner.spec.result import Accuracy, Build, Paired, Precision, Result, Status, builds_key
 from tuner.spec.run import Extension, RankBy, RunSpec, Throughput
+from tuner.spec.settings import Settings
 from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint, suits
 from tuner.spec.target import Limits, RamRegion, Target
 from tuner.spec.template import Template
+from tuner.spec.tool import Tool
 
 __all__ = [
     "OPERATORS",
@@ -87,6 +89,7 @@ __all__ = [
     "Retraining",
     "RunSpec",
     "SearchSpace",
+    "Settings",
     "Shape",
     "Split",
     "StartingPoint",
@@ -94,6 +97,7 @@ __all__ = [
     "Target",
     "Template",
     "Throughput",
+    "Tool",
     "TrainingSettings",
     "builds_key",
     "draw_loss",

@@ -70,6 +70,7 @@ class Cost:
         train_minutes: full retraining on this machine with all cores; None until the run has
             measured the machine's throughput.
         over: the limits exceeded; empty when the candidate fits.
+        refused: why the target's runtime cannot run the model, or would run it wrongly, in words.
     """
 
     ram_bytes: Quantity
@@ -81,8 +82,9 @@ class Cost:
     latency_ms: Quantity
     train_minutes: Quantity | None = None
     over: tuple[Excess, ...] = ()
+    refused: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
-        """Whether every limit is kept."""
-        return not self.over
+        """Whether every limit is kept, and the runtime runs the model."""
+        return not (self.over or self.refused)

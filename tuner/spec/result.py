@@ -50,7 +50,7 @@ class Paired:
     """How a build did beside the int8 build of the same candidate, on the same images.
 
     Args:
-        images: that both were run on, evenly spaced in their split.
+        images: that both were run on, drawn at random from their split.
         gained: of them right in this build alone.
         lost: right in the int8 build alone.
     """
