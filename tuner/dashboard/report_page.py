@@ -1,8 +1,9 @@
 """Write a run as one HTML file that opens without a network.
 
 The page carries its data once. What the table and the figures show of each candidate lies in
-columns of plain JSON; the details of the candidates, and plotly.js, are compressed (zlib,
-base64), and the browser unpacks them when they are wanted. Figures come from
+columns of plain JSON; the details of the candidates, the images that the best of them took for
+something else, and plotly.js, are compressed (zlib, base64), and the browser unpacks them when
+they are wanted. Figures come from
 `tuner.dashboard.figures`; those whose points the page chooses by its switches are carried empty.
 The page's policy (CSP) forbids the browser any request.
 """
@@ -33,6 +34,7 @@ from tuner.dashboard.figures import (
     plotly_script,
 )
 from tuner.dashboard.history import best_so_far, choice_importances
+from tuner.dashboard.mistakes import Mistakes, gather_mistakes
 from tuner.dashboard.profile import operator_rows
 from tuner.dashboard.rows import SPLITS_SHOWN, report_rows
 from tuner.engine.board import Board
@@ -66,17 +68,19 @@ def report_page(folder: RunFolder, board: Board) -> str:
     events = folder.events()
     proposed = {event["index"]: event for event in events if event["event"] == "proposed"}
     rows = report_rows(board)
-    details = _details(folder, board, rows, events, proposed)
+    mistakes = gather_mistakes(folder, board)
+    details = _details(folder, board, rows, events, proposed, mistakes)
     parts = {
         "title": html.escape(f"{folder.name} on {board.target.name}"),
         "style": _asset("style.css"),
         "script": "\n".join(_asset(name) for name in SCRIPTS),
-        "board": embedded_json(_board(board, rows, events, proposed)),
+        "board": embedded_json(_board(board, rows, events, proposed, mistakes)),
         "figures": embedded_json(_figures(board, events)),
         "details": "\n".join(
             f'<script type="text/plain" id="details-{number}">{packed(chunk)}</script>'
             for number, chunk in enumerate(_chunks(details))
         ),
+        "images": packed(json.dumps(mistakes.images, separators=(",", ":"))),
         "plotly": packed(plotly_script()),
     }
     # One pass, so that nothing in a part is taken for another's place.
@@ -112,6 +116,7 @@ def _board(
     rows: Sequence[Mapping[str, Any]],
     events: Sequence[Mapping[str, Any]],
     proposed: Mapping[int, Mapping[str, Any]],
+    mistakes: Mistakes,
 ) -> dict[str, Any]:
     """What the page knows at once: the run, and a column of each figure in rank order."""
     spec, target = board.spec, board.target
@@ -145,6 +150,8 @@ def _board(
         },
         "refused": {LIMIT_NAMES[limit]: count for limit, count in board.refused.items()},
         "nearest_miss": board.nearest_miss,
+        "pictures": mistakes.pictures,
+        "images_note": mistakes.note,
         "chunk": CHUNK,
         "columns": _columns(board, rows, proposed),
         "fronts": {
@@ -227,6 +234,7 @@ def _details(
     rows: Sequence[Mapping[str, Any]],
     events: Sequence[Mapping[str, Any]],
     proposed: Mapping[int, Mapping[str, Any]],
+    mistakes: Mistakes,
 ) -> list[dict[str, Any]]:
     """What the page shows of one candidate, in rank order."""
     runtime = catalog.load_module("runtimes", board.target.runtime)
@@ -240,6 +248,7 @@ def _details(
                 lower(ranked.result.candidate.architecture), board.target, runtime
             ),
             "log": _log(folder, ranked),
+            "mistakes": mistakes.candidates.get(ranked.result.candidate.id),
         }
         for ranked, row in zip(board.rows, rows, strict=True)
     ]

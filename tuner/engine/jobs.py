@@ -115,6 +115,7 @@ def train_candidate(
         weights=weights,
         rung=rung,
         others=others,
+        keep_predictions=last,
     )
     if "reason" in fields:
         return {"status": "stopped", "rung": rung, **fields}
@@ -172,6 +173,7 @@ def _train(
     weights: Path | None = None,
     rung: int = 0,
     others: Sequence[float] = (),
+    keep_predictions: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """Train, build and score; the Keras model and the fields of what came of it.
 
@@ -222,13 +224,10 @@ def _train(
         )
         return model, {"reason": reason, **told}
     builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
-    return model, {
-        "builds": {
-            key: to_plain(with_accuracy(build, spec, candidate, dataset, folder, splits))
-            for key, build in builds.items()
-        },
-        **told,
-    }
+    builds = score_builds(
+        builds, spec, candidate, dataset, folder, splits, keep_predictions=keep_predictions
+    )
+    return model, {"builds": to_plain(builds), **told}
 
 
 def score_on_test(
@@ -244,14 +243,10 @@ def score_on_test(
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "candidate")
     dataset = open_data(spec.dataset)
-    accuracies = {}
-    for key, plain in builds.items():
-        build = from_plain(Build, plain, "build")
-        if build.paired:
-            continue
-        build = with_accuracy(build, spec, candidate, dataset, folder, ("test",))
-        accuracies[key] = to_plain(build.accuracy["test"])
-    return accuracies
+    read = {key: from_plain(Build, plain, "build") for key, plain in builds.items()}
+    whole = {key: build for key, build in read.items() if not build.paired}
+    scored = score_builds(whole, spec, candidate, dataset, folder, ("test",), keep_predictions=True)
+    return {key: to_plain(build.accuracy["test"]) for key, build in scored.items()}
 
 
 def labelled(dataset: Dataset, candidate: Candidate, split: Split) -> LabelledImages:
@@ -321,30 +316,55 @@ def make_builds(
     return builds
 
 
-def with_accuracy(
-    build: Build,
+def score_builds(
+    builds: Mapping[str, Build],
     spec: RunSpec,
     candidate: Candidate,
     dataset: Dataset,
     folder: Path,
     splits: Sequence[Split],
-) -> Build:
-    """Run a build on some splits with the runtime and kernels that it names."""
+    *,
+    keep_predictions: bool = False,
+) -> dict[str, Build]:
+    """Run builds on some splits, each with the runtime and kernels that it names.
+
+    Args:
+        builds: by key.
+        spec: of the run.
+        candidate: that was built.
+        dataset: of the run.
+        folder: of the candidate.
+        splits: to run them on.
+        keep_predictions: write what each image was taken for; see `tuner.engine.predictions`.
+
+    Returns:
+        The builds with the accuracies on these splits.
+    """
     import numpy as np
 
     from tuner.data.preprocess import scaled_chunks
+    from tuner.engine.predictions import SplitPredictions, predictions_of, write_predictions
 
-    runtime = _runs_with(spec)[build.runtime, build.kernels]
+    runtimes = _runs_with(spec)
     task = catalog.load_module("tasks", spec.task)
-    content = (folder / build.artifact).read_bytes()
-    accuracy = dict(build.accuracy)
+    scored = dict(builds)
     for split in splits:
         data = labelled(dataset, candidate, split)
-        logits = [
-            runtime.predict(content, build.precision, images)
-            for images in scaled_chunks(data.images, candidate.preprocessing.scaling)
-        ]
-        accuracy[split] = task.score(
-            np.concatenate(logits), data.labels, task.outputs(spec.dataset)
-        )
-    return replace(build, accuracy=accuracy)
+        predictions = {}
+        for key, build in scored.items():
+            content = (folder / build.artifact).read_bytes()
+            runtime = runtimes[build.runtime, build.kernels]
+            logits = np.concatenate(
+                [
+                    runtime.predict(content, build.precision, images)
+                    for images in scaled_chunks(data.images, candidate.preprocessing.scaling)
+                ]
+            )
+            accuracy = task.score(logits, data.labels, task.outputs(spec.dataset))
+            scored[key] = replace(build, accuracy={**build.accuracy, split: accuracy})
+            predictions[key] = predictions_of(logits)
+        if keep_predictions:
+            write_predictions(
+                folder, split, SplitPredictions(labels=data.labels, builds=predictions)
+            )
+    return scored

@@ -67,6 +67,10 @@ function drawNotes() {
     notes.append(make("p", {}, `Refused before training, by what was over: ${counts}. `
       + (BOARD.nearest_miss ? `Nearest miss: ${BOARD.nearest_miss}.` : "")));
   }
+  if (BOARD.pictures) {
+    notes.append(make("p", { class: "quiet" },
+      `This page carries small pictures of ${BOARD.pictures} images of the data.`));
+  }
   const marks = Object.entries(STATUS).map(([name, { mark, words }]) => `${mark} ${name}: ${words}`);
   notes.append(make("p", { class: "quiet" }, `${marks.join("; ")}.`));
   const versions = Object.entries(BOARD.run.versions).map((pair) => pair.join(" ")).join(", ");
