@@ -101,6 +101,7 @@ def test_report_as_csv_and_table(home_with_run: Path):
     table = tune(home_with_run, "report").stdout
     assert max(map(len, table.splitlines())) <= 80
     assert rows[0]["id"] in table
+    assert "To take every image for the largest class, 'one', gives" in table.replace("\n", " ")
     out = home_with_run / "board.json"
     tune(home_with_run, "report", "first", "--format", "json", "-o", out)
     assert len(json.loads(out.read_text())) == CANDIDATES

@@ -39,6 +39,7 @@ from tuner.dashboard.profile import operator_rows
 from tuner.dashboard.rows import SPLITS_SHOWN, report_rows
 from tuner.engine.board import Board
 from tuner.propose.sampler import IMPORTANCE_LEAST
+from tuner.rank.majority import majority_of
 from tuner.rank.order import Ranked, ranking_precision
 from tuner.spec import Precision, RankBy, to_plain
 from tuner.store.runs import RunFolder
@@ -120,6 +121,7 @@ def _board(
 ) -> dict[str, Any]:
     """What the page knows at once: the run, and a column of each figure in rank order."""
     spec, target = board.spec, board.target
+    majority = majority_of(spec.dataset)
     builds: Mapping[str, Any] = next((row["builds"] for row in rows if "int8" in row["builds"]), {})
     return {
         "run": {
@@ -129,6 +131,7 @@ def _board(
             "data": Path(spec.dataset.source).name,
             "classes": list(spec.dataset.classes),
             "images": dict(spec.dataset.counts),
+            "majority": to_plain(majority) if majority else None,
             "spaces": list(spec.spaces),
             "budget_seconds": spec.budget_seconds,
             "elapsed_seconds": max((event.get("elapsed", 0.0) for event in events), default=0.0),
@@ -184,7 +187,7 @@ def _columns(
     costs = [row["costs"].get(board.target.name, {}) for row in rows]
     plain: dict[str, Any] = {
         name: [row[name] for row in rows]
-        for name in ("id", "rank", "tied", "status", "reason", "origin", "epochs")
+        for name in ("id", "rank", "tied", "status", "reason", "origin", "epochs", "trainings")
     }
     plain["fits"] = [row.fits for row in board.rows]
     plain["group"] = [group_of(row) for row in board.rows]

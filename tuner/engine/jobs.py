@@ -32,10 +32,11 @@ from tuner.train.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from tuner.data import Dataset
-    from tuner.train.loop import Epoch, LabelledImages
+    from tuner.train.loop import Epoch, LabelledImages, Trained
 
 CALIBRATION_IMAGES = 200
 WEIGHTS = "weights.npz"
+PROGRESS = "progress.json"
 PATIENCE_SHARE = 0.35
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
@@ -144,6 +145,63 @@ def drop_replaced(folder: Path, rung: int, outcome: Mapping[str, Any]) -> None:
         shutil.rmtree(rung_folder(folder, rung), ignore_errors=True)
 
 
+def repeat_candidate(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    repeat: int,
+    trainings: Sequence[tuple[int, int, float | None]],
+) -> dict[str, Any]:
+    """Train a candidate again as it was, from another seed; the fields of its event.
+
+    It is scored on the validation images. Its builds are not kept.
+
+    Args:
+        run: plain RunSpec.
+        folder: the candidate's folder; a folder in it is used and removed.
+        candidate_plain: plain Candidate.
+        repeat: number of the training, from 1; 0 was the first.
+        trainings: that the candidate was taken through: rung, epochs and seconds of each.
+    """
+    from tuner.train.weights import write_weights
+
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "candidate")
+    where = repeat_folder(folder, repeat)
+    weights: Path | None = None
+    epochs, spent = 0, 0.0
+    for rung, planned, seconds in trainings:
+        model, trained = _fit(
+            spec,
+            candidate,
+            planned,
+            seconds,
+            progress=where / PROGRESS,
+            weights=weights,
+            rung=rung,
+            repeat=repeat,
+        )
+        epochs, spent = epochs + trained.epochs, spent + trained.seconds
+        weights = where / WEIGHTS
+        write_weights(weights, model)
+    dataset = open_data(spec.dataset)
+    training = labelled(dataset, candidate, "training")
+    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
+    scored = score_builds(builds, spec, candidate, dataset, folder, ("validation",))
+    shutil.rmtree(where)
+    return {
+        "repeat": repeat,
+        "accuracy": {key: to_plain(build.accuracy["validation"]) for key, build in scored.items()},
+        "epochs": epochs,
+        "train_seconds": round(spent, 3),
+    }
+
+
+def repeat_folder(folder: Path, repeat: int) -> Path:
+    """What a further training of a candidate has while it goes on."""
+    return folder / f"repeat{repeat}"
+
+
 def retrain_candidate(
     run: Mapping[str, Any], folder: Path, candidate_plain: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -179,6 +237,51 @@ def _train(
 
     Builds are written to `where`, `folder` or one in it; training goes on from `weights`.
     """
+    dataset = open_data(spec.dataset)
+    model, trained = _fit(
+        spec,
+        candidate,
+        epochs,
+        seconds,
+        progress=folder / PROGRESS,
+        weights=weights,
+        rung=rung,
+        others=others,
+    )
+    curve = [round(accuracy, 5) for accuracy in trained.curve]
+    told = {
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "train_seconds": round(trained.seconds, 3),
+        "curve": curve,
+    }
+    if trained.hopeless:
+        reason = (
+            f"far behind the others after {trained.epochs} of {trained.planned} epochs, "
+            f"at {max(curve):.1%} of the validation images"
+        )
+        return model, {"reason": reason, **told}
+    training = labelled(dataset, candidate, "training")
+    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
+    builds = score_builds(
+        builds, spec, candidate, dataset, folder, splits, keep_predictions=keep_predictions
+    )
+    return model, {"builds": to_plain(builds), **told}
+
+
+def _fit(
+    spec: RunSpec,
+    candidate: Candidate,
+    epochs: int,
+    seconds: float | None,
+    *,
+    progress: Path,
+    weights: Path | None,
+    rung: int,
+    repeat: int = 0,
+    others: Sequence[float] = (),
+) -> tuple[Any, Trained]:
+    """Train a candidate's net, from `weights` or anew; the Keras model and how it went."""
     import_tensorflow()
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import train
@@ -186,13 +289,13 @@ def _train(
 
     dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
-    seed = seed_of(spec.seed, candidate.id)
+    seed = seed_of(spec.seed, candidate.id, repeat)
     start_anew(seed)
     training = labelled(dataset, candidate, "training")
     validation = labelled(dataset, candidate, "validation")
 
     def note(epoch: Epoch) -> None:
-        write_json(folder / "progress.json", to_plain(epoch))
+        write_json(progress, to_plain(epoch))
 
     model = build_keras(candidate.architecture, dropout_seed=seed)
     if weights is not None:
@@ -210,24 +313,7 @@ def _train(
         others=others,
         on_epoch=note,
     )
-    curve = [round(accuracy, 5) for accuracy in trained.curve]
-    told = {
-        "epochs": trained.epochs,
-        "best_epoch": trained.best_epoch,
-        "train_seconds": round(trained.seconds, 3),
-        "curve": curve,
-    }
-    if trained.hopeless:
-        reason = (
-            f"far behind the others after {trained.epochs} of {trained.planned} epochs, "
-            f"at {max(curve):.1%} of the validation images"
-        )
-        return model, {"reason": reason, **told}
-    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
-    builds = score_builds(
-        builds, spec, candidate, dataset, folder, splits, keep_predictions=keep_predictions
-    )
-    return model, {"builds": to_plain(builds), **told}
+    return model, trained
 
 
 def score_on_test(

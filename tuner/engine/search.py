@@ -65,6 +65,7 @@ class SearchRequest:
         seed: decides splits, proposals and training.
         name: of the run; None names it by target and time.
         rank_by: the accuracy that orders the board.
+        repeats: see RunSpec.
         window: see RunSpec; at least the number of workers.
         fingerprint: that the data must have; None for any.
         space_files: contents of search-space files that `spaces` names and a run kept.
@@ -80,6 +81,7 @@ class SearchRequest:
     seed: int = 0
     name: str | None = None
     rank_by: RankBy = "target"
+    repeats: int = 1
     group_by: str = ""
     window: int = DEFAULT_WINDOW
     fingerprint: str | None = None
@@ -97,6 +99,7 @@ def request_again(spec: RunSpec) -> SearchRequest:
         spaces=spec.spaces,
         seed=spec.seed,
         rank_by=spec.rank_by,
+        repeats=spec.repeats,
         window=spec.window,
         fingerprint=spec.dataset.fingerprint,
         space_files=spec.space_files,
@@ -149,6 +152,7 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         budget_seconds=budget,
         max_candidates=request.max_candidates,
         rank_by=request.rank_by,
+        repeats=request.repeats,
         versions=versions(),
         created=created,
     )

@@ -34,7 +34,7 @@ from tuner.propose.rungs import (
 )
 from tuner.propose.sampler import Told
 from tuner.rank.order import rank_results
-from tuner.spec import Quantity, Result, RunSpec, Throughput, from_plain, to_plain
+from tuner.spec import Quantity, Result, RunSpec, Target, Throughput, from_plain, to_plain
 from tuner.store.files import read_json, write_atomic
 from tuner.store.lock import locked
 from tuner.store.runs import RunFolder, fold_results
@@ -44,7 +44,8 @@ LATE_SECONDS = 60.0
 """With a clock, a candidate is given up after its time x factor + seconds."""
 
 FINALISTS = 5
-"""So many candidates of each target are measured by its runtime's own tool, if it has one."""
+"""So many candidates of each target are trained again, if that is asked for, and measured by its
+runtime's own tool, if it has one."""
 
 SIMULATED_SHARE = 0.3
 """Of the budget, in one slot, for running finalists of a target in its simulator."""
@@ -75,6 +76,21 @@ class Progress:
     elapsed_seconds: float
     budget_seconds: float | None
     phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A job on a candidate that has been trained.
+
+    Args:
+        index: of the candidate.
+        progress: a file that the job may write again and again.
+        arguments: of the job, after the run and the candidate's folder.
+    """
+
+    index: int
+    progress: Path
+    arguments: tuple[Any, ...]
 
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -162,6 +178,7 @@ class Supervisor:
                     self._proposer = self._proposer_of(self._spec, self._plan)
                     self._search()
                     self._stop_the_others()
+                    self._repeat_finalists()
                     self._measure_finalists()
                     self._score_on_test()
                     self._note("ended")
@@ -182,8 +199,9 @@ class Supervisor:
 
     @property
     def _remaining(self) -> float | None:
-        budget = self._spec.budget_seconds
-        return None if budget is None else budget - self._elapsed
+        """With a clock, seconds until the search ends and the best are trained again."""
+        ends = self._plan.search_ends_seconds
+        return None if ends is None else ends - self._elapsed
 
     def _note(self, event: str, **fields: Any) -> dict[str, Any]:
         record = self._log.append(event, elapsed=round(self._elapsed, 2), **fields)
@@ -468,6 +486,74 @@ class Supervisor:
         self._results[index] = fold_results(events)[0]
         return self._results[index]
 
+    def _repeat_finalists(self) -> None:
+        """Train each target's best again, from other seeds, until none of them is without that.
+
+        Means put others in front, which are trained again in turn. Where a clock runs, a training
+        starts if the time left is enough for it.
+        """
+        asked: set[tuple[int, int]] = set()
+        late = 0
+
+        def collect(result: Result, outcome: Mapping[str, Any]) -> None:
+            self._note("repeated", index=result.index, **outcome)
+
+        def in_time(result: Result) -> bool:
+            nonlocal late
+            budget = self._spec.budget_seconds
+            left = None if budget is None else budget - self._elapsed
+            starts = self._plan.repeats_in_time(result, left)
+            late += not starts
+            return starts
+
+        while wanted := [item for item in self._unrepeated_finalists() if item not in asked]:
+            asked.update(wanted)
+            work = [
+                Work(
+                    index=index,
+                    progress=jobs.repeat_folder(self._candidate_folder(index), repeat)
+                    / jobs.PROGRESS,
+                    arguments=(
+                        to_plain(self._results[index].candidate),
+                        repeat,
+                        self._trainings(index),
+                    ),
+                )
+                for index, repeat in wanted
+            ]
+            self._on_each(work, jobs.repeat_candidate, collect, "training finalists again", in_time)
+        if late:
+            self._observer.note(
+                f"The time was not enough for {late} of {len(asked)} further trainings of "
+                "finalists; the board says how many each has."
+            )
+
+    def _unrepeated_finalists(self) -> list[tuple[int, int]]:
+        """Trainings that finalists lack, by index and number, the second of each first."""
+        wanted: dict[tuple[int, int], None] = {}
+        for target in self._spec.targets:
+            for result in self._finalists(target):
+                for repeat in range(1, self._spec.repeats):
+                    if repeat not in result.repeated:
+                        wanted[result.index, repeat] = None
+        return sorted(wanted, key=lambda item: item[1])
+
+    def _trainings(self, index: int) -> list[tuple[int, int, float | None]]:
+        """Rung, epochs and seconds of each training that a candidate was taken through."""
+        planned = {
+            event["rung"]: (event["rung"], event["epochs"], event["seconds"])
+            for event in self._events
+            if event["event"] == "started" and event["index"] == index
+        }
+        return [planned[rung] for rung in sorted(planned)]
+
+    def _finalists(self, target: Target) -> list[Result]:
+        """The best of a target, as many as it has up to FINALISTS."""
+        seen = [as_seen_by(result, target) for result in self._results.values()]
+        rows = rank_results(seen, target.name, self._spec.rank_by)
+        best = [row.result for row in rows if row.fits and row.result.status == "ok"]
+        return best[:FINALISTS]
+
     def _measure_finalists(self) -> None:
         """Where a runtime has a tool that measures or simulates, ask it about each target's best.
 
@@ -495,16 +581,8 @@ class Supervisor:
             asked.update((index, name) for index, names in wanted.items() for name in names)
             budget = self._spec.budget_seconds
             allowed = None if budget is None else SIMULATED_SHARE * budget / FINALISTS
-            arguments = {
-                index: (
-                    to_plain(self._results[index].candidate),
-                    to_plain(self._results[index].builds),
-                    names,
-                    allowed,
-                )
-                for index, names in wanted.items()
-            }
-            self._on_each(arguments, finalists.measure_builds, collect, "measuring finalists")
+            work = [self._work_on_builds(index, names, allowed) for index, names in wanted.items()]
+            self._on_each(work, finalists.measure_builds, collect, "measuring finalists")
 
     def _unmeasured_finalists(self, asked: Collection[tuple[int, str]]) -> dict[int, list[str]]:
         """Finalists that have not been measured, and for which targets."""
@@ -512,10 +590,7 @@ class Supervisor:
         for target in self._spec.targets:
             if not finalists.can_measure(target):
                 continue
-            seen = [as_seen_by(result, target) for result in self._results.values()]
-            rows = rank_results(seen, target.name, self._spec.rank_by)
-            best = [row.result for row in rows if row.fits and row.result.status == "ok"]
-            for result in best[:FINALISTS]:
+            for result in self._finalists(target):
                 if target.name not in result.measured and (result.index, target.name) not in asked:
                     wanted.setdefault(result.index, []).append(target.name)
         return wanted
@@ -549,44 +624,58 @@ class Supervisor:
         def collect(result: Result, outcome: Mapping[str, Any]) -> None:
             self._note("tested", index=result.index, accuracy=outcome)
 
-        arguments = {
-            index: (to_plain(result.candidate), to_plain(result.builds))
+        work = [
+            self._work_on_builds(index)
             for index, result in self._results.items()
             if result.status == "ok" and result.accuracy("int8", "test") is None
-        }
-        self._on_each(arguments, jobs.score_on_test, collect, "scoring on the test set")
+        ]
+        self._on_each(work, jobs.score_on_test, collect, "scoring on the test set")
+
+    def _work_on_builds(self, index: int, *arguments: Any) -> Work:
+        """What a job on a candidate's builds gets, which writes no progress."""
+        result = self._results[index]
+        return Work(
+            index=index,
+            progress=self._candidate_folder(index) / "job.json",
+            arguments=(to_plain(result.candidate), to_plain(result.builds), *arguments),
+        )
 
     def _on_each(
         self,
-        arguments: Mapping[int, tuple[Any, ...]],
+        work: Sequence[Work],
         job: Callable[..., Any],
         collect: Callable[[Result, Mapping[str, Any]], None],
         phase: str,
+        starts: Callable[[Result], bool] = lambda result: True,
     ) -> None:
-        """Run a job in the slots on results, given by index with the job's last arguments."""
-        waiting = [(self._results[index], 1) for index in arguments]
+        """Run a job in the slots on each piece of work, as long as `starts` says so."""
+        waiting = [(item, 1) for item in work]
+        going: dict[int, Work] = {}
         while waiting or self._work.running:
             for slot in self._work.free_slots():
-                if waiting:
-                    result, attempt = waiting.pop(0)
-                    folder = self._candidate_folder(result.index)
+                while waiting:
+                    item, attempt = waiting.pop(0)
+                    if not starts(self._results[item.index]):
+                        continue
+                    going[slot.number] = item
                     self._work.start(
                         slot,
-                        result.index,
+                        item.index,
                         job,
                         to_plain(self._spec),
-                        folder,
-                        *arguments[result.index],
-                        progress=folder / f"{phase.split()[0]}.json",
+                        self._candidate_folder(item.index),
+                        *item.arguments,
+                        progress=item.progress,
                         attempt=attempt,
                     )
+                    break
             for done, outcome in self._work.poll():
                 result = self._results[done.key]
                 if not isinstance(outcome, Died | Raised | GivenUp):
                     collect(result, outcome)
                     self._refold(done.key)
                 elif isinstance(outcome, Died) and done.attempt < ATTEMPTS:
-                    waiting.append((result, done.attempt + 1))
+                    waiting.append((going[done.slot.number], done.attempt + 1))
                 else:
                     self._observer.note(f"{result.candidate.id}: {phase}: {outcome.reason}")
             self._show(phase)

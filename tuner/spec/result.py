@@ -111,6 +111,8 @@ class Result:
         curve: validation accuracy (float32) after each epoch, one rung after another.
         measured: by target, what a tool of its runtime measured of the builds: a field of Cost,
             or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
+        repeated: by the number of a further training, from 1, the validation accuracies of its
+            builds, by their keys. `builds` are those of the first training.
     """
 
     index: int
@@ -125,6 +127,7 @@ class Result:
     train_seconds: float = 0.0
     curve: tuple[float, ...] = ()
     measured: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict)
+    repeated: Mapping[int, Mapping[str, Accuracy]] = field(default_factory=dict)
 
     def accuracy(self, precision: Precision, split: str = "validation") -> Accuracy | None:
         """The accuracy of one build on one split, if there is one."""

@@ -96,6 +96,14 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
             )
         elif kind in ("rung", "finished"):
             results[event["index"]] = _trained_on(results[event["index"]], event)
+        elif kind == "repeated":
+            result = results[event["index"]]
+            found = {
+                key: from_plain(Accuracy, accuracy, "events.jsonl")
+                for key, accuracy in event["accuracy"].items()
+            }
+            repeated = {**result.repeated, event["repeat"]: found}
+            results[event["index"]] = replace(result, repeated=dict(sorted(repeated.items())))
         elif kind == "measured":
             result = results[event["index"]]
             costs = {

@@ -109,8 +109,14 @@ function facts(found) {
       const share = found.accuracy[split][precision];
       if (share === undefined) continue;
       const error = found.standard_error[split][precision];
-      pairs.push([`${split}, ${precision}`, `${percent(share)} ±${percent(error)} %`]);
+      const mean = split === "validation" && found.trainings > 1
+        ? `, mean of ${found.trainings} trainings` : "";
+      pairs.push([`${split}, ${precision}${mean}`, `${percent(share)} ±${percent(error)} %`]);
     }
+  }
+  for (const precision of found.repeats.length ? ["int8", "float32"] : []) {
+    const each = found.repeats.map((accuracy) => percent(accuracy[precision])).join(", ");
+    pairs.push([`each training, ${precision}`, `${each} %`]);
   }
   for (const build of Object.values(found.builds)) {
     pairs.push([`${build.paired && build.paired.validation ? build.runtime : build.precision} file`, `${bytes(build.size_bytes)}, run with ${build.runtime} ${build.kernels}`]);

@@ -25,6 +25,13 @@ function drawBasis() {
       + (runWith ? `, ${precisionShown()} run with ${runWith} kernels` : "")
       + "; ± is the standard error.",
   ];
+  if (BOARD.run.majority && BOARD.run.majority.accuracy[chosen.split] !== undefined) {
+    words.push(`To take every image for the largest class, '${BOARD.run.majority.class_name}', `
+      + `gives ${percent(BOARD.run.majority.accuracy[chosen.split])} %.`);
+  }
+  if (chosen.split === "validation" && COLUMNS.trainings.some((number) => number > 1)) {
+    words.push("(n): the mean of n trainings from different seeds, ± the standard error of that mean.");
+  }
   if (columnShown() === "target" && BOARD.target.simulated) words.push(BOARD.target.simulated);
   if (chosen.split === "test") words.push("Test images were never used to choose; the rank is by validation.");
   if (COLUMNS.tied.some(Boolean)) words.push("= ties in correct images, broken by latency, flash, id.");
