@@ -1,4 +1,4 @@
-"""`tune --repeats`, with jobs that train nothing."""
+"""`tune --repeats` and `tune --baselines`, with jobs that train nothing."""
 
 from __future__ import annotations
 
@@ -27,3 +27,16 @@ def test_board_logs_and_csv_say_how_many(cli, monkeypatch: pytest.MonkeyPatch):
     code, _, err = cli(*start, "--repeats", 0)
     assert code == 2
     assert "--repeats" in err
+
+
+def test_the_board_names_the_known_nets(cli, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = cli(
+        "--target", "raspberry-pi-4", "--data", "sample:digits", "--workers", 1, "--name", "r",
+        "--max-candidates", 5, "--baselines",
+    )  # fmt: skip
+    assert code == 0, err
+    for row in json.loads(cli("report", "r", "--format", "json")[1]):
+        if row["baseline"]:
+            assert f"Baseline: {row['baseline']} is {row['id']}, rank {row['rank']}." in out
+    assert out.count("Baseline: ") == 2

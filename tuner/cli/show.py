@@ -306,6 +306,12 @@ def _legend(board: Board) -> str:
             f"To take every image for the largest class, '{majority.class_name}', gives "
             f"{', '.join(shares)}."
         )
+    lines += [
+        f"Baseline: {row.result.baseline} is {row.result.candidate.id}, "
+        + (f"rank {row.rank}." if row.result.builds else f"{row.result.status}.")
+        for row in rows
+        if row.result.baseline
+    ]
     own = [row.result.builds["target"] for row in rows if "target" in row.result.builds]
     if own:
         sizes = sorted({build.paired["validation"].images for build in own})

@@ -187,8 +187,10 @@ def _columns(
     costs = [row["costs"].get(board.target.name, {}) for row in rows]
     plain: dict[str, Any] = {
         name: [row[name] for row in rows]
-        for name in ("id", "rank", "tied", "status", "reason", "origin", "epochs", "trainings")
+        for name in ("id", "rank", "tied", "status", "reason", "epochs", "trainings")
     }
+    # What is shown as origin: of a known net its name too.
+    plain["origin"] = [f"{row['origin']} {row['baseline']}".rstrip() for row in rows]
     plain["fits"] = [row.fits for row in board.rows]
     plain["group"] = [group_of(row) for row in board.rows]
     plain["space"] = [proposed[row.result.index]["space"] for row in board.rows]

@@ -25,6 +25,7 @@ def report_rows(board: Board) -> list[dict[str, Any]]:
     different seeds, and their standard errors those of the means. `repeats` has the accuracies of
     each training, the first one's first; the builds and the test accuracies are the first one's.
 
+    `baseline` names the known net that a candidate is, which was trained for comparison.
     `majority` is for comparison, and the same in all rows: what taking every image for the
     largest class gives, by split.
     """
@@ -42,6 +43,7 @@ def _row(ranked: Ranked, majority: Majority | None) -> dict[str, Any]:
         "status": result.status,
         "reason": result.reason,
         "origin": result.origin,
+        "baseline": result.baseline,
         "candidate": to_plain(result.candidate),
         "accuracy": {split: _accuracies(result, split) for split in SPLITS_SHOWN},
         "standard_error": {split: _standard_errors(result, split) for split in SPLITS_SHOWN},
@@ -150,6 +152,7 @@ def csv_rows(board: Board) -> list[dict[str, Any]]:
             "status": row["status"],
             "reason": row["reason"],
             "origin": row["origin"],
+            "baseline": row["baseline"],
             "height": pixels["height"],
             "width": pixels["width"],
             "colour": pixels["colour"],

@@ -141,8 +141,15 @@ class Plan:
         budget = self.spec.budget_seconds
         if budget is None:
             return None
-        searching = 1.0 / (1.0 + REPEAT_SHARE * (self.spec.repeats - 1))
-        return searching * (budget - self._seconds_before)
+        parts = 1.0 + self._baselines_part + REPEAT_SHARE * (self.spec.repeats - 1)
+        return (budget - self._seconds_before) / parts
+
+    @property
+    def _baselines_part(self) -> float:
+        """What known nets take before a search, as a share of its time; an extension has none."""
+        if self.spec.extended:
+            return 0.0
+        return FINAL_SHARE * math.ceil(len(self.spec.baselines) / self.spec.workers)
 
     @property
     def _seconds_before(self) -> float:
@@ -153,7 +160,9 @@ class Plan:
     def search_ends_seconds(self) -> float | None:
         """With a clock, the time of the run from which on the best are trained again."""
         seconds = self._seconds
-        return None if seconds is None else self._seconds_before + seconds
+        if seconds is None:
+            return None
+        return self._seconds_before + seconds * (1.0 + self._baselines_part)
 
     def repeats_in_time(self, result: Result, remaining_seconds: float | None) -> bool:
         """Whether a candidate can be trained again, as it was, in the time that is left."""

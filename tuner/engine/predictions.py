@@ -87,7 +87,9 @@ def write_predictions(folder: Path, split: Split, found: SplitPredictions) -> No
 def read_predictions(folder: Path, split: Split) -> SplitPredictions | None:
     """Read what `write_predictions` wrote; None if there is none that can be read."""
     try:
-        with np.load(_path(folder, split), allow_pickle=False) as archive:
+        # numpy leaves a damaged file open that it opened by itself.
+        content = io.BytesIO(_path(folder, split).read_bytes())
+        with np.load(content, allow_pickle=False) as archive:
             keys = [name.removesuffix(" class") for name in archive if name.endswith(" class")]
             return SplitPredictions(
                 labels=archive["labels"].astype(np.int64),

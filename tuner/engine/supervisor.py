@@ -13,9 +13,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-from tuner.cost.fit import check_limits
+from tuner import catalog
+from tuner.cost.fit import check_limits, explain
 from tuner.engine import finalists, jobs
+from tuner.engine.baselines import KNOWN_NETS, draw_known_net
 from tuner.engine.board import as_seen_by
+from tuner.engine.costs import costs_on
 from tuner.engine.plan import Plan, Share
 from tuner.engine.slots import Died, Raised, Slot
 from tuner.engine.steps import Steps
@@ -275,10 +278,20 @@ class Supervisor:
             if step is None:
                 return
             result = self._results[step.index]
-            share = self._plan.share(result.candidate, step.rung, self._remaining)
+            rung, share = self._rung_and_share(result, step)
             if share is None:
                 return
-            self._start(slot, result, step.rung, share, attempt=1)
+            self._start(slot, result, rung, share, attempt=1)
+
+    def _rung_and_share(self, result: Result, step: Step) -> tuple[int, Share | None]:
+        """What a step trains to, and with what; a known net goes to its end at once."""
+        left = self._remaining
+        if not result.baseline:
+            return step.rung, self._plan.share(result.candidate, step.rung, left)
+        last, final = len(self._plan.rung_shares) - 1, self._plan.final_seconds
+        if left is not None and final is not None:
+            left = min(left, final)
+        return last, self._plan.share(result.candidate, last, left)
 
     def _start(self, slot: Slot, result: Result, rung: int, share: Share, attempt: int) -> None:
         self._note(
@@ -374,7 +387,12 @@ class Supervisor:
         return known, decision
 
     def _propose(self, known: int) -> bool:
-        """Propose a candidate from what the first `known` steps gave; False if there is none."""
+        """Propose a candidate from what the first `known` steps gave; False if there is none.
+
+        Known nets come first, where they are asked for.
+        """
+        if len(self._results) < len(self._spec.baselines):
+            return self._propose_known_net(self._spec.baselines[len(self._results)])
         scores: dict[int, tuple[int, float]] = {}
         for step in self._steps.seen(known):
             if step.known:  # a failure is a result too: the sampler should go elsewhere
@@ -391,12 +409,39 @@ class Supervisor:
         self._note_proposal(len(self._results), known, proposal)
         return True
 
-    def _note_proposal(self, index: int, known: int, proposal: Proposal) -> None:
+    def _propose_known_net(self, name: str) -> bool:
+        """Note a known net as a candidate; False if no target has room for it, and it ends so."""
+        dataset = self._spec.dataset
+        outputs = catalog.load_module("tasks", self._spec.task).outputs(dataset)
+        candidate, choices = draw_known_net(name, dataset, outputs)
+        costs = self._plan.with_training(
+            candidate, costs_on(candidate.architecture, self._spec.targets)
+        )
+        focus = next((target for target, cost in costs.items() if cost.fits), next(iter(costs)))
+        index = len(self._results)
+        proposal = Proposal(
+            candidate=candidate,
+            costs=costs,
+            space=KNOWN_NETS[name].space,
+            choices=choices,
+            focus=focus,
+            origin="baseline",
+        )
+        self._note_proposal(index, 0, proposal, baseline=name)
+        if not costs[focus].fits:
+            reason = "; ".join(explain(excess) for excess in costs[focus].over)
+            self._finish(index, {"status": "over_limit", "reason": f"{name}: {reason}"})
+        return costs[focus].fits
+
+    def _note_proposal(
+        self, index: int, known: int, proposal: Proposal, baseline: str = ""
+    ) -> None:
         event = self._note(
             "proposed",
             index=index,
             id=proposal.candidate.id,
             origin=proposal.origin,
+            baseline=baseline,
             focus=proposal.focus,
             space=proposal.space,
             choices=to_plain(proposal.choices),
@@ -413,6 +458,8 @@ class Supervisor:
     def _told(self, index: int, known: tuple[int, float] | None) -> Told:
         event, result = self._proposed[index], self._results[index]
         fits = frozenset(name for name, cost in result.costs.items() if cost.fits)
+        if result.baseline:
+            fits = frozenset()  # its choices need not be among those of the run's spaces
         rung, score = known or (0, None)
         return Told(
             space=event["space"], choices=event["choices"], fits=fits, rung=rung, score=score
@@ -424,10 +471,10 @@ class Supervisor:
             isinstance(outcome, GivenUp) and outcome.status == "failed"
         )
         step = next(step for step in self._steps.unfinished() if step.index == job.key)
-        share = self._plan.share(result.candidate, step.rung, self._remaining)
+        rung, share = self._rung_and_share(result, step)
         if again and job.attempt < ATTEMPTS and share is not None:
             self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
-            self._start(job.slot, result, step.rung, share, job.attempt + 1)
+            self._start(job.slot, result, rung, share, job.attempt + 1)
         elif isinstance(outcome, Died):
             self._finish(job.key, {"status": "failed", "reason": outcome.reason})
         elif isinstance(outcome, Raised):

@@ -99,6 +99,7 @@ class Result:
         index: place in the order of proposals, from 0.
         candidate: what was trained.
         origin: where it came from: a starting point, a random draw or the sampler.
+        baseline: the name of the known net that it is, trained to its end for comparison.
         status: what became of it; None while it waits or runs.
         reason: why it is not `ok`.
         costs: by target.
@@ -118,6 +119,7 @@ class Result:
     index: int
     candidate: Candidate
     origin: str
+    baseline: str = ""
     status: Status | None = None
     reason: str = ""
     costs: Mapping[str, Cost] = field(default_factory=dict)

@@ -69,6 +69,7 @@ class RunSpec:
         extended: what it had before each extension, the first one first.
         rank_by: the accuracy that orders the board.
         repeats: how often the best candidates are trained, each time from another seed.
+        baselines: known nets that are trained first, to their end; see `tuner.engine.baselines`.
         throughput: of this machine; None when no clock limits the search.
         versions: of the packages that decide results.
         created: when the run began, ISO 8601, UTC.
@@ -86,6 +87,7 @@ class RunSpec:
     max_candidates: int | None
     rank_by: RankBy = "target"
     repeats: int = 1
+    baselines: tuple[str, ...] = ()
     throughput: Throughput | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     extended: tuple[Extension, ...] = ()

@@ -89,6 +89,7 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
                 index=event["index"],
                 candidate=from_plain(Candidate, event["candidate"], "events.jsonl"),
                 origin=event["origin"],
+                baseline=event.get("baseline", ""),
                 costs={
                     target: from_plain(Cost, cost, "events.jsonl")
                     for target, cost in event["costs"].items()

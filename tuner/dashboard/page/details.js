@@ -124,7 +124,7 @@ function facts(found) {
   const pixels = found.candidate.preprocessing;
   pairs.push(["input", `${pixels.width}x${pixels.height} ${pixels.colour}, ${pixels.crop}, ${pixels.scaling}`]);
   pairs.push(["trained", `${found.epochs} epochs, ${clock(found.train_seconds)}`]);
-  pairs.push(["origin", found.origin]);
+  pairs.push(["origin", `${found.origin} ${found.baseline}`.trim()]);
   return list(pairs);
 }
 
