@@ -14,8 +14,8 @@ from tests_support import TOTAL
 from tuner.engine import jobs, supervisor
 from tuner.engine.plan import Plan
 from tuner.engine.search import SearchRequest, make_proposer, prepare_run
-from tuner.errors import InterruptedRunError
-from tuner.spec import RunSpec, SpecError, from_plain, to_plain
+from tuner.errors import InterruptedRunError, SpecError
+from tuner.spec import RunSpec, from_plain, to_plain
 from untrained_support import untrained  # noqa: F401 - a fixture
 
 
