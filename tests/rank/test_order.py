@@ -135,7 +135,7 @@ def test_the_mean_over_trainings_decides():
     steady = trained_again(make_result(1, correct=16), 17, 15)
     plain = make_result(2, correct=15)
     ranked = rank_results([lucky, steady, plain], "board", "int8")
-    assert [row.result.index for row in ranked] == [1, 0, 2]
+    assert ranked[0].result.index == 1
     assert [row.tied for row in ranked] == [False, True, True], "45 of 60 is 15 of 20"
     found = precision_accuracy(steady, "int8")
     assert (found.value, found.trainings) == (pytest.approx(16 / 20), 3)
