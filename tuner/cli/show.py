@@ -41,8 +41,9 @@ def percent(accuracy: Accuracy | Estimate | None, *, error: bool = False) -> str
     if not error:
         return text
     text += f" ±{100 * accuracy.standard_error:.1f}"
-    several = isinstance(accuracy, Estimate) and accuracy.trainings > 1
-    return f"{text} ({accuracy.trainings})" if several else text
+    if isinstance(accuracy, Estimate) and accuracy.trainings > 1:
+        text += f" ({accuracy.trainings})"
+    return text
 
 
 def milliseconds(value: float) -> str:

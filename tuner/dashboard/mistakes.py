@@ -109,7 +109,7 @@ def gather_mistakes(folder: RunFolder, board: Board) -> Mistakes:
 
 def _listed(found: SplitPredictions, run_with: tuple[str, str]) -> dict[str, Any]:
     """By precision, the most confident mistakes of the builds that count for the target."""
-    listed = {}
+    listed: dict[str, Any] = {}
     for precision in PRECISIONS:
         own = builds_key(precision, *run_with)
         key = own if own in found.builds else precision

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tuner.engine.board import Board
 from tuner.rank.majority import Majority, majority_of
 from tuner.rank.order import Ranked, precision_accuracy, target_accuracy
-from tuner.spec import Build, Cost, Precision, Result, to_plain
+from tuner.spec import Accuracy, Build, Cost, Precision, Result, to_plain
 
 SPLITS_SHOWN = ("validation", "test")
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
@@ -75,11 +76,11 @@ def _repeats(result: Result) -> list[dict[str, float]]:
     """Of each training by number, validation accuracies by precision; none if there is one."""
     if not result.repeated:
         return []
-    builds = {key: result.builds[key].accuracy["validation"] for key in PRECISIONS}
-    return [
-        {key: found[key].value for key in PRECISIONS}
-        for found in (builds, *result.repeated.values())
+    trainings: list[Mapping[str, Accuracy]] = [
+        {key: result.builds[key].accuracy["validation"] for key in PRECISIONS},
+        *result.repeated.values(),
     ]
+    return [{key: found[key].value for key in PRECISIONS} for found in trainings]
 
 
 def _accuracies(result: Result, split: str) -> dict[str, float]:

@@ -80,7 +80,7 @@ def write_predictions(folder: Path, split: Split, found: SplitPredictions) -> No
         arrays[f"{key} class"] = predictions.classes.astype(classes)
         arrays[f"{key} confidence"] = np.rint(predictions.confidences * STEPS).astype(np.uint8)
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # its allow_pickle is a bool
     write_atomic(_path(folder, split), content.getvalue())
 
 
