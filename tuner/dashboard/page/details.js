@@ -109,9 +109,9 @@ function facts(found) {
       const share = found.accuracy[split][precision];
       if (share === undefined) continue;
       const error = found.standard_error[split][precision];
-      const mean = split === "validation" && found.trainings > 1
-        ? `, mean of ${found.trainings} trainings` : "";
-      pairs.push([`${split}, ${precision}${mean}`, `${percent(share)} ±${percent(error)} %`]);
+      const several = split === "validation" && found.trainings > 1;
+      pairs.push([`${split}, ${precision}${several ? ", mean" : ""}`,
+        `${percent(share)} ±${percent(error)} %${several ? ` (${found.trainings})` : ""}`]);
     }
   }
   for (const precision of found.repeats.length ? ["int8", "float32"] : []) {
@@ -339,7 +339,8 @@ function mistake([place, predicted, confidence], split, [truth, name, picture]) 
     make("figcaption", {},
       make("span", {}, classes[truth]),
       make("b", {}, `→ ${classes[predicted]}`),
-      make("span", { class: "quiet" }, `${confidence} % · ${file}`)));
+      make("span", { class: "quiet" }, `${confidence} % sure`),
+      make("span", { class: "quiet" }, file.split("/").pop())));
 }
 
 function settings(found, choices) {

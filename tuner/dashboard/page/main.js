@@ -25,10 +25,6 @@ function drawBasis() {
       + (runWith ? `, ${precisionShown()} run with ${runWith} kernels` : "")
       + "; ± is the standard error.",
   ];
-  if (BOARD.run.majority && BOARD.run.majority.accuracy[chosen.split] !== undefined) {
-    words.push(`To take every image for the largest class, '${BOARD.run.majority.class_name}', `
-      + `gives ${percent(BOARD.run.majority.accuracy[chosen.split])} %.`);
-  }
   if (chosen.split === "validation" && COLUMNS.trainings.some((number) => number > 1)) {
     words.push("(n): the mean of n trainings from different seeds, ± the standard error of that mean.");
   }
@@ -62,6 +58,10 @@ function drawStill() {
     tile(fitting ? `${milliseconds(COLUMNS.latency_ms[0])} ms` : "–", "its latency, estimated"),
     tile(String(COUNT), `candidates, ${trained} trained to the end`
       + (run.unfinished ? `, ${run.unfinished} in work` : "")));
+  if (run.majority) {
+    byId("tiles").append(tile(`${percent(run.majority.accuracy.validation)} %`,
+      `validation, if all were '${run.majority.class_name}', the largest class`));
+  }
   drawNotes();
 }
 
