@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tuner import catalog
+from tuner.data import Dataset, open_dataset
 from tuner.engine.costs import costs_on
+from tuner.engine.predictions import SplitPredictions, predictions_of, write_predictions
 from tuner.propose.choices import RandomChoices
 from tuner.spec import Build, Context, DatasetSpec, RunSpec, Target, to_plain
 from tuner.store.runs import RunFolder
@@ -47,6 +52,49 @@ def made_up_run(
     lines = "".join(json.dumps(event) + "\n" for event in _events(spec, count))
     (path / "events.jsonl").write_text(lines)
     return folder
+
+
+def add_images(folder: RunFolder, source: str) -> Dataset:
+    """Give a made-up run real images and predictions of what was trained to its end.
+
+    Of each split about every fifth image is taken for another class, by each precision alone.
+    """
+    dataset = open_dataset(source, split_seed=0)
+    folder.write_spec(replace(folder.spec(), dataset=dataset.spec))
+    outputs = len(dataset.spec.classes)
+    for result in folder.results():
+        if result.status != "ok":
+            continue
+        generator = np.random.default_rng(result.index)
+        for split in ("validation", "test"):
+            labels = dataset.labels(split)
+            builds = {}
+            for precision in ("float32", "int8"):
+                logits = np.zeros((len(labels), outputs), np.float32)
+                wrong = generator.random(len(labels)) < 0.2
+                taken = (labels + wrong) % outputs
+                logits[np.arange(len(labels)), taken] = generator.uniform(0.5, 6, len(labels))
+                builds[precision] = predictions_of(logits)
+            write_predictions(
+                folder.candidate(result.candidate.id),
+                split,
+                SplitPredictions(labels=labels, builds=builds),
+            )
+    return dataset
+
+
+def small_pictures(path: Path, classes: Sequence[str], *, side: int = 24) -> Path:
+    """Coloured noise as .npz: IMAGES of validation and of test, and as many to learn from."""
+    generator = np.random.default_rng(0)
+    arrays = {"classes": np.array(classes)}
+    for ending in ("", "_validation", "_test"):
+        labels = np.arange(IMAGES) % len(classes)
+        noise = generator.integers(0, 100, (IMAGES, side, side, 3))
+        shade = (labels * 150 // len(classes))[:, None, None, None]
+        arrays[f"x{ending}"] = (noise + shade * np.array([1, 0, 1])).astype(np.uint8)
+        arrays[f"y{ending}"] = labels
+    np.savez(path, **arrays)
+    return path
 
 
 def _events(spec: RunSpec, count: int) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tuner.engine.predictions import read_predictions
 from tuner.store.runs import RunFolder
 from walk_support import small_digits, tune
 
@@ -74,6 +75,24 @@ def test_report_has_what_scripts_rely_on(home_with_run: Path):
     assert all(row["epochs"] < least for row in rows[FINISHED:])
 
 
+def test_what_each_image_was_taken_for_is_kept(home_with_run: Path):
+    rows = json.loads(tune(home_with_run, "report", "first", "--format", "json").stdout)
+    for row in rows:
+        folder = home_with_run / "runs" / "first" / "candidates" / row["id"]
+        for split in ("validation", "test"):
+            kept = read_predictions(folder, split)
+            assert (kept is not None) == (row["status"] == "ok")
+            if kept is None:
+                continue
+            assert kept.builds.keys() == {"float32", "int8"}
+            for precision, found in kept.builds.items():
+                counted = row["builds"][precision]["accuracy"][split]["confusion"]
+                confusion = np.zeros((3, 3), int)
+                np.add.at(confusion, (kept.labels, found.classes), 1)
+                assert confusion.tolist() == counted
+                assert (found.confidences > 0.3).all()
+
+
 def test_report_as_csv_and_table(home_with_run: Path):
     text = tune(home_with_run, "report", "first", "--format", "csv").stdout
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -82,6 +101,7 @@ def test_report_as_csv_and_table(home_with_run: Path):
     table = tune(home_with_run, "report").stdout
     assert max(map(len, table.splitlines())) <= 80
     assert rows[0]["id"] in table
+    assert "To take every image for the largest class, 'one', gives" in table.replace("\n", " ")
     out = home_with_run / "board.json"
     tune(home_with_run, "report", "first", "--format", "json", "-o", out)
     assert len(json.loads(out.read_text())) == CANDIDATES

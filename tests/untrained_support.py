@@ -57,6 +57,27 @@ def train_candidate(
     }
 
 
+def repeat_candidate(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    repeat: int,
+    trainings: Sequence[tuple[int, int, float | None]],
+) -> dict[str, Any]:
+    """An accuracy that depends on the candidate and the repeat."""
+    candidate = from_plain(Candidate, candidate_plain, "candidate")
+    digest = hashlib.sha256(f"{candidate.id}/{repeat}".encode()).digest()
+    builds = make_result(0, correct=digest[0] % TOTAL).builds
+    with (folder / "repeated.txt").open("a") as file:
+        file.write(f"{repeat} {[rung for rung, _, _ in trainings]}\n")
+    return {
+        "repeat": repeat,
+        "accuracy": {key: to_plain(build.accuracy["validation"]) for key, build in builds.items()},
+        "epochs": sum(epochs for _, epochs, _ in trainings),
+        "train_seconds": 0.01,
+    }
+
+
 def measure_machine() -> dict[str, float]:
     """A machine like that of the reference rates."""
     return {"compute_ratio": 1.0, "memory_ratio": 1.0, "overhead_ratio": 1.0}
@@ -73,5 +94,5 @@ def score_on_test(*arguments: object) -> dict[str, Any]:
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs take these jobs in place of theirs."""
-    for job in (train_candidate, measure_machine, score_on_test):
+    for job in (train_candidate, repeat_candidate, measure_machine, score_on_test):
         monkeypatch.setattr(jobs, job.__name__, job)

@@ -278,6 +278,8 @@ def search(
     seed: int | None = None,
     name: str | None = None,
     rank_by: RankBy | None = None,
+    repeats: int | None = None,
+    baselines: bool | None = None,
     ram_kb: float | None = None,
     flash_kb: float | None = None,
     latency_ms: float | None = None,
@@ -304,6 +306,10 @@ def search(
         seed: decides splits, proposals, training.
         name: of the run.
         rank_by: accuracy that orders the board.
+        repeats: train the best so often, each time from another seed, and rank by the mean. Of
+            the time, the search keeps what these trainings do not need.
+        baselines: train known nets too, as published, for comparison: ResNet-8 and MobileNetV1
+            0.25. They are the first of the candidates, and are trained to their end.
         ram_kb: RAM that the model may use, KB of 1024 bytes.
         flash_kb: flash for model and runtime, KB of 1024 bytes.
         latency_ms: time of one inference.
@@ -342,6 +348,8 @@ def search(
             "seed": seed,
             "name": name,
             "rank_by": rank_by,
+            "repeats": repeats,
+            "baselines": baselines,
             "ram_kb": ram_kb,
             "flash_kb": flash_kb,
             "latency_ms": latency_ms,

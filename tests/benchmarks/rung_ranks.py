@@ -134,10 +134,10 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
     folder = Path(tempfile.mkdtemp())
     runs_with = [("litert", "builtin")]
     builds = jobs.make_builds(model, candidate, training, runs_with, folder)
-    scored = jobs.with_accuracy(
-        builds["int8"], spec, candidate, dataset, folder, ("validation", "test")
+    scored = jobs.score_builds(
+        {"int8": builds["int8"]}, spec, candidate, dataset, folder, ("validation", "test")
     )
-    row["int8"] = {split: accuracy.value for split, accuracy in scored.accuracy.items()}
+    row["int8"] = {split: found.value for split, found in scored["int8"].accuracy.items()}
     costs = known_before(spec, candidate)
     row.update(costs, parameters=model.count_params())
     return row

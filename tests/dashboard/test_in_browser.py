@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from report_support import made_up_run
+from report_support import add_images, made_up_run, small_pictures
 from tuner.dashboard.report_page import report_page
 from tuner.engine.board import board
 
@@ -33,13 +33,23 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Pages by their number of candidates."""
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def files(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch
+) -> dict[int, Path]:
+    """Pages by their number of candidates, with pictures of what the best took for another."""
+    monkeypatch_module.setenv("TUNE_HOME", str(tmp_path_factory.mktemp("home")))
     found = {}
     for count in (60, 5000):
         folder = made_up_run(
             tmp_path_factory.mktemp("runs") / f"run{count}", count, classes=HOSTILE
         )
+        add_images(folder, str(small_pictures(folder.path / "data.npz", HOSTILE, side=96)))
         found[count] = folder.path / "page.html"
         found[count].write_text(report_page(folder, board(folder)))
     return found
@@ -115,6 +125,31 @@ def test_a_candidate_opens_with_its_layers_and_confusion(opened: Callable[..., A
     page.wait_for_function("!byId('candidate').open")
 
 
+def test_what_a_candidate_took_for_something_else_is_seen(opened: Callable[..., Any]) -> None:
+    page = opened(60)
+    page.select_option("#status", "ok")
+    page.click("#board tbody tr:first-child button")
+    page.wait_for_selector("dialog[open] .mistakes img")
+    shown = page.locator("dialog .mistakes").all()
+    assert len(shown) == 2, "validation and test"
+    assert shown[0].locator("figure").count() == 24
+    widths = page.evaluate(
+        "Promise.all([...document.querySelectorAll('.mistakes img')].map("
+        "(image) => image.decode().then(() => image.naturalWidth)))"
+    )
+    assert len(widths) == 48
+    assert set(widths) == {80}
+    caption = shown[0].locator("figcaption").first.inner_text()
+    assert any(name in caption for name in HOSTILE)
+    assert "x_validation[" in caption
+    assert page.evaluate("window.harmed") is None
+    page.click("dialog .bar button:text('Close')")
+    page.select_option("#status", "stopped")
+    page.click("#board tbody tr:first-child button")
+    page.wait_for_selector("dialog[open] h3:text('Settings')")
+    assert page.locator("dialog .mistakes").count() == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_it_without_scrolling_sideways(
     opened: Callable[..., Any], scheme: str
@@ -125,6 +160,10 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     assert page.evaluate("byId('board').scrollWidth - byId('board').parentElement.clientWidth") <= 0
     page.click("#theme")
     assert page.evaluate("document.documentElement.dataset.theme") != scheme
+    page.select_option("#status", "ok")
+    page.click("#board tbody tr:first-child button")
+    page.wait_for_selector("dialog[open] .mistakes img")
+    assert page.evaluate("byId('candidate').scrollWidth - byId('candidate').clientWidth") <= 0
 
 
 def test_five_thousand_open_and_filter_within_a_second(opened: Callable[..., Any]) -> None:

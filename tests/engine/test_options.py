@@ -61,6 +61,7 @@ def test_options_of_a_file_give_way_to_those_given(tmp_path: Path):
         ("seed = 'x'", "search.toml: seed: expected a whole number. Received: 'x'"),
         ("rank_by = 'best'", "rank_by: expected one of 'target', 'int8', 'float32'"),
         ("seed = ", "search.toml is not TOML"),
+        ("repeats = 0", "Expected a number of 1 or more for --repeats. Received: 0."),
         ("workers = 0", "Expected a number of 1 or more for --workers. Received: 0."),
         ("seed = -1", "Expected a number of 0 or more for --seed. Received: -1."),
         ("ram_kb = inf", "Expected a number above 0 for --ram-kb. Received: inf."),

@@ -55,6 +55,33 @@ def test_the_steps_of_a_plan_fit_its_budget(budget: float, workers: int):
     assert all(seconds >= MIN_RUNG_SECONDS for seconds in plan.rung_seconds[:-1])
 
 
+@given(st.floats(120, 100_000), st.integers(1, 8), st.integers(1, 10))
+def test_the_search_leaves_time_for_repeats(budget: float, workers: int, repeats: int):
+    plan = Plan(dataclasses.replace(spec(budget, workers=workers), repeats=repeats))
+    ends = plan.search_ends_seconds
+    assert ends is not None
+    assert sum(plan.rung_seconds) <= ends <= budget
+    if repeats == 1:
+        assert ends == budget
+    # One that took all the time that a finalist may take, through all its rungs.
+    slowest = dataclasses.replace(
+        make_result(0, correct=1),
+        train_seconds=sum(plan.rung_seconds) - len(plan.rung_shares) * OVERHEAD_SECONDS,
+    )
+    if repeats > 1:
+        assert plan.repeats_in_time(slowest, 1.001 * (budget - ends) / (repeats - 1))
+    assert not plan.repeats_in_time(slowest, 0.0)
+    assert plan.repeats_in_time(slowest, None)
+
+
+def test_an_extension_divides_what_it_adds():
+    run = dataclasses.replace(spec(600.0), repeats=3)
+    more = extended(run, (8, 2, 2), elapsed=640.0, budget_seconds=940.0)
+    plan, alone = Plan(more), Plan(dataclasses.replace(run, budget_seconds=300.0))
+    assert plan.search_ends_seconds == pytest.approx(640.0 + alone.search_ends_seconds)
+    assert plan.final_seconds == pytest.approx(alone.final_seconds)
+
+
 @given(st.floats(20, 100_000), st.integers(1, 64))
 def test_without_rungs_the_planned_candidates_fill_the_budget(budget: float, workers: int):
     plan = Plan(spec(budget, workers=workers), rungs=False)

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests_support import make_result
-from tuner.rank.order import by_difference, rank_results, target_accuracy
+from tuner.rank.order import (
+    by_difference,
+    precision_accuracy,
+    rank_results,
+    shown_accuracy,
+    target_accuracy,
+)
 from tuner.spec import Accuracy, Excess, Paired, Result
 
 
@@ -109,6 +115,42 @@ def test_a_difference_on_all_images_is_the_count_itself(drawn):
     some = by_difference(whole, paired(pairs[:part]))
     assert 0.0 <= some.value <= 1.0
     assert some.standard_error >= 0.0
+
+
+def trained_again(result: Result, *correct: int) -> Result:
+    """The result with further trainings that had so many correct images."""
+    return replace(
+        result,
+        repeated={
+            number: {
+                key: make_result(0, correct=count).accuracy(key) for key in ("int8", "float32")
+            }
+            for number, count in enumerate(correct, start=1)
+        },
+    )
+
+
+def test_the_mean_over_trainings_decides():
+    lucky = trained_again(make_result(0, correct=19), 12, 14)
+    steady = trained_again(make_result(1, correct=16), 17, 15)
+    plain = make_result(2, correct=15)
+    ranked = rank_results([lucky, steady, plain], "board", "int8")
+    assert ranked[0].result.index == 1
+    assert [row.tied for row in ranked] == [False, True, True], "45 of 60 is 15 of 20"
+    found = precision_accuracy(steady, "int8")
+    assert (found.value, found.trainings) == (pytest.approx(16 / 20), 3)
+    assert found.standard_error == pytest.approx(0.05 / 3**0.5)
+    assert precision_accuracy(plain, "int8") == plain.accuracy("int8")
+    assert precision_accuracy(steady, "int8", "test") is None
+    assert shown_accuracy(lucky, "float32") == pytest.approx(15 / 20)
+
+
+def test_the_targets_own_build_shifts_the_mean():
+    result = trained_again(simulated(make_result(0, correct=16), gained=0, lost=1, images=20), 18)
+    own = target_accuracy(result)
+    assert own.value == pytest.approx(17 / 20 - 1 / 20)
+    assert own.trainings == 2
+    assert own.standard_error == pytest.approx(0.05), "all images were run, so none is left out"
 
 
 def test_what_differs_on_more_of_the_images_is_less_certain():

@@ -130,6 +130,11 @@ def _words(event: Mapping[str, Any]) -> str:
             trained = f", {event['epochs']} epochs in {event['train_seconds']:.0f} s"
         reason = f": {event['reason']}" if event.get("reason") else ""
         return f"{what}{trained}{reason}"
+    if kind == "repeated":
+        return (
+            f"training {event['repeat'] + 1}, from another seed: {event['epochs']} epochs in "
+            f"{event['train_seconds']:.0f} s"
+        )
     if kind == "measured":
         return f"measured for {', '.join(event['measured'])}"
     if kind == "tested":

@@ -54,6 +54,14 @@ def tune(
         Literal["target", "int8", "float32"],
         typer.Option(help="Accuracy that orders the board; target = int8 as the device runs it."),
     ] = "target",
+    repeats: Annotated[
+        int,
+        typer.Option(min=1, help="Train the best so often; rank by the mean, show its error."),
+    ] = 1,
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Train ResNet-8 and MobileNetV1 0.25 too, as published."),
+    ] = False,
     ram_kb: Annotated[
         float | None, typer.Option(help="RAM that the model may use, KB of 1024 bytes.")
     ] = None,

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.cost.fit import LIMIT_NAMES, format_bytes, reasons
 from tuner.engine.supervisor import Progress
-from tuner.rank.order import Estimate, best_accuracy, ranking_precision, target_accuracy
+from tuner.rank.majority import majority_of
+from tuner.rank.order import (
+    Estimate,
+    best_accuracy,
+    precision_accuracy,
+    ranking_precision,
+    target_accuracy,
+)
 from tuner.spec import Accuracy, Result, RunSpec
 
 if TYPE_CHECKING:
@@ -31,7 +38,12 @@ def percent(accuracy: Accuracy | Estimate | None, *, error: bool = False) -> str
     if accuracy is None:
         return "-"
     text = f"{accuracy.value:.1%}".rstrip("%")
-    return f"{text} ±{100 * accuracy.standard_error:.1f}" if error else text
+    if not error:
+        return text
+    text += f" ±{100 * accuracy.standard_error:.1f}"
+    if isinstance(accuracy, Estimate) and accuracy.trainings > 1:
+        text += f" ({accuracy.trainings})"
+    return text
 
 
 def milliseconds(value: float) -> str:
@@ -207,7 +219,7 @@ def print_bests(boards: Sequence[Board]) -> None:
             name,
             result.candidate.id[:SHORT_ID],
             input_text(result),
-            percent(result.accuracy("int8")),
+            percent(precision_accuracy(result, "int8")),
             percent(result.accuracy("int8", "test")),
             format_bytes(cost.ram_bytes.value),
             format_bytes(cost.flash_bytes.value),
@@ -243,8 +255,8 @@ def board_renderables(board: Board) -> list[RenderableType]:
 
     def accuracies(result: Result) -> list[str]:
         own = [percent(target_accuracy(result), error=True)] if simulated else []
-        int8 = percent(result.accuracy("int8"), error=not simulated)
-        return [*own, int8, percent(result.accuracy("float32"))]
+        int8 = percent(precision_accuracy(result, "int8"), error=not simulated)
+        return [*own, int8, percent(precision_accuracy(result, "float32"))]
 
     for row in board.rows:
         result = row.result
@@ -289,6 +301,19 @@ def _legend(board: Board) -> str:
             f"test = int8 on {spec.dataset.counts['test']} test images, never used to choose; "
             f"int8 run with {build.runtime} {build.kernels} kernels."
         )
+    majority = majority_of(spec.dataset)
+    if build is not None and majority is not None:
+        shares = [f"{share:.1%} ({split})" for split, share in majority.accuracy.items()]
+        lines.append(
+            f"To take every image for the largest class, '{majority.class_name}', gives "
+            f"{', '.join(shares)}."
+        )
+    lines += [
+        f"Baseline: {row.result.baseline} is {row.result.candidate.id}, "
+        + (f"rank {row.rank}." if row.result.builds else f"{row.result.status}.")
+        for row in rows
+        if row.result.baseline
+    ]
     own = [row.result.builds["target"] for row in rows if "target" in row.result.builds]
     if own:
         sizes = sorted({build.paired["validation"].images for build in own})
@@ -297,6 +322,11 @@ def _legend(board: Board) -> str:
             f"{target.kernels.upper()}: the {len(own)} best, compiled ({own[0].recipe}) and run in "
             f"its simulator on {images} validation images: int8 and the difference there; the "
             "error is of both."
+        )
+    if any(row.result.repeated for row in rows):
+        lines.append(
+            "(n): the mean of n trainings from different seeds, ± the standard error of that mean; "
+            "test, and the files, are of the first."
         )
     stopped = [row.result for row in rows if row.result.status == "stopped"]
     if stopped:

@@ -68,7 +68,8 @@ def best_so_far(board: Board, events: Iterable[Event], precision: Precision) -> 
 def choice_importances(events: Iterable[Event], precision: Precision) -> dict[str, float]:
     """How much each choice, and the space, decides how far a candidate gets in the first rung.
 
-    Later rungs are left out, because only the best are trained for so long.
+    Later rungs are left out, because only the best are trained for so long, and so are known
+    nets, which no choice made.
 
     Args:
         events: of the run.
@@ -80,9 +81,13 @@ def choice_importances(events: Iterable[Event], precision: Precision) -> dict[st
     made: dict[int, dict[str, Any]] = {}
     scores: dict[int, float] = {}
     for event in events:
-        if event["event"] == "proposed":
+        if event["event"] == "proposed" and not event.get("baseline"):
             made[event["index"]] = {"space": event["space"], **event["choices"]}
-        elif event["event"] in ("rung", "finished") and event["index"] not in scores:
+        elif (
+            event["event"] in ("rung", "finished")
+            and event["index"] in made
+            and event["index"] not in scores
+        ):
             plain = event.get("builds", {}).get(precision)
             if plain is not None:
                 scores[event["index"]] = _validation_accuracy(plain)

@@ -1,8 +1,9 @@
 """Write a run as one HTML file that opens without a network.
 
 The page carries its data once. What the table and the figures show of each candidate lies in
-columns of plain JSON; the details of the candidates, and plotly.js, are compressed (zlib,
-base64), and the browser unpacks them when they are wanted. Figures come from
+columns of plain JSON; the details of the candidates, the images that the best of them took for
+something else, and plotly.js, are compressed (zlib, base64), and the browser unpacks them when
+they are wanted. Figures come from
 `tuner.dashboard.figures`; those whose points the page chooses by its switches are carried empty.
 The page's policy (CSP) forbids the browser any request.
 """
@@ -33,10 +34,12 @@ from tuner.dashboard.figures import (
     plotly_script,
 )
 from tuner.dashboard.history import best_so_far, choice_importances
+from tuner.dashboard.mistakes import Mistakes, gather_mistakes
 from tuner.dashboard.profile import operator_rows
 from tuner.dashboard.rows import SPLITS_SHOWN, report_rows
 from tuner.engine.board import Board
 from tuner.propose.sampler import IMPORTANCE_LEAST
+from tuner.rank.majority import majority_of
 from tuner.rank.order import Ranked, ranking_precision
 from tuner.spec import Precision, RankBy, to_plain
 from tuner.store.runs import RunFolder
@@ -66,17 +69,19 @@ def report_page(folder: RunFolder, board: Board) -> str:
     events = folder.events()
     proposed = {event["index"]: event for event in events if event["event"] == "proposed"}
     rows = report_rows(board)
-    details = _details(folder, board, rows, events, proposed)
+    mistakes = gather_mistakes(folder, board)
+    details = _details(folder, board, rows, events, proposed, mistakes)
     parts = {
         "title": html.escape(f"{folder.name} on {board.target.name}"),
         "style": _asset("style.css"),
         "script": "\n".join(_asset(name) for name in SCRIPTS),
-        "board": embedded_json(_board(board, rows, events, proposed)),
+        "board": embedded_json(_board(board, rows, events, proposed, mistakes)),
         "figures": embedded_json(_figures(board, events)),
         "details": "\n".join(
             f'<script type="text/plain" id="details-{number}">{packed(chunk)}</script>'
             for number, chunk in enumerate(_chunks(details))
         ),
+        "images": packed(json.dumps(mistakes.images, separators=(",", ":"))),
         "plotly": packed(plotly_script()),
     }
     # One pass, so that nothing in a part is taken for another's place.
@@ -112,9 +117,11 @@ def _board(
     rows: Sequence[Mapping[str, Any]],
     events: Sequence[Mapping[str, Any]],
     proposed: Mapping[int, Mapping[str, Any]],
+    mistakes: Mistakes,
 ) -> dict[str, Any]:
     """What the page knows at once: the run, and a column of each figure in rank order."""
     spec, target = board.spec, board.target
+    majority = majority_of(spec.dataset)
     builds: Mapping[str, Any] = next((row["builds"] for row in rows if "int8" in row["builds"]), {})
     return {
         "run": {
@@ -124,6 +131,7 @@ def _board(
             "data": Path(spec.dataset.source).name,
             "classes": list(spec.dataset.classes),
             "images": dict(spec.dataset.counts),
+            "majority": to_plain(majority) if majority else None,
             "spaces": list(spec.spaces),
             "budget_seconds": spec.budget_seconds,
             "elapsed_seconds": max((event.get("elapsed", 0.0) for event in events), default=0.0),
@@ -145,6 +153,8 @@ def _board(
         },
         "refused": {LIMIT_NAMES[limit]: count for limit, count in board.refused.items()},
         "nearest_miss": board.nearest_miss,
+        "pictures": mistakes.pictures,
+        "images_note": mistakes.note,
         "chunk": CHUNK,
         "columns": _columns(board, rows, proposed),
         "fronts": {
@@ -177,8 +187,10 @@ def _columns(
     costs = [row["costs"].get(board.target.name, {}) for row in rows]
     plain: dict[str, Any] = {
         name: [row[name] for row in rows]
-        for name in ("id", "rank", "tied", "status", "reason", "origin", "epochs")
+        for name in ("id", "rank", "tied", "status", "reason", "epochs", "trainings")
     }
+    # What is shown as origin: of a known net its name too.
+    plain["origin"] = [f"{row['origin']} {row['baseline']}".rstrip() for row in rows]
     plain["fits"] = [row.fits for row in board.rows]
     plain["group"] = [group_of(row) for row in board.rows]
     plain["space"] = [proposed[row.result.index]["space"] for row in board.rows]
@@ -227,6 +239,7 @@ def _details(
     rows: Sequence[Mapping[str, Any]],
     events: Sequence[Mapping[str, Any]],
     proposed: Mapping[int, Mapping[str, Any]],
+    mistakes: Mistakes,
 ) -> list[dict[str, Any]]:
     """What the page shows of one candidate, in rank order."""
     runtime = catalog.load_module("runtimes", board.target.runtime)
@@ -240,6 +253,7 @@ def _details(
                 lower(ranked.result.candidate.architecture), board.target, runtime
             ),
             "log": _log(folder, ranked),
+            "mistakes": mistakes.candidates.get(ranked.result.candidate.id),
         }
         for ranked, row in zip(board.rows, rows, strict=True)
     ]

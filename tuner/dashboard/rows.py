@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tuner.engine.board import Board
-from tuner.rank.order import Ranked, target_accuracy
-from tuner.spec import Build, Cost, Precision, Result, to_plain
+from tuner.rank.majority import Majority, majority_of
+from tuner.rank.order import Ranked, precision_accuracy, target_accuracy
+from tuner.spec import Accuracy, Build, Cost, Precision, Result, to_plain
 
 SPLITS_SHOWN = ("validation", "test")
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
@@ -19,11 +21,20 @@ def report_rows(board: Board) -> list[dict[str, Any]]:
     compiler made, as far as it was simulated: the int8 accuracy plus the difference on the images
     that `paired` counts. Without such a build it is the int8 accuracy with the kernels that the
     build names. Paths are relative to the run's folder.
+
+    Where `trainings` is above 1, validation accuracies are means over so many trainings from
+    different seeds, and their standard errors those of the means. `repeats` has the accuracies of
+    each training, the first one's first; the builds and the test accuracies are the first one's.
+
+    `baseline` names the known net that a candidate is, which was trained for comparison.
+    `majority` is for comparison, and the same in all rows: what taking every image for the
+    largest class gives, by split.
     """
-    return [_row(ranked) for ranked in board.rows]
+    majority = majority_of(board.spec.dataset)
+    return [_row(ranked, majority) for ranked in board.rows]
 
 
-def _row(ranked: Ranked) -> dict[str, Any]:
+def _row(ranked: Ranked, majority: Majority | None) -> dict[str, Any]:
     result = ranked.result
     identifier = result.candidate.id
     return {
@@ -33,9 +44,13 @@ def _row(ranked: Ranked) -> dict[str, Any]:
         "status": result.status,
         "reason": result.reason,
         "origin": result.origin,
+        "baseline": result.baseline,
         "candidate": to_plain(result.candidate),
         "accuracy": {split: _accuracies(result, split) for split in SPLITS_SHOWN},
         "standard_error": {split: _standard_errors(result, split) for split in SPLITS_SHOWN},
+        "trainings": 1 + len(result.repeated),
+        "repeats": _repeats(result),
+        "majority": to_plain(majority) if majority else None,
         "costs": {target: cost_row(cost) for target, cost in result.costs.items()},
         "measured": {target: to_plain(found) for target, found in result.measured.items()},
         "builds": {
@@ -57,11 +72,22 @@ def _artifact(result: Result, build: Build) -> str:
     return f"candidates/{result.candidate.id}/{build.artifact}"
 
 
+def _repeats(result: Result) -> list[dict[str, float]]:
+    """Of each training by number, validation accuracies by precision; none if there is one."""
+    if not result.repeated:
+        return []
+    trainings: list[Mapping[str, Accuracy]] = [
+        {key: result.builds[key].accuracy["validation"] for key in PRECISIONS},
+        *result.repeated.values(),
+    ]
+    return [{key: found[key].value for key in PRECISIONS} for found in trainings]
+
+
 def _accuracies(result: Result, split: str) -> dict[str, float]:
     found: dict[str, float] = {
         precision: accuracy.value
         for precision in PRECISIONS
-        if (accuracy := result.accuracy(precision, split)) is not None
+        if (accuracy := precision_accuracy(result, precision, split)) is not None
     }
     own = target_accuracy(result, split)
     if own is not None:
@@ -74,7 +100,7 @@ def _standard_errors(result: Result, split: str) -> dict[str, float]:
     found: dict[str, float] = {
         precision: accuracy.standard_error
         for precision in PRECISIONS
-        if (accuracy := result.accuracy(precision, split)) is not None
+        if (accuracy := precision_accuracy(result, precision, split)) is not None
     }
     own = target_accuracy(result, split)
     if own is not None:
@@ -128,6 +154,7 @@ def csv_rows(board: Board) -> list[dict[str, Any]]:
             "status": row["status"],
             "reason": row["reason"],
             "origin": row["origin"],
+            "baseline": row["baseline"],
             "height": pixels["height"],
             "width": pixels["width"],
             "colour": pixels["colour"],
@@ -136,6 +163,7 @@ def csv_rows(board: Board) -> list[dict[str, Any]]:
             for precision in ("int8", "float32", "target"):
                 value = row["accuracy"][split].get(precision)
                 line[f"accuracy_{split}_{precision}"] = value
+        line["trainings"] = row["trainings"]
         cost = row["costs"].get(target, {})
         line["target"] = target
         for name in ("ram_bytes", "flash_bytes", "macs", "latency_ms", "latency_low_ms",

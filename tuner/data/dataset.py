@@ -302,6 +302,10 @@ def assemble(
         split_seed=split_seed,
         left_out=tuple(left_out),
         group_by=group_by,
+        class_counts={
+            split: tuple(np.bincount(labels[rows[split]], minlength=len(classes)).tolist())
+            for split in SPLITS
+        },
     )
     return Dataset(
         spec=spec,

@@ -13,11 +13,24 @@ if TYPE_CHECKING:
 
 SIDE = 240
 CAPTION = 22
+THUMBNAIL_QUALITY = 75
 
 
 def to_jpeg(image: NDArray[np.uint8]) -> bytes:
     """An RGB image of uint8, height x width x 3 or 1, as a JPEG file of high quality."""
     return _encoded(_picture(image), "JPEG", quality=95)
+
+
+def thumbnail(image: NDArray[np.uint8], side: int) -> bytes:
+    """A small JPEG file of an image, with its proportions.
+
+    Args:
+        image: uint8, height x width x 3 or 1.
+        side: of the longer side, pixels; a smaller image stays as it is.
+    """
+    picture = _picture(image)
+    picture.thumbnail((side, side), Image.Resampling.BILINEAR)
+    return _encoded(picture, "JPEG", quality=THUMBNAIL_QUALITY)
 
 
 def captioned(image: NDArray[np.uint8], text: str, *, good: bool) -> bytes:

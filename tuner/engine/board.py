@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from tuner import catalog
 from tuner.cost.fit import explain
@@ -15,7 +15,6 @@ from tuner.errors import InputError, UnknownNameError
 from tuner.propose.proposer import Miss
 from tuner.rank.order import Ranked, rank_results
 from tuner.spec import (
-    Build,
     Precision,
     RankBy,
     Result,
@@ -25,6 +24,9 @@ from tuner.spec import (
     from_plain,
 )
 from tuner.store.runs import RunFolder, fold_results
+
+T = TypeVar("T")
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,16 +116,20 @@ def as_seen_by(result: Result, target: Target) -> Result:
     its own compiler made.
     """
     run_with = catalog.load_module("runtimes", target.runtime).RUN_WITH
-    precisions: tuple[Precision, ...] = ("float32", "int8")
-    builds: dict[str, Build] = {
-        precision: result.builds.get(builds_key(precision, *run_with), result.builds[precision])
-        for precision in precisions
-        if precision in result.builds
-    }
+
+    def seen(found: Mapping[str, T]) -> dict[str, T]:
+        return {
+            precision: found.get(builds_key(precision, *run_with), found[precision])
+            for precision in PRECISIONS
+            if precision in found
+        }
+
+    builds = seen(result.builds)
     own = result.builds.get(builds_key("int8", target.runtime, target.kernels))
     if own is not None and own.paired:
         builds["target"] = own
-    return replace(result, builds=builds)
+    repeated = {number: seen(found) for number, found in result.repeated.items()}
+    return replace(result, builds=builds, repeated=repeated)
 
 
 def _refused(events: Iterable[Mapping[str, Any]], target: str) -> tuple[Counter[str], str]:

@@ -38,7 +38,7 @@ from tuner.train.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from tuner.data import Dataset
-    from tuner.train.loop import Epoch, LabelledImages
+    from tuner.train.loop import Epoch, LabelledImages, Trained
 
 CALIBRATION_IMAGES = 200
 WEIGHTS = "weights.npz"
@@ -48,6 +48,7 @@ TIMED_SECONDS, TIMED_EPOCHS = 0.5, 4
 REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
 MOST_EPOCHS = 100_000
 """Where the clock alone ends a training."""
+PROGRESS = "progress.json"
 PATIENCE_SHARE = 0.35
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
@@ -127,6 +128,7 @@ def train_candidate(
         weights=weights,
         rung=rung,
         options={"others": others},
+        keep_predictions=last,
     )
     if "reason" in fields:
         return {"status": "stopped", "rung": rung, **fields}
@@ -196,6 +198,63 @@ def measure_epoch(
     return {"seconds": float(np.median(np.diff(ends))) / share}
 
 
+def repeat_candidate(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    repeat: int,
+    trainings: Sequence[tuple[int, int, float | None]],
+) -> dict[str, Any]:
+    """Train a candidate again as it was, from another seed; the fields of its event.
+
+    It is scored on the validation images. Its builds are not kept.
+
+    Args:
+        run: plain RunSpec.
+        folder: the candidate's folder; a folder in it is used and removed.
+        candidate_plain: plain Candidate.
+        repeat: number of the training, from 1; 0 was the first.
+        trainings: that the candidate was taken through: rung, epochs and seconds of each.
+    """
+    from tuner.train.weights import write_weights
+
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "candidate")
+    where = repeat_folder(folder, repeat)
+    weights: Path | None = None
+    epochs, spent = 0, 0.0
+    for rung, planned, seconds in trainings:
+        model, trained = _fit(
+            spec,
+            candidate,
+            planned,
+            seconds,
+            progress=where / PROGRESS,
+            weights=weights,
+            rung=rung,
+            repeat=repeat,
+        )
+        epochs, spent = epochs + trained.epochs, spent + trained.seconds
+        weights = where / WEIGHTS
+        write_weights(weights, model)
+    dataset = open_data(spec.dataset)
+    training = labelled(dataset, candidate, "training")
+    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
+    scored = score_builds(builds, spec, candidate, dataset, folder, ("validation",))
+    shutil.rmtree(where)
+    return {
+        "repeat": repeat,
+        "accuracy": {key: to_plain(build.accuracy["validation"]) for key, build in scored.items()},
+        "epochs": epochs,
+        "train_seconds": round(spent, 3),
+    }
+
+
+def repeat_folder(folder: Path, repeat: int) -> Path:
+    """What a further training of a candidate has while it goes on."""
+    return folder / f"repeat{repeat}"
+
+
 def retrain_candidate(
     run: Mapping[str, Any],
     folder: Path,
@@ -261,10 +320,59 @@ def _train(
     weights: Path | None = None,
     rung: int = 0,
     options: Mapping[str, Any] = MappingProxyType({}),
+    keep_predictions: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """Train, build and score; the Keras model and the fields of what came of it.
 
     Builds are written to `where`, `folder` or one in it; training goes on from `weights`, and
+    `options` are given to `train`.
+    """
+    dataset = open_data(spec.dataset)
+    model, trained = _fit(
+        spec,
+        candidate,
+        epochs,
+        seconds,
+        progress=folder / PROGRESS,
+        weights=weights,
+        rung=rung,
+        options=options,
+    )
+    curve = [round(accuracy, 5) for accuracy in trained.curve]
+    told = {
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "train_seconds": round(trained.seconds, 3),
+        "curve": curve,
+    }
+    if trained.hopeless:
+        reason = (
+            f"far behind the others after {trained.epochs} of {trained.planned} epochs, "
+            f"at {max(curve):.1%} of the validation images"
+        )
+        return model, {"reason": reason, **told}
+    training = labelled(dataset, candidate, "training")
+    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
+    builds = score_builds(
+        builds, spec, candidate, dataset, folder, splits, keep_predictions=keep_predictions
+    )
+    return model, {"builds": to_plain(builds), **told}
+
+
+def _fit(
+    spec: RunSpec,
+    candidate: Candidate,
+    epochs: int,
+    seconds: float | None,
+    *,
+    progress: Path,
+    weights: Path | None,
+    rung: int,
+    repeat: int = 0,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[Any, Trained]:
+    """Train a candidate's net, from `weights` or anew; the Keras model and how it went.
+
     `options` are given to `train`.
     """
     import_tensorflow()
@@ -274,13 +382,13 @@ def _train(
 
     dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
-    seed = seed_of(spec.seed, candidate.id)
+    seed = seed_of(spec.seed, candidate.id, repeat)
     start_anew(seed)
     training = labelled(dataset, candidate, "training")
     validation = labelled(dataset, candidate, "validation")
 
     def note(epoch: Epoch) -> None:
-        write_json(folder / "progress.json", to_plain(epoch))
+        write_json(progress, to_plain(epoch))
 
     model = build_keras(candidate.architecture, dropout_seed=seed)
     if weights is not None:
@@ -297,27 +405,7 @@ def _train(
         on_epoch=note,
         **{"patience_share": PATIENCE_SHARE, **options},
     )
-    curve = [round(accuracy, 5) for accuracy in trained.curve]
-    told = {
-        "epochs": trained.epochs,
-        "best_epoch": trained.best_epoch,
-        "train_seconds": round(trained.seconds, 3),
-        "curve": curve,
-    }
-    if trained.hopeless:
-        reason = (
-            f"far behind the others after {trained.epochs} of {trained.planned} epochs, "
-            f"at {max(curve):.1%} of the validation images"
-        )
-        return model, {"reason": reason, **told}
-    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
-    return model, {
-        "builds": {
-            key: to_plain(with_accuracy(build, spec, candidate, dataset, folder, splits))
-            for key, build in builds.items()
-        },
-        **told,
-    }
+    return model, trained
 
 
 def score_on_test(
@@ -333,14 +421,10 @@ def score_on_test(
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "candidate")
     dataset = open_data(spec.dataset)
-    accuracies = {}
-    for key, plain in builds.items():
-        build = from_plain(Build, plain, "build")
-        if build.paired:
-            continue
-        build = with_accuracy(build, spec, candidate, dataset, folder, ("test",))
-        accuracies[key] = to_plain(build.accuracy["test"])
-    return accuracies
+    read = {key: from_plain(Build, plain, "build") for key, plain in builds.items()}
+    whole = {key: build for key, build in read.items() if not build.paired}
+    scored = score_builds(whole, spec, candidate, dataset, folder, ("test",), keep_predictions=True)
+    return {key: to_plain(build.accuracy["test"]) for key, build in scored.items()}
 
 
 def labelled(dataset: Dataset, candidate: Candidate, split: Split) -> LabelledImages:
@@ -410,30 +494,55 @@ def make_builds(
     return builds
 
 
-def with_accuracy(
-    build: Build,
+def score_builds(
+    builds: Mapping[str, Build],
     spec: RunSpec,
     candidate: Candidate,
     dataset: Dataset,
     folder: Path,
     splits: Sequence[Split],
-) -> Build:
-    """Run a build on some splits with the runtime and kernels that it names."""
+    *,
+    keep_predictions: bool = False,
+) -> dict[str, Build]:
+    """Run builds on some splits, each with the runtime and kernels that it names.
+
+    Args:
+        builds: by key.
+        spec: of the run.
+        candidate: that was built.
+        dataset: of the run.
+        folder: of the candidate.
+        splits: to run them on.
+        keep_predictions: write what each image was taken for; see `tuner.engine.predictions`.
+
+    Returns:
+        The builds with the accuracies on these splits.
+    """
     import numpy as np
 
     from tuner.data.preprocess import scaled_chunks
+    from tuner.engine.predictions import SplitPredictions, predictions_of, write_predictions
 
-    runtime = _runs_with(spec)[build.runtime, build.kernels]
+    runtimes = _runs_with(spec)
     task = catalog.load_module("tasks", spec.task)
-    content = (folder / build.artifact).read_bytes()
-    accuracy = dict(build.accuracy)
+    scored = dict(builds)
     for split in splits:
         data = labelled(dataset, candidate, split)
-        logits = [
-            runtime.predict(content, build.precision, images)
-            for images in scaled_chunks(data.images, candidate.preprocessing.scaling)
-        ]
-        accuracy[split] = task.score(
-            np.concatenate(logits), data.labels, task.outputs(spec.dataset)
-        )
-    return replace(build, accuracy=accuracy)
+        predictions = {}
+        for key, build in scored.items():
+            content = (folder / build.artifact).read_bytes()
+            runtime = runtimes[build.runtime, build.kernels]
+            logits = np.concatenate(
+                [
+                    runtime.predict(content, build.precision, images)
+                    for images in scaled_chunks(data.images, candidate.preprocessing.scaling)
+                ]
+            )
+            accuracy = task.score(logits, data.labels, task.outputs(spec.dataset))
+            scored[key] = replace(build, accuracy={**build.accuracy, split: accuracy})
+            predictions[key] = predictions_of(logits)
+        if keep_predictions:
+            write_predictions(
+                folder, split, SplitPredictions(labels=data.labels, builds=predictions)
+            )
+    return scored

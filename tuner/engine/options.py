@@ -38,6 +38,8 @@ class SearchOptions:
     seed: int | None = None
     name: str | None = None
     rank_by: RankBy | None = None
+    repeats: int | None = None
+    baselines: bool | None = None
     ram_kb: float | None = None
     flash_kb: float | None = None
     latency_ms: float | None = None
@@ -117,9 +119,12 @@ def _checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of SearchRequest that options stand for."""
     names = {"target": "targets", "space": "spaces"}
-    same = ("data", "group_by", "max_candidates", "workers", "seed", "name", "rank_by", *names)
-    fields = {names.get(name, name): options[name] for name in same if name in options}
-    least = {"max_candidates": 1, "workers": 1, "seed": 0}
+    same = (
+        "data", "group_by", "max_candidates", "workers", "seed", "name", "rank_by", "repeats",
+        "baselines",
+    )  # fmt: skip
+    fields = {names.get(name, name): options[name] for name in (*same, *names) if name in options}
+    least = {"max_candidates": 1, "workers": 1, "repeats": 1, "seed": 0}
     for name, bound in least.items():
         if fields.get(name, bound) < bound:
             raise InputError(

@@ -10,7 +10,7 @@ from tuner.cost.fit import check_limits
 from tuner.cost.training import train_seconds_per_image
 from tuner.propose.bands import size_bands
 from tuner.propose.rungs import REDUCTION
-from tuner.spec import Candidate, Cost, Excess, Quantity, RunSpec
+from tuner.spec import Candidate, Cost, Excess, Quantity, Result, RunSpec
 
 MIN_EPOCHS = 30
 """A candidate that cannot be trained for this many epochs in its time is not proposed."""
@@ -22,6 +22,9 @@ FINAL_SHARE = 0.5
 """Of the budget, for training the best to the last rung."""
 
 MAX_RUNGS = 3
+REPEAT_SHARE = FINAL_SHARE * sum(float(REDUCTION) ** -step for step in range(MAX_RUNGS))
+"""The best once more through all rungs, as a share of the time of the search."""
+
 MIN_RUNG_SECONDS = 10.0
 """A rung is not shorter than this, overhead included."""
 
@@ -76,7 +79,7 @@ class Plan:
             return (1.0,)
         if self.spec.extended:
             return self._first.rung_shares
-        budget = self.spec.budget_seconds
+        budget = self._seconds
         count = len(self.quotas) if budget is None else MAX_RUNGS
         shares = [float(REDUCTION) ** -step for step in range(count)]
         if budget is not None:
@@ -134,11 +137,37 @@ class Plan:
 
     @property
     def _seconds(self) -> float | None:
-        """Of the budget, what the last extension began with; None without a clock."""
+        """Of the budget, the search's part since the last extension; None without a clock."""
         budget = self.spec.budget_seconds
-        if budget is None or not self.spec.extended:
-            return budget
-        return budget - self.spec.extended[-1].elapsed_seconds
+        if budget is None:
+            return None
+        parts = 1.0 + self._baselines_part + REPEAT_SHARE * (self.spec.repeats - 1)
+        return (budget - self._seconds_before) / parts
+
+    @property
+    def _baselines_part(self) -> float:
+        """What known nets take before a search, as a share of its time; an extension has none."""
+        if self.spec.extended:
+            return 0.0
+        return FINAL_SHARE * math.ceil(len(self.spec.baselines) / self.spec.workers)
+
+    @property
+    def _seconds_before(self) -> float:
+        """Of the budget, what was used before the last extension."""
+        return self.spec.extended[-1].elapsed_seconds if self.spec.extended else 0.0
+
+    @property
+    def search_ends_seconds(self) -> float | None:
+        """With a clock, the time of the run from which on the best are trained again."""
+        seconds = self._seconds
+        if seconds is None:
+            return None
+        return self._seconds_before + seconds * (1.0 + self._baselines_part)
+
+    def repeats_in_time(self, result: Result, remaining_seconds: float | None) -> bool:
+        """Whether a candidate can be trained again, as it was, in the time that is left."""
+        needed = result.train_seconds + len(self.rung_shares) * OVERHEAD_SECONDS
+        return remaining_seconds is None or needed <= remaining_seconds
 
     @property
     def _candidates_before(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tuner import catalog
 from tuner.engine import jobs
+from tuner.engine.baselines import KNOWN_NETS
 from tuner.engine.costs import costs_on
 from tuner.engine.plan import Plan
 from tuner.engine.slots import available_workers
@@ -65,6 +66,8 @@ class SearchRequest:
         seed: decides splits, proposals and training.
         name: of the run; None names it by target and time.
         rank_by: the accuracy that orders the board.
+        repeats: see RunSpec.
+        baselines: train the known nets too, first; see `tuner.engine.baselines`.
         window: see RunSpec; at least the number of workers.
         fingerprint: that the data must have; None for any.
         space_files: contents of search-space files that `spaces` names and a run kept.
@@ -80,6 +83,8 @@ class SearchRequest:
     seed: int = 0
     name: str | None = None
     rank_by: RankBy = "target"
+    repeats: int = 1
+    baselines: bool = False
     group_by: str = ""
     window: int = DEFAULT_WINDOW
     fingerprint: str | None = None
@@ -97,6 +102,8 @@ def request_again(spec: RunSpec) -> SearchRequest:
         spaces=spec.spaces,
         seed=spec.seed,
         rank_by=spec.rank_by,
+        repeats=spec.repeats,
+        baselines=bool(spec.baselines),
         window=spec.window,
         fingerprint=spec.dataset.fingerprint,
         space_files=spec.space_files,
@@ -149,6 +156,8 @@ def prepare_run(request: SearchRequest) -> RunFolder:
         budget_seconds=budget,
         max_candidates=request.max_candidates,
         rank_by=request.rank_by,
+        repeats=request.repeats,
+        baselines=tuple(KNOWN_NETS) if request.baselines else (),
         versions=versions(),
         created=created,
     )

@@ -13,9 +13,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-from tuner.cost.fit import check_limits
+from tuner import catalog
+from tuner.cost.fit import check_limits, reasons
 from tuner.engine import finalists, jobs
+from tuner.engine.baselines import KNOWN_NETS, draw_known_net
 from tuner.engine.board import as_seen_by
+from tuner.engine.costs import costs_on
 from tuner.engine.plan import Plan, Share
 from tuner.engine.slots import Died, Raised, Slot
 from tuner.engine.steps import Steps
@@ -44,7 +47,8 @@ LATE_SECONDS = 60.0
 """With a clock, a candidate is given up after its time x factor + seconds."""
 
 FINALISTS = 5
-"""So many candidates of each target are measured by its runtime's own tool, if it has one."""
+"""So many candidates of each target are trained again, if that is asked for, and measured by its
+runtime's own tool, if it has one."""
 
 SIMULATED_SHARE = 0.3
 """Of the budget, in one slot, for running finalists of a target in its simulator."""
@@ -75,6 +79,21 @@ class Progress:
     elapsed_seconds: float
     budget_seconds: float | None
     phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A job on a candidate that has been trained.
+
+    Args:
+        index: of the candidate.
+        progress: a file that the job may write again and again.
+        arguments: of the job, after the run and the candidate's folder.
+    """
+
+    index: int
+    progress: Path
+    arguments: tuple[Any, ...]
 
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -165,6 +184,9 @@ class Supervisor:
                     self._proposer = self._proposer_of(self._spec, self._plan)
                     self._search()
                     self._stop_the_others()
+                    if self._spec.repeats > 1:
+                        self._repeat_finalists()
+                        self._measure_finalists()
                     self._score_on_test()
                     self._note("ended")
                 except KeyboardInterrupt:
@@ -184,8 +206,9 @@ class Supervisor:
 
     @property
     def _remaining(self) -> float | None:
-        budget = self._spec.budget_seconds
-        return None if budget is None else budget - self._elapsed
+        """With a clock, seconds until the search ends and the best are trained again."""
+        ends = self._plan.search_ends_seconds
+        return None if ends is None else ends - self._elapsed
 
     def _note(self, event: str, **fields: Any) -> dict[str, Any]:
         record = self._log.append(event, elapsed=round(self._elapsed, 2), **fields)
@@ -271,11 +294,21 @@ class Supervisor:
         if step is None:
             return False
         result = self._results[step.index]
-        share = self._plan.share(result.candidate, step.rung, self._remaining)
+        rung, share = self._rung_and_share(result, step)
         if share is None:
             return False
-        self._start(slot, result, step.rung, share, attempt=1)
+        self._start(slot, result, rung, share, attempt=1)
         return True
+
+    def _rung_and_share(self, result: Result, step: Step) -> tuple[int, Share | None]:
+        """What a step trains to, and with what; a known net goes to its end at once."""
+        left = self._remaining
+        if not result.baseline:
+            return step.rung, self._plan.share(result.candidate, step.rung, left)
+        last, final = len(self._plan.rung_shares) - 1, self._plan.final_seconds
+        if left is not None and final is not None:
+            left = min(left, final)
+        return last, self._plan.share(result.candidate, last, left)
 
     def _start(self, slot: Slot, result: Result, rung: int, share: Share, attempt: int) -> None:
         self._note(
@@ -371,7 +404,12 @@ class Supervisor:
         return known, decision
 
     def _propose(self, known: int) -> bool:
-        """Propose a candidate from what the first `known` steps gave; False if there is none."""
+        """Propose a candidate from what the first `known` steps gave; False if there is none.
+
+        Known nets come first, where they are asked for.
+        """
+        if len(self._results) < len(self._spec.baselines):
+            return self._propose_known_net(self._spec.baselines[len(self._results)])
         scores: dict[int, tuple[int, float]] = {}
         for step in self._steps.seen(known):
             if step.known:  # a failure is a result too: the sampler should go elsewhere
@@ -382,18 +420,45 @@ class Supervisor:
         if proposal is None:
             self._exhausted = True
             if not self._results:
-                reasons = self._proposer.unfit().values()
-                raise NothingFitsError(" ".join(reasons) or "No draw of the spaces fits.")
+                unfit = self._proposer.unfit().values()
+                raise NothingFitsError(" ".join(unfit) or "No draw of the spaces fits.")
             return False
         self._note_proposal(len(self._results), known, proposal)
         return True
 
-    def _note_proposal(self, index: int, known: int, proposal: Proposal) -> None:
+    def _propose_known_net(self, name: str) -> bool:
+        """Note a known net as a candidate; False if no target has room for it, and it ends so."""
+        dataset = self._spec.dataset
+        outputs = catalog.load_module("tasks", self._spec.task).outputs(dataset)
+        candidate, choices = draw_known_net(name, dataset, outputs)
+        costs = self._plan.with_training(
+            candidate, costs_on(candidate.architecture, self._spec.targets)
+        )
+        focus = next((target for target, cost in costs.items() if cost.fits), next(iter(costs)))
+        index = len(self._results)
+        proposal = Proposal(
+            candidate=candidate,
+            costs=costs,
+            space=KNOWN_NETS[name].space,
+            choices=choices,
+            focus=focus,
+            origin="baseline",
+        )
+        self._note_proposal(index, 0, proposal, baseline=name)
+        if not costs[focus].fits:
+            reason = reasons(costs[focus])
+            self._finish(index, {"status": "over_limit", "reason": f"{name}: {reason}"})
+        return costs[focus].fits
+
+    def _note_proposal(
+        self, index: int, known: int, proposal: Proposal, baseline: str = ""
+    ) -> None:
         event = self._note(
             "proposed",
             index=index,
             id=proposal.candidate.id,
             origin=proposal.origin,
+            baseline=baseline,
             focus=proposal.focus,
             space=proposal.space,
             choices=to_plain(proposal.choices),
@@ -410,6 +475,8 @@ class Supervisor:
     def _told(self, index: int, known: tuple[int, float] | None) -> Told:
         event, result = self._proposed[index], self._results[index]
         fits = frozenset(name for name, cost in result.costs.items() if cost.fits)
+        if result.baseline:
+            fits = frozenset()  # its choices need not be among those of the run's spaces
         rung, score = known or (0, None)
         return Told(
             space=event["space"], choices=event["choices"], fits=fits, rung=rung, score=score
@@ -421,10 +488,10 @@ class Supervisor:
             isinstance(outcome, GivenUp) and outcome.status == "failed"
         )
         step = next(step for step in self._steps.unfinished() if step.index == job.key)
-        share = self._plan.share(result.candidate, step.rung, self._remaining)
+        rung, share = self._rung_and_share(result, step)
         if again and job.attempt < ATTEMPTS and share is not None:
             self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
-            self._start(job.slot, result, step.rung, share, job.attempt + 1)
+            self._start(job.slot, result, rung, share, job.attempt + 1)
         elif isinstance(outcome, Died):
             self._finish(job.key, {"status": "failed", "reason": outcome.reason})
         elif isinstance(outcome, Raised):
@@ -483,6 +550,79 @@ class Supervisor:
         self._results[index] = fold_results(events)[0]
         return self._results[index]
 
+    def _repeat_finalists(self) -> None:
+        """Train each target's best again, from other seeds, until none of them is without that.
+
+        Means put others in front, which are trained again in turn. Where a clock runs, a training
+        starts if the time left is enough for it.
+        """
+        asked: set[tuple[int, int]] = set()
+        late = 0
+
+        def collect(result: Result, outcome: Mapping[str, Any]) -> None:
+            self._note("repeated", index=result.index, **outcome)
+
+        def in_time(result: Result) -> bool:
+            nonlocal late
+            budget = self._spec.budget_seconds
+            left = None if budget is None else budget - self._elapsed
+            starts = self._plan.repeats_in_time(result, left)
+            late += not starts
+            return starts
+
+        while wanted := [item for item in self._unrepeated_finalists() if item not in asked]:
+            asked.update(wanted)
+            work = [
+                Work(
+                    index=index,
+                    progress=jobs.repeat_folder(self._candidate_folder(index), repeat)
+                    / jobs.PROGRESS,
+                    arguments=(
+                        to_plain(self._results[index].candidate),
+                        repeat,
+                        self._trainings(index),
+                    ),
+                )
+                for index, repeat in wanted
+            ]
+            self._on_each(work, jobs.repeat_candidate, collect, "training finalists again", in_time)
+        if late:
+            self._observer.note(
+                f"The time was not enough for {late} of {len(asked)} further trainings of "
+                "finalists; the board says how many each has."
+            )
+
+    def _unrepeated_finalists(self) -> list[tuple[int, int]]:
+        """Trainings that finalists lack, by index and number, the second of each first."""
+        wanted: dict[tuple[int, int], None] = {}
+        for target in self._spec.targets:
+            for result in self._finalists(target):
+                for repeat in range(1, self._spec.repeats):
+                    if repeat not in result.repeated:
+                        wanted[result.index, repeat] = None
+        return sorted(wanted, key=lambda item: item[1])
+
+    def _trainings(self, index: int) -> list[tuple[int, int, float | None]]:
+        """Rung, epochs and seconds of each training that a candidate was taken through."""
+        planned = {
+            event["rung"]: (event["rung"], event["epochs"], event["seconds"])
+            for event in self._events
+            if event["event"] == "started" and event["index"] == index
+        }
+        return [planned[rung] for rung in sorted(planned)]
+
+    def _measure_finalists(self) -> None:
+        """Measure those that further trainings put among the best."""
+        while True:
+            for slot in self._work.free_slots():
+                if not self._start_measuring_finalist(slot):
+                    break
+            if not self._work.running:
+                return
+            for job, outcome in self._work.poll():
+                self._collect_measured(job, outcome)
+            self._show("measuring finalists")
+
     def _start_measuring_finalist(self, slot: Slot) -> bool:
         """Where a runtime has a tool that measures or simulates, ask it about a target's best.
 
@@ -493,9 +633,10 @@ class Supervisor:
         if room <= 0 or self._all_measured_at == len(self._events):
             return False
         wanted: dict[int, list[str]] = {}
-        for target in self._spec.targets:
+        for target in filter(finalists.can_measure, self._spec.targets):
             for result in self._finalists(target, room):
-                if (result.index, target.name) not in self._asked:
+                asked = (result.index, target.name) in self._asked
+                if not asked and target.name not in result.measured:
                     wanted.setdefault(result.index, []).append(target.name)
         if not wanted:
             self._all_measured_at = len(self._events)
@@ -548,19 +689,16 @@ class Supervisor:
                 )
                 self._refold(result.index)
 
-    def _finalists(self, target: Target, room: int) -> list[Result]:
-        """The best for a target of those trained to their end, where they were not measured.
+    def _finalists(self, target: Target, room: int = FINALISTS) -> list[Result]:
+        """The best for a target of those trained to their end.
 
         With room for those that may still end as better ones, these are among the best in any
         case: the same ones are measured whenever slots have time for it.
         """
         ended = [result for result in self._results.values() if result.status == "ok"]
-        if not ended or not finalists.can_measure(target):
-            return []
         seen = [as_seen_by(result, target) for result in ended]
-        rows = rank_results(seen, target.name, self._spec.rank_by)
-        best = [row.result for row in rows if row.fits]
-        return [result for result in best[:room] if target.name not in result.measured]
+        rows = rank_results(seen, target.name, self._spec.rank_by) if seen else []
+        return [row.result for row in rows if row.fits][:room]
 
     def _may_end(self) -> int:
         """How many more may be trained to their end, when nothing can be started now.
@@ -603,44 +741,58 @@ class Supervisor:
         def collect(result: Result, outcome: Mapping[str, Any]) -> None:
             self._note("tested", index=result.index, accuracy=outcome)
 
-        arguments = {
-            index: (to_plain(result.candidate), to_plain(result.builds))
+        work = [
+            self._work_on_builds(index)
             for index, result in self._results.items()
             if result.status == "ok" and result.accuracy("int8", "test") is None
-        }
-        self._on_each(arguments, jobs.score_on_test, collect, "scoring on the test set")
+        ]
+        self._on_each(work, jobs.score_on_test, collect, "scoring on the test set")
+
+    def _work_on_builds(self, index: int, *arguments: Any) -> Work:
+        """What a job on a candidate's builds gets, which writes no progress."""
+        result = self._results[index]
+        return Work(
+            index=index,
+            progress=self._candidate_folder(index) / "job.json",
+            arguments=(to_plain(result.candidate), to_plain(result.builds), *arguments),
+        )
 
     def _on_each(
         self,
-        arguments: Mapping[int, tuple[Any, ...]],
+        work: Sequence[Work],
         job: Callable[..., Any],
         collect: Callable[[Result, Mapping[str, Any]], None],
         phase: str,
+        starts: Callable[[Result], bool] = lambda result: True,
     ) -> None:
-        """Run a job in the slots on results, given by index with the job's last arguments."""
-        waiting = [(self._results[index], 1) for index in arguments]
+        """Run a job in the slots on each piece of work, as long as `starts` says so."""
+        waiting = [(item, 1) for item in work]
+        going: dict[int, Work] = {}
         while waiting or self._work.running:
             for slot in self._work.free_slots():
-                if waiting:
-                    result, attempt = waiting.pop(0)
-                    folder = self._candidate_folder(result.index)
+                while waiting:
+                    item, attempt = waiting.pop(0)
+                    if not starts(self._results[item.index]):
+                        continue
+                    going[slot.number] = item
                     self._work.start(
                         slot,
-                        result.index,
+                        item.index,
                         job,
                         to_plain(self._spec),
-                        folder,
-                        *arguments[result.index],
-                        progress=folder / f"{phase.split()[0]}.json",
+                        self._candidate_folder(item.index),
+                        *item.arguments,
+                        progress=item.progress,
                         attempt=attempt,
                     )
+                    break
             for done, outcome in self._work.poll():
                 result = self._results[done.key]
                 if not isinstance(outcome, Died | Raised | GivenUp):
                     collect(result, outcome)
                     self._refold(done.key)
                 elif isinstance(outcome, Died) and done.attempt < ATTEMPTS:
-                    waiting.append((result, done.attempt + 1))
+                    waiting.append((going[done.slot.number], done.attempt + 1))
                 else:
                     self._observer.note(f"{result.candidate.id}: {phase}: {outcome.reason}")
             self._show(phase)

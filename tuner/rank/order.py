@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -31,34 +32,71 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """An accuracy that was not counted on all images.
+    """An accuracy that is not one count of all images.
 
     Args:
         value: share of correct images.
         standard_error: of the value.
+        trainings: that it is the mean of.
     """
 
     value: float
     standard_error: float
+    trainings: int = 1
 
 
-def by_difference(whole: Accuracy, paired: Paired) -> Estimate:
+def by_difference(whole: Accuracy, paired: Paired, mean: Estimate | None = None) -> Estimate:
     """The accuracy of a build that ran on a part of the images, by its difference to another.
 
     The other's accuracy on all images, plus the mean difference on the part. The error is that of
-    a count on all images and that of the mean, which vanishes as the part becomes the whole
-    (Cochran, Sampling Techniques, section 7.2, with a slope of 1).
+    the former, a count on all images or a mean over trainings, and that of the difference, which
+    vanishes as the part becomes the whole (Cochran, Sampling Techniques, section 7.2, with a
+    slope of 1).
 
     Args:
         whole: of the int8 build, on all images of the split.
         paired: both builds on the part.
+        mean: of the int8 builds of several trainings; stands for the accuracy of the first.
     """
-    mean = (paired.gained - paired.lost) / paired.images
-    spread = (paired.gained + paired.lost) / paired.images - mean * mean
+    change = (paired.gained - paired.lost) / paired.images
+    spread = (paired.gained + paired.lost) / paired.images - change * change
     left_out = max(0.0, 1.0 - paired.images / whole.total)
-    value = min(1.0, max(0.0, whole.value + mean))
-    variance = value * (1.0 - value) / whole.total + spread / paired.images * left_out
-    return Estimate(value=value, standard_error=math.sqrt(variance))
+    of_difference = spread / paired.images * left_out
+    if mean is None:
+        value = min(1.0, max(0.0, whole.value + change))
+        variance = value * (1.0 - value) / whole.total + of_difference
+        return Estimate(value=value, standard_error=math.sqrt(variance))
+    return Estimate(
+        value=min(1.0, max(0.0, mean.value + change)),
+        standard_error=math.sqrt(mean.standard_error**2 + of_difference),
+        trainings=mean.trainings,
+    )
+
+
+def over_trainings(result: Result, precision: Precision) -> Estimate | None:
+    """The mean validation accuracy of a candidate that was trained several times, else None.
+
+    The error is that of a mean of n values, their standard deviation (with n - 1) by the root of
+    n. It tells how much the seed of the training matters; that the validation images are a sample
+    too is not in it.
+    """
+    first = result.accuracy(precision)
+    if first is None or not result.repeated:
+        return None
+    shares = [first.value, *(found[precision].value for found in result.repeated.values())]
+    return Estimate(
+        value=statistics.fmean(shares),
+        standard_error=statistics.stdev(shares) / math.sqrt(len(shares)),
+        trainings=len(shares),
+    )
+
+
+def precision_accuracy(
+    result: Result, precision: Precision, split: str = "validation"
+) -> Accuracy | Estimate | None:
+    """The accuracy of a build, or on the validation images the mean over several trainings."""
+    mean = over_trainings(result, precision) if split == "validation" else None
+    return mean or result.accuracy(precision, split)
 
 
 def target_accuracy(result: Result, split: str = "validation") -> Estimate | None:
@@ -66,16 +104,22 @@ def target_accuracy(result: Result, split: str = "validation") -> Estimate | Non
     build, whole = result.builds.get("target"), result.accuracy("int8", split)
     if build is None or whole is None or split not in build.paired:
         return None
-    return by_difference(whole, build.paired[split])
+    mean = over_trainings(result, "int8") if split == "validation" else None
+    return by_difference(whole, build.paired[split], mean)
+
+
+def kind_accuracy(
+    result: Result, kind: RankBy, split: str = "validation"
+) -> Accuracy | Estimate | None:
+    """The accuracy of a kind: for `target` its own build's where there is one, else int8's."""
+    own = target_accuracy(result, split) if kind == "target" else None
+    return own or precision_accuracy(result, ranking_precision(kind), split)
 
 
 def shown_accuracy(result: Result, kind: RankBy, split: str = "validation") -> float | None:
-    """The share of correct images of a kind: for `target` its own build's, else that of int8."""
-    own = target_accuracy(result, split) if kind == "target" else None
-    whole = result.accuracy("float32" if kind == "float32" else "int8", split)
-    if own is not None:
-        return own.value
-    return whole.value if whole else None
+    """The share of correct images of a kind; see `kind_accuracy`."""
+    found = kind_accuracy(result, kind, split)
+    return found.value if found else None
 
 
 def ranking_precision(rank_by: RankBy) -> Precision:
@@ -90,16 +134,20 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
         results: of any status, their builds as the target sees them.
         target: name of the target whose costs break ties.
         rank_by: which accuracy decides; `target` takes that of the target's own build where there
-            is one, and of the int8 build otherwise.
+            is one, and of the int8 build otherwise. Of several trainings the mean counts.
     """
     precision = ranking_precision(rank_by)
 
     def correct(result: Result) -> float:
+        """Images; the mean count of several trainings, so that equal ones are ties."""
         accuracy = result.accuracy(precision)
         own = target_accuracy(result) if rank_by == "target" else None
         if accuracy is None:
             return -1.0
-        return accuracy.total * own.value if own else float(accuracy.correct)
+        if own is not None:
+            return accuracy.total * own.value
+        further = [found[precision].correct for found in result.repeated.values()]
+        return statistics.fmean([accuracy.correct, *further])
 
     def fits(result: Result) -> bool:
         return result.costs[target].fits if target in result.costs else True

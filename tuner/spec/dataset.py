@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tuner.spec.candidate import Colour
@@ -28,6 +28,8 @@ class DatasetSpec:
         left_out: files that could not be read, each with its reason.
         group_by: regular expression whose first group, in a file's name, names the images that
             stay in one split; empty for none.
+        class_counts: images by split, of each class in label order; empty in runs of earlier
+            versions.
     """
 
     source: str
@@ -40,3 +42,4 @@ class DatasetSpec:
     split_seed: int
     left_out: tuple[str, ...] = ()
     group_by: str = ""
+    class_counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -99,6 +99,7 @@ class Result:
         index: place in the order of proposals, from 0.
         candidate: what was trained.
         origin: where it came from: a starting point, a random draw or the sampler.
+        baseline: the name of the known net that it is, trained to its end for comparison.
         status: what became of it; None while it waits or runs.
         reason: why it is not `ok`.
         costs: by target.
@@ -111,11 +112,14 @@ class Result:
         curve: validation accuracy (float32) after each epoch, one rung after another.
         measured: by target, what a tool of its runtime measured of the builds: a field of Cost,
             or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
+        repeated: by the number of a further training, from 1, the validation accuracies of its
+            builds, by their keys. `builds` are those of the first training.
     """
 
     index: int
     candidate: Candidate
     origin: str
+    baseline: str = ""
     status: Status | None = None
     reason: str = ""
     costs: Mapping[str, Cost] = field(default_factory=dict)
@@ -125,6 +129,7 @@ class Result:
     train_seconds: float = 0.0
     curve: tuple[float, ...] = ()
     measured: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict)
+    repeated: Mapping[int, Mapping[str, Accuracy]] = field(default_factory=dict)
 
     def accuracy(self, precision: Precision, split: str = "validation") -> Accuracy | None:
         """The accuracy of one build on one split, if there is one."""

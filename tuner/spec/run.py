@@ -68,6 +68,8 @@ class RunSpec:
         max_candidates: candidates to train, extensions included; None when time ends the search.
         extended: what it had before each extension, the first one first.
         rank_by: the accuracy that orders the board.
+        repeats: how often the best candidates are trained, each time from another seed.
+        baselines: known nets that are trained first, to their end; see `tuner.engine.baselines`.
         throughput: of this machine; None when no clock limits the search.
         versions: of the packages that decide results.
         created: when the run began, ISO 8601, UTC.
@@ -84,6 +86,8 @@ class RunSpec:
     budget_seconds: float | None
     max_candidates: int | None
     rank_by: RankBy = "target"
+    repeats: int = 1
+    baselines: tuple[str, ...] = ()
     throughput: Throughput | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     extended: tuple[Extension, ...] = ()
@@ -98,3 +102,5 @@ class RunSpec:
             raise SpecError("a search needs at least one target.")
         if self.workers < 1:
             raise SpecError(f"expected workers of 1 or more. Received: workers={self.workers}.")
+        if self.repeats < 1:
+            raise SpecError(f"expected repeats of 1 or more. Received: repeats={self.repeats}.")

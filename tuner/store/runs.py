@@ -89,6 +89,7 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
                 index=event["index"],
                 candidate=from_plain(Candidate, event["candidate"], "events.jsonl"),
                 origin=event["origin"],
+                baseline=event.get("baseline", ""),
                 costs={
                     target: from_plain(Cost, cost, "events.jsonl")
                     for target, cost in event["costs"].items()
@@ -96,6 +97,14 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
             )
         elif kind in ("rung", "finished"):
             results[event["index"]] = _trained_on(results[event["index"]], event)
+        elif kind == "repeated":
+            result = results[event["index"]]
+            found = {
+                key: from_plain(Accuracy, accuracy, "events.jsonl")
+                for key, accuracy in event["accuracy"].items()
+            }
+            repeated = {**result.repeated, event["repeat"]: found}
+            results[event["index"]] = replace(result, repeated=dict(sorted(repeated.items())))
         elif kind == "measured":
             result = results[event["index"]]
             costs = {

@@ -1,7 +1,8 @@
-// One candidate in a dialog: costs, layers, curve, confusion, settings, JSON.
+// One candidate in a dialog: costs, layers, curve, confusion, mistakes, settings, JSON.
 
 const MATRIX_CLASSES = 40;
 const chunks = new Map();
+let images = null;
 let opened = null;
 
 async function detailsOf(row) {
@@ -10,6 +11,12 @@ async function detailsOf(row) {
     chunks.set(number, unpack(`details-${number}`).then((text) => JSON.parse(text)));
   }
   return (await chunks.get(number))[row % BOARD.chunk];
+}
+
+/** By split and place, the class, the name and the picture of each image that is listed. */
+async function listedImages() {
+  images = images || unpack("images").then((text) => JSON.parse(text));
+  return images;
 }
 
 /** Open a candidate by the page's address, so that the browser's back button closes it. */
@@ -35,9 +42,9 @@ async function showCandidate(row) {
   if (!("DecompressionStream" in window)) {
     dialog.replaceChildren(titleBar(row), make("p", {}, "This browser is too old for the details."));
   } else {
-    const details = await detailsOf(row);
+    const [details, known] = await Promise.all([detailsOf(row), listedImages()]);
     if (opened !== row) return; // another was asked for meanwhile
-    dialog.replaceChildren(titleBar(row), ...sections(row, details));
+    dialog.replaceChildren(titleBar(row), ...sections(row, details, known));
   }
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
@@ -61,7 +68,7 @@ function titleBar(row) {
       make("button", { type: "button", onclick: () => byId("candidate").close() }, "Close")));
 }
 
-function sections(row, details) {
+function sections(row, details, known) {
   const found = details.row;
   return [
     statusLine(found),
@@ -70,6 +77,7 @@ function sections(row, details) {
     heading("Layers"), layers(found, details.layers),
     ...curve(found, details.rung_ends),
     ...confusions(found),
+    ...mistakes(details.mistakes, known),
     heading("Settings"), settings(found, details.choices),
     ...(details.log ? [heading("Log"), make("pre", {}, details.log)] : []),
     heading("JSON"), json(found),
@@ -101,8 +109,14 @@ function facts(found) {
       const share = found.accuracy[split][precision];
       if (share === undefined) continue;
       const error = found.standard_error[split][precision];
-      pairs.push([`${split}, ${precision}`, `${percent(share)} ±${percent(error)} %`]);
+      const several = split === "validation" && found.trainings > 1;
+      pairs.push([`${split}, ${precision}${several ? ", mean" : ""}`,
+        `${percent(share)} ±${percent(error)} %${several ? ` (${found.trainings})` : ""}`]);
     }
+  }
+  for (const precision of found.repeats.length ? ["int8", "float32"] : []) {
+    const each = found.repeats.map((accuracy) => percent(accuracy[precision])).join(", ");
+    pairs.push([`each training, ${precision}`, `${each} %`]);
   }
   for (const build of Object.values(found.builds)) {
     pairs.push([`${build.paired && build.paired.validation ? build.runtime : build.precision} file`, `${bytes(build.size_bytes)}, run with ${build.runtime} ${build.kernels}`]);
@@ -110,7 +124,7 @@ function facts(found) {
   const pixels = found.candidate.preprocessing;
   pairs.push(["input", `${pixels.width}x${pixels.height} ${pixels.colour}, ${pixels.crop}, ${pixels.scaling}`]);
   pairs.push(["trained", `${found.epochs} epochs, ${clock(found.train_seconds)}`]);
-  pairs.push(["origin", found.origin]);
+  pairs.push(["origin", `${found.origin} ${found.baseline}`.trim()]);
   return list(pairs);
 }
 
@@ -294,6 +308,39 @@ function mostConfused(matrix, classes) {
       make("td", { class: "number" }, String(number))));
   const head = ["true", "taken for", "images"].map((label) => make("th", { scope: "col" }, label));
   return make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines));
+}
+
+/** What the candidate took for something else, the most confident first. */
+function mistakes(found, known) {
+  if (!found) return [];
+  const parts = [heading("Taken for something else")];
+  if (found.note) return [...parts, make("p", { class: "quiet" }, found.note)];
+  const precision = precisionShown();
+  for (const split of SPLITS) {
+    const of = found.splits[split] && found.splits[split][precision];
+    if (!of) continue;
+    const first = of.places.length < of.wrong ? `; the ${of.places.length} most confident` : "";
+    parts.push(
+      make("p", { class: "quiet" },
+        `${of.wrong} of ${of.images} ${split} images, ${precision}${first}:`),
+      make("div", { class: "mistakes" },
+        ...of.places.map((place) => mistake(place, split, known[split][place[0]]))));
+  }
+  if (BOARD.images_note) parts.push(make("p", { class: "quiet" }, BOARD.images_note));
+  return parts;
+}
+
+function mistake([place, predicted, confidence], split, [truth, name, picture]) {
+  const classes = BOARD.run.classes;
+  const file = name === null ? `${split} image ${place}` : name;
+  return make("figure", { title: file },
+    picture === null ? make("div", { class: "no-picture" }, "no picture")
+      : make("img", { src: `data:image/jpeg;base64,${picture}`, alt: `${split} image, ${file}` }),
+    make("figcaption", {},
+      make("span", {}, classes[truth]),
+      make("b", {}, `→ ${classes[predicted]}`),
+      make("span", { class: "quiet" }, `${confidence} % sure`),
+      make("span", { class: "quiet" }, file.split("/").pop())));
 }
 
 function settings(found, choices) {

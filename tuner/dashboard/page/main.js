@@ -25,6 +25,9 @@ function drawBasis() {
       + (runWith ? `, ${precisionShown()} run with ${runWith} kernels` : "")
       + "; ± is the standard error.",
   ];
+  if (chosen.split === "validation" && COLUMNS.trainings.some((number) => number > 1)) {
+    words.push("(n): the mean of n trainings from different seeds, ± the standard error of that mean.");
+  }
   if (columnShown() === "target" && BOARD.target.simulated) words.push(BOARD.target.simulated);
   if (chosen.split === "test") words.push("Test images were never used to choose; the rank is by validation.");
   if (COLUMNS.tied.some(Boolean)) words.push("= ties in correct images, broken by latency, flash, id.");
@@ -55,6 +58,10 @@ function drawStill() {
     tile(fitting ? `${milliseconds(COLUMNS.latency_ms[0])} ms` : "–", "its latency, estimated"),
     tile(String(COUNT), `candidates, ${trained} trained to the end`
       + (run.unfinished ? `, ${run.unfinished} in work` : "")));
+  if (run.majority) {
+    byId("tiles").append(tile(`${percent(run.majority.accuracy.validation)} %`,
+      `validation, if all were '${run.majority.class_name}', the largest class`));
+  }
   drawNotes();
 }
 
@@ -66,6 +73,10 @@ function drawNotes() {
     const counts = refused.map(([limit, number]) => `${limit} ${number}`).join(", ");
     notes.append(make("p", {}, `Refused before training, by what was over: ${counts}. `
       + (BOARD.nearest_miss ? `Nearest miss: ${BOARD.nearest_miss}.` : "")));
+  }
+  if (BOARD.pictures) {
+    notes.append(make("p", { class: "quiet" },
+      `This page carries small pictures of ${BOARD.pictures} images of the data.`));
   }
   const marks = Object.entries(STATUS).map(([name, { mark, words }]) => `${mark} ${name}: ${words}`);
   notes.append(make("p", { class: "quiet" }, `${marks.join("; ")}.`));

@@ -48,6 +48,11 @@ function standardErrors() {
   return COLUMNS.standard_error[chosen.split][columnShown()];
 }
 
+/** How many trainings the shown accuracy is the mean of; test images are for the first alone. */
+function meanOf(row) {
+  return chosen.split === "validation" ? COLUMNS.trainings[row] : 1;
+}
+
 const SOUGHT = COLUMNS.id.map((id, row) =>
   [
     id, COLUMNS.input[row], COLUMNS.space[row], COLUMNS.origin[row], COLUMNS.status[row],

@@ -50,6 +50,7 @@ function accuracyCell(row) {
   const error = standardErrors()[row];
   const cell = make("span", {}, percent(accuracies()[row]));
   if (error !== null) cell.append(make("span", { class: "error minor" }, ` ±${percent(error)}`));
+  if (meanOf(row) > 1) cell.append(make("span", { class: "error" }, ` (${meanOf(row)})`));
   return cell;
 }
 
