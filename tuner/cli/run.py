@@ -69,9 +69,14 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
         run_search(folder, progress, started=started)
     boards = [board(folder, target_name=target.name) for target in spec.targets]
     if not boards[0].rows:
+        takes = (
+            "measuring the machine takes"
+            if spec.repeats == 1
+            else ("measuring the machine and --repeats take")
+        )
         raise TuneError(
             f"The {spec.budget_seconds:.0f} s of {folder.name} ended before a first candidate "
-            "could be trained; measuring the machine takes part of them. Give more --time."
+            f"could be trained; {takes} part of them. Give more --time."
         )
     if several:
         print_bests(boards)
