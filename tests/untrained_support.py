@@ -29,6 +29,7 @@ def train_candidate(
     seconds: float | None,
     last: bool,
     others: Sequence[float],
+    threads: int = 1,
 ) -> dict[str, Any]:
     """An accuracy that depends on the candidate and grows with the rung; it takes its time.
 

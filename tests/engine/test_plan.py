@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from tests_support import make_result, small_candidate
 from tuner import catalog
-from tuner.engine.plan import MIN_EPOCHS, MIN_RUNG_SECONDS, OVERHEAD_SECONDS, Plan
+from tuner.engine.plan import (
+    CORES_EXPONENT,
+    MIN_EPOCHS,
+    MIN_RUNG_SECONDS,
+    OVERHEAD_SECONDS,
+    START_SECONDS,
+    Plan,
+)
 from tuner.propose.rungs import Step, decide, decide_on_clock
 from tuner.spec import DatasetSpec, Extension, Limits, RunSpec, Throughput, TrainingSettings
 
@@ -141,8 +148,10 @@ def test_the_last_step_uses_all_that_is_left():
     candidate = dataclasses.replace(small_candidate(), training=TrainingSettings(epochs=10_000))
     share = plan.share(candidate, 2, 400.0)
     assert share.last
-    assert share.seconds == pytest.approx(400.0 - OVERHEAD_SECONDS)
-    assert share.epochs == int(share.seconds / plan.epoch_seconds(candidate))
+    assert plan.final_threads == plan.spec.workers == 2
+    assert share.seconds == pytest.approx(400.0 - START_SECONDS - OVERHEAD_SECONDS)
+    epoch = plan.epoch_seconds(candidate) / 2**CORES_EXPONENT
+    assert share.epochs == int(share.seconds / epoch)
 
 
 def test_a_net_that_a_first_rung_trains_nearly_in_full_is_trained_to_its_end():

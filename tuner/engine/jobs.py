@@ -93,6 +93,7 @@ def train_candidate(
     seconds: float | None,
     last: bool,
     others: Sequence[float],
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Train one candidate to a rung, convert and score it; the fields of its event.
 
@@ -109,6 +110,7 @@ def train_candidate(
         seconds: training time that the plan allows; None for no clock.
         last: it is trained to its end.
         others: see `tuner.train.loop.train`; empty lets it train on in any case.
+        threads: of the slot's worker.
     """
     from tuner.train.weights import write_weights
 
@@ -127,7 +129,7 @@ def train_candidate(
         where=where,
         weights=weights,
         rung=rung,
-        options={"others": others},
+        options={"others": others, "threads": threads},
         keep_predictions=last,
     )
     if "reason" in fields:

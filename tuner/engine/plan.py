@@ -31,6 +31,12 @@ MIN_RUNG_SECONDS = 10.0
 NEARLY_ALL = 0.75
 """A rung that trains this share of a full training trains all of it: nothing would be saved."""
 
+FINAL_THREADS = 4
+"""Of a training to the last rung, at most: a batch has few parts."""
+
+START_SECONDS = 5.0
+"""Of a fresh worker, which such a training needs."""
+
 STARTED_LATE_SHARE = 0.6
 """A candidate is started as long as this share of its time is left."""
 
@@ -180,6 +186,17 @@ class Plan:
         return len(size_bands(self.spec.targets))
 
     @property
+    def final_threads(self) -> int:
+        """Threads of a training to the last rung.
+
+        With a clock and devices of one size the best is finished by all slots together, for it
+        gains more from twice the epochs than the second best has to offer (docs/search.md).
+        """
+        together = self.groups == 1 and self.spec.workers <= FINAL_THREADS
+        wide = together and self._seconds is not None and len(self.rung_shares) > 1
+        return self.spec.workers if wide else 1
+
+    @property
     def waves(self) -> int:
         """How often every slot finishes a candidate, so that each group gets one."""
         return math.ceil(self.groups / self.spec.workers)
@@ -256,8 +273,12 @@ class Plan:
         ends = last and rung > 0 and self.waves == 1
         seconds = remaining_seconds if ends else min(wanted, remaining_seconds)
         epoch = self.epoch_seconds(candidate)
+        in_final = epoch / self.final_threads**CORES_EXPONENT
+        if ends and self.final_threads > 1:
+            epoch = in_final
+            seconds = remaining_seconds = remaining_seconds - START_SECONDS
         affordable = int((seconds - OVERHEAD_SECONDS) / epoch)
-        in_full = min(full, int((self.final_seconds - OVERHEAD_SECONDS) / epoch))
+        in_full = min(full, int((self.final_seconds - OVERHEAD_SECONDS) / in_final))
         if affordable >= NEARLY_ALL * in_full:
             last = True
             seconds = max(seconds, min(remaining_seconds, in_full * epoch + OVERHEAD_SECONDS))
@@ -267,10 +288,13 @@ class Plan:
     def finishing_seconds(self, candidates: Iterable[Candidate]) -> float:
         """With a clock, the time in which the best are finished, if these are the best."""
         final = self.final_seconds or 0.0
-        needed = (
-            self.epoch_seconds(candidate) * candidate.training.epochs + OVERHEAD_SECONDS
+        faster = self.final_threads**CORES_EXPONENT
+        needed = [
+            self.epoch_seconds(candidate) * candidate.training.epochs / faster + OVERHEAD_SECONDS
             for candidate in candidates
-        )
+        ]
+        if self.final_threads > 1:  # one after the other
+            return min(final, sum(needed) + START_SECONDS) if needed else final
         return self.waves * min(final, max(needed, default=final))
 
     def epoch_seconds(self, candidate: Candidate) -> float:

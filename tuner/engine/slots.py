@@ -71,12 +71,20 @@ class Slot:
 
     def __init__(self, number: int, threads: int, log: Path, parts: int = 1) -> None:
         self.number = number
-        self._threads, self._parts = threads, parts
+        self.threads, self._parts = threads, parts
         self.log = log
         self._kept = log.with_suffix(".outcome")
         self._temporary = log.with_suffix(".tmp")
         self._executor: Any = None
         self._future: Future[Any] | None = None
+
+    def set_threads(self, threads: int, parts: int) -> bool:
+        """Give the next job a worker of so many threads; whether a worker had to go for it."""
+        if (threads, parts) == (self.threads, self._parts):
+            return False
+        self.kill()
+        self.threads, self._parts = threads, parts
+        return True
 
     def submit(self, job: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Run `job(*arguments)` in the worker, which is started when needed.
@@ -102,7 +110,7 @@ class Slot:
                 max_workers=1,
                 timeout=None,
                 env={
-                    **_environment(self._threads, self._parts),
+                    **_environment(self.threads, self._parts),
                     "TMPDIR": str(self._temporary.absolute()),
                 },
                 initializer=_start_worker,

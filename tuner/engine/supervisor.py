@@ -41,6 +41,7 @@ from tuner.spec import Quantity, Result, RunSpec, Target, Throughput, from_plain
 from tuner.store.files import read_json, write_atomic
 from tuner.store.lock import locked
 from tuner.store.runs import RunFolder, fold_results
+from tuner.train.loop import parts_of_batch
 
 LATE_FACTOR = 2.0
 LATE_SECONDS = 60.0
@@ -149,6 +150,7 @@ class Supervisor:
         self._asked: set[tuple[int, str]] = set()
         self._missing: set[str] = set()
         self._all_measured_at = -1
+        self._repeated = False
 
     def run(self) -> list[Result]:
         """Search until the budget is used, then score on the test set.
@@ -182,10 +184,12 @@ class Supervisor:
                     self._note("opened")
                     self._measure()
                     self._proposer = self._proposer_of(self._spec, self._plan)
+                    self._repeated = self._spec.repeats == 1
                     self._search()
                     self._stop_the_others()
                     if self._spec.repeats > 1:
                         self._repeat_finalists()
+                        self._repeated = True
                         self._measure_finalists()
                     self._score_on_test()
                     self._note("ended")
@@ -272,20 +276,27 @@ class Supervisor:
             if not self._work.running:
                 return
             for job, outcome in self._work.poll():
-                if self._results[job.key].status is None:
+                if self._trains(job):
                     self._collect(job, outcome)
-                else:  # it has been trained to its end
+                else:
                     self._collect_measured(job, outcome)
-            trains = any(self._results[job.key].status is None for job in self._work.running)
+            trains = any(map(self._trains, self._work.running))
             self._show("searching" if trains else "measuring finalists")
+
+    def _trains(self, job: Running) -> bool:
+        """Whether a job trains a candidate, or measures one that was trained to its end."""
+        return self._results[job.key].status is None
 
     def _fill(self) -> None:
         """Start work in every free slot.
 
         What was left unfinished comes first, then the next step; a slot that has nothing to train
-        measures a finalist, if only of what has been trained so far.
+        measures a finalist, if only of what has been trained so far. A training that takes the
+        whole machine has nothing beside it.
         """
         for slot in self._work.free_slots():
+            if any(job.slot.threads > 1 and self._trains(job) for job in self._work.running):
+                return
             if not self._start_training(slot) and not self._start_measuring_finalist(slot):
                 return
 
@@ -310,6 +321,11 @@ class Supervisor:
             left = min(left, final)
         return last, self._plan.share(result.candidate, last, left)
 
+    def _threads(self, result: Result, rung: int) -> int:
+        """That a training to this rung gets; known nets are trained beside others."""
+        ends = rung > 0 and rung == len(self._plan.rung_shares) - 1 and not result.baseline
+        return self._plan.final_threads if ends else 1
+
     def _start(self, slot: Slot, result: Result, rung: int, share: Share, attempt: int) -> None:
         self._note(
             "started",
@@ -324,6 +340,9 @@ class Supervisor:
         if trained >= 0 and not (jobs.rung_folder(folder, trained) / jobs.WEIGHTS).exists():
             trained = -1  # it was cut at the end of a session, and 'tune clean' came since
         allowed = None if share.seconds is None else share.seconds * LATE_FACTOR + LATE_SECONDS
+        threads = self._threads(result, rung)
+        parts = parts_of_batch(result.candidate.training.batch_size, threads)
+        self._work.set_threads(slot, threads, parts)
         self._work.start(
             slot,
             result.index,
@@ -337,6 +356,7 @@ class Supervisor:
             share.seconds,
             share.last,
             () if share.last else self._steps.compared_with(result.index),
+            threads,
             progress=folder / "progress.json",
             allowed_seconds=allowed,
             attempt=attempt,
@@ -391,6 +411,7 @@ class Supervisor:
                     self._results[step.index].candidate for step in best
                 ),
                 groups=groups,
+                alone=self._plan.final_threads > 1,
                 exhausted=exhausted,
             )
         known = max(steps.surely_known, len(steps) - self._spec.window + 1)
@@ -630,7 +651,7 @@ class Supervisor:
         which are measured in turn.
         """
         room = FINALISTS - self._may_end()
-        if room <= 0 or self._all_measured_at == len(self._events):
+        if not self._repeated or room <= 0 or self._all_measured_at == len(self._events):
             return False
         wanted: dict[int, list[str]] = {}
         for target in filter(finalists.can_measure, self._spec.targets):
@@ -705,7 +726,7 @@ class Supervisor:
 
         With a clock that is not known; then it is what is being trained.
         """
-        running = sum(self._results[job.key].status is None for job in self._work.running)
+        running = sum(map(self._trains, self._work.running))
         if not running or self._spec.budget_seconds is not None:
             return running
         last = len(self._plan.quotas) - 1

@@ -88,6 +88,11 @@ class Workplace:
         busy = {job.slot.number for job in self.running}
         return [slot for slot in self.slots if slot.number not in busy]
 
+    def set_threads(self, slot: Slot, threads: int, parts: int) -> None:
+        """Give a free slot's next job a worker of so many threads."""
+        if slot.set_threads(threads, parts):
+            self._first_bytes.pop(slot.number, None)
+
     def start(
         self,
         slot: Slot,

@@ -139,6 +139,7 @@ def decide_on_clock(
     remaining_seconds: float,
     final_seconds: float,
     groups: int = 1,
+    alone: bool = False,
     exhausted: bool,
 ) -> Decision:
     """The next step of a search that a clock ends.
@@ -149,6 +150,7 @@ def decide_on_clock(
         remaining_seconds: of the budget.
         final_seconds: the last part of the budget, in which the best are finished.
         groups: of candidates.
+        alone: a step to the last rung takes the whole machine, and waits for all others.
         exhausted: nothing more can be proposed.
     """
     last = len(rung_seconds)
@@ -164,6 +166,8 @@ def decide_on_clock(
     if leaves_time(0) and not exhausted:
         return PROPOSE
     best = promotable(steps, range(last))
+    if alone and not all(step.known for step in steps):
+        return WAIT
     if best:
         return _promote(best, last, steps, groups)
     return PROPOSE if not exhausted else STOP

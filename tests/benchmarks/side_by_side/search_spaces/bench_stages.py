@@ -35,7 +35,7 @@ RESOLUTIONS = (16, 24, 32)
 WIDTHS = (8, 12, 16, 24, 32)
 MAX_FILTERS = 256
 SMALLEST_MAP = 4
-EPOCHS = 120
+EPOCHS = 240
 WEIGHT_DECAY = 0.005
 SGD_RATE = 8.0
 """A learning rate of SGD with momentum, relative to AdamW's."""
