@@ -43,9 +43,9 @@ def tile_of_four_axes(x: Any, keras: Any, tf: Any) -> Any:
     return keras.layers.Lambda(lambda x: tf.tile(x, [1, 2, 2, 1]))(x)
 
 
-def resized(name: str, **options: bool) -> Layer:
+def resized(name: str, factor: float = 2, **options: bool) -> Layer:
     def resize(x: Any, keras: Any, tf: Any) -> Any:
-        operation, size = getattr(tf.raw_ops, name), [2 * HEIGHT, 2 * WIDTH]
+        operation, size = getattr(tf.raw_ops, name), [int(factor * HEIGHT), int(factor * WIDTH)]
         return keras.layers.Lambda(lambda x: operation(images=x, size=size, **options))(x)
 
     return resize
@@ -63,6 +63,16 @@ def l2_normalization(x: Any, keras: Any, tf: Any) -> Any:
     return keras.layers.Lambda(lambda x: tf.math.l2_normalize(x, axis=-1))(x)
 
 
+def dilated(depthwise: bool) -> Layer:
+    def convolve(x: Any, keras: Any, tf: Any) -> Any:
+        options = {"padding": "same", "dilation_rate": 2, "name": "dilated"}
+        if depthwise:
+            return keras.layers.DepthwiseConv2D(3, **options)(x)
+        return keras.layers.Conv2D(8, 3, **options)(x)
+
+    return convolve
+
+
 def transposed(x: Any, keras: Any, tf: Any) -> Any:
     return keras.layers.Conv2DTranspose(8, 2, 2, name="transposed")(x)
 
@@ -74,12 +84,19 @@ WRONG = {
         resized("ResizeBilinear", half_pixel_centers=True),
         "with half-pixel centers wrongly",
     ),
+    "nearest, half-pixel, 1.5 times": (
+        resized("ResizeNearestNeighbor", 1.5, half_pixel_centers=True),
+        "RESIZE_NEAREST_NEIGHBOR with half-pixel centers wrongly but for whole factors",
+    ),
+    "dilated depthwise": (dilated(depthwise=True), "DEPTHWISE_CONV_2D with dilation wrongly"),
     "sum with relu6": (residual("relu6"), "of a sum with relu6; one with relu runs"),
     "L2_NORMALIZATION": (l2_normalization, "does not run of L2_NORMALIZATION"),
 }
 NEIGHBOURS = {
     "TILE of four axes": tile_of_four_axes,
     "nearest": resized("ResizeNearestNeighbor", half_pixel_centers=True),
+    "nearest, 1.5 times": resized("ResizeNearestNeighbor", 1.5, half_pixel_centers=False),
+    "dilated": dilated(depthwise=False),
     "bilinear": resized("ResizeBilinear"),
     "bilinear, aligned corners": resized("ResizeBilinear", align_corners=True),
     "sum with relu": residual("relu"),

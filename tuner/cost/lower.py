@@ -64,7 +64,7 @@ class GraphOperator:
         channels: entries of each quantization vector and of the bias; 0 without weights.
         batch_norm: the node normalizes; changes the converter's names.
         activation: fused activation.
-        half_pixel_centers: where a bilinear resize takes its samples.
+        half_pixel_centers: where a resize takes its samples.
         layer: index of its node in the architecture, which names the Keras layer.
     """
 

@@ -274,6 +274,15 @@ def _refusal(operator: GraphOperator) -> str | None:
             "nncase computes a RESIZE_BILINEAR with half-pixel centers wrongly; one without, or "
             "with aligned corners, is right"
         )
+    if operator.kind == "RESIZE_NEAREST_NEIGHBOR" and operator.half_pixel_centers:
+        sides = zip(operator.output_shape[:2], operator.input_shape[:2], strict=True)
+        if any(after % before for after, before in sides):
+            return (
+                "nncase computes a RESIZE_NEAREST_NEIGHBOR with half-pixel centers wrongly but for "
+                "whole factors; one without is right"
+            )
+    if operator.kind == "DEPTHWISE_CONV_2D" and max(operator.dilation) > 1:
+        return "nncase computes a DEPTHWISE_CONV_2D with dilation wrongly; a CONV_2D is right"
     if operator.kind == "ADD" and operator.activation == "relu6":
         return "nncase makes a kmodel that does not run of a sum with relu6; one with relu runs"
     if operator.kind == "L2_NORMALIZATION":

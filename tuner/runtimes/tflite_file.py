@@ -52,6 +52,7 @@ _OPTIONS = {
     "L2_POOL_2D": "Pool2DOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
 }
 """The options of the operators whose options are read field by field."""
 
@@ -330,7 +331,7 @@ class _Reader:
             operator = replace(
                 operator, dilation=(options.DilationHFactor(), options.DilationWFactor())
             )
-        if operator.kind == "RESIZE_BILINEAR":
+        if operator.kind in ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"):
             operator = replace(operator, half_pixel_centers=bool(options.HalfPixelCenters()))
         if min(*operator.kernel, *operator.stride, *operator.dilation) < 1:
             raise ValueError(operator.kind)
