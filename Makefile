@@ -34,7 +34,7 @@ tune: $(READY)
 	$(BIN)/tune --target k230 --data sample:parts --time $(TUNE_TIME)
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

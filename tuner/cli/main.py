@@ -8,6 +8,7 @@ import traceback
 
 import typer
 
+from tuner.cli import attach as attach_command
 from tuner.cli import calibrate as calibrate_command
 from tuner.cli import clean as clean_command
 from tuner.cli import compare as compare_command
@@ -27,6 +28,7 @@ from tuner.cli import runs as runs_command
 from tuner.cli import search as search_command
 from tuner.cli import select as select_command
 from tuner.cli import spaces as spaces_command
+from tuner.cli import stop as stop_command
 from tuner.cli import targets as targets_command
 
 app = typer.Typer(
@@ -48,8 +50,8 @@ app.command("retrain")(retrain_command.retrain)
 app.command("compare")(compare_command.compare)
 app.command("export")(export_command.export)
 app.command("ps")(ps_command.ps)
-app.command("attach")(ps_command.attach)
-app.command("stop")(ps_command.stop)
+app.command("attach")(attach_command.attach)
+app.command("stop")(stop_command.stop)
 app.command("profile")(profile_command.profile)
 app.command("calibrate")(calibrate_command.calibrate)
 app.command("doctor")(doctor_command.doctor)

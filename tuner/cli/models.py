@@ -9,7 +9,7 @@ import typer
 app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command()
+@app.command("publish")
 def publish(
     model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or latest.")],
     place: Annotated[str, typer.Argument(help="A folder, or an address such as s3://bucket/x.")],
@@ -24,7 +24,7 @@ def publish(
     print(f"Fetch it there: tune models get {place} {folder.reference}")
 
 
-@app.command()
+@app.command("get")
 def get(
     place: Annotated[str, typer.Argument(help="A folder, or an address such as s3://bucket/x.")],
     model: Annotated[str, typer.Argument(help="NAME or NAME@VERSION as published.")],

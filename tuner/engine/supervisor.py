@@ -150,7 +150,8 @@ class Supervisor:
         self._asked: set[tuple[int, str]] = set()
         self._missing: set[str] = set()
         self._all_measured_at = -1
-        self._repeated = False
+        self._repeated = True
+        self._measured_now: set[int] = set()
 
     def run(self) -> list[Result]:
         """Search until the budget is used, then score on the test set.
@@ -285,7 +286,7 @@ class Supervisor:
 
     def _trains(self, job: Running) -> bool:
         """Whether a job trains a candidate, or measures one that was trained to its end."""
-        return self._results[job.key].status is None
+        return job.key not in self._measured_now
 
     def _fill(self) -> None:
         """Start work in every free slot.
@@ -674,6 +675,7 @@ class Supervisor:
     def _measure_on(self, slot: Slot, result: Result, names: Sequence[str], attempt: int) -> None:
         budget = self._spec.budget_seconds
         folder = self._candidate_folder(result.index)
+        self._measured_now.add(result.index)
         self._work.start(
             slot,
             result.index,
@@ -690,6 +692,7 @@ class Supervisor:
 
     def _collect_measured(self, job: Running, outcome: Any) -> None:
         result = self._results[job.key]
+        self._measured_now.discard(job.key)
         if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
             asked = [name for index, name in self._asked if index == job.key]
             names = sorted(set(asked) - set(result.measured))
