@@ -281,8 +281,8 @@ class Supervisor:
                     self._collect(job, outcome)
                 else:
                     self._collect_measured(job, outcome)
-            trains = any(map(self._trains, self._work.running))
-            self._show("searching" if trains else "measuring finalists")
+            measures = self._work.running and not any(map(self._trains, self._work.running))
+            self._show("measuring finalists" if measures else "searching")
 
     def _trains(self, job: Running) -> bool:
         """Whether a job trains a candidate, or measures one that was trained to its end."""
