@@ -29,7 +29,6 @@ class State(Protocol):
     best_epoch: int
     gained_epoch: int
     seconds: float
-    replanned: bool
 
 
 PLAIN = (
@@ -39,7 +38,6 @@ PLAIN = (
     "best_epoch",
     "gained_epoch",
     "seconds",
-    "replanned",
 )
 
 

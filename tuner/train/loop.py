@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WARM_UP_SHARE = 0.05
+GROWTH_SHARE = 0.1
+"""Of a training, in which the clock may still lengthen it: the first epochs tend to be slow."""
 CHECKPOINT_SECONDS = 20.0
 MIN_PATIENCE_EPOCHS = 8
 HOPELESS_BELOW = 0.1
@@ -111,9 +113,9 @@ def train(
         epochs: passes over the training images.
         seed: of the order of images and of the augmentation.
         loss: of (labels, logits), the mean over a batch; see `tuner.tasks.Task.loss`.
-        seconds: time that the training may take. After two epochs the plan is set anew to what
-            fits, at most the candidate's own epochs; later it is only cut. None for no clock,
-            which makes the outcome depend on the seed alone.
+        seconds: time that the training may take. From two epochs to a tenth of all the plan is
+            set anew to what fits, at most the candidate's own epochs; later it is only cut. None
+            for no clock, which makes the outcome depend on the seed alone.
         patience_share: stop when this share of the planned epochs, 8 at least, brought no better
             validation accuracy.
         patience_waits: a rate that falls to zero gains most at its end, so then only an accuracy
@@ -230,7 +232,6 @@ class _State:
     best_epoch: int = 0
     gained_epoch: int = 0
     seconds: float = 0.0
-    replanned: bool = False
 
     @property
     def done(self) -> int:
@@ -268,7 +269,7 @@ class _Clock:
         return time.monotonic() - self._started
 
     def plan(self, seconds: float, most: int) -> None:
-        """Set the planned epochs, at most `most`, to what fits; later they are only cut."""
+        """Set the planned epochs, at most `most`, to what fits; but for the beginning, only cut."""
         state = self._state
         if self._first is None:
             # A process' first epoch also traces the graph, so the others tell the pace.
@@ -277,8 +278,8 @@ class _Clock:
         done, elapsed = self._first
         pace = (state.seconds - elapsed) / (state.done - done)
         affordable = state.done + max(0, int((seconds - state.seconds) / max(pace, 1e-6)))
-        state.planned = min(state.planned if state.replanned else most, affordable)
-        state.replanned = True
+        begins = state.done <= max(2, GROWTH_SHARE * state.planned)
+        state.planned = min(most if begins else state.planned, affordable)
 
 
 def _wanted(others: Sequence[float], progress: float) -> float:
