@@ -10,13 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models_support import trained
 from tests_support import small_candidate
-from tuner import catalog
-from tuner.data import open_dataset
 from tuner.models.compare import Pairs
 from tuner.models.retrain import retrain
-from tuner.spec import Template
-from tuner.store.files import cache_folder
 from walk_support import small_digits, tune
 
 
@@ -28,14 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("TUNE_HOME", str(home))
         data = str(small_digits(home / "digits.npz"))
         candidate = small_candidate(outputs=3)
-        fingerprint = open_dataset(data, split_seed=0, cache=cache_folder()).spec.fingerprint
-        template = Template(
-            name="digit", run="none", candidate=candidate.id, task="classification", data=data,
-            fingerprint=fingerprint, split_seed=0, seed=1, preprocessing=candidate.preprocessing,
-            training=candidate.training, architecture=candidate.architecture,
-            target=catalog.load_target("raspberry-pi-4"),
-        )  # fmt: skip
-        retrain(template, epochs=1)
+        trained(candidate, data, "digit", target="raspberry-pi-4", epochs=1)
         retrain(continued="digit@1", epochs=40)
     return home
 
@@ -52,10 +42,11 @@ def test_the_better_version_is_told_with_its_error(place: Path):
             accuracy = models[version]["accuracy"]["test"][precision]
             assert (pairs["both"] + pairs[only]) / images == pytest.approx(accuracy)
     text = tune(place, "compare", "digit@1", "digit@2").stdout
-    assert "digit@2 is ahead by +" in text
+    assert "digit@2 is ahead by " in text
     assert max(map(len, text.splitlines()[1:])) <= 80  # the first has a path
+    assert "digit@1 is behind by " in tune(place, "compare", "digit@2", "digit@1").stdout
     same = tune(place, "compare", "digit@2", "digit").stdout
-    assert "digit@2 is ahead by +0.00 ±0.00 points, within chance" in same
+    assert "digit@2 is ahead by 0.00 ±0.00 points, within chance" in same
 
 
 def test_all_images_of_another_source(place: Path):

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from models_support import trained
 from tests_support import small_candidate
-from tuner import catalog
-from tuner.data import open_dataset
 from tuner.errors import InputError, TuneError
 from tuner.models.publish import CHECKSUMS, get, publish
-from tuner.models.retrain import retrain
-from tuner.spec import Template
-from tuner.store.files import cache_folder
 from tuner.store.models import find_model
 from walk_support import small_digits, tune
 
@@ -28,14 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("TUNE_HOME", str(home))
         data = str(small_digits(home / "digits.npz"))
         candidate = small_candidate(outputs=3)
-        fingerprint = open_dataset(data, split_seed=0, cache=cache_folder()).spec.fingerprint
-        template = Template(
-            name="digit", run="none", candidate=candidate.id, task="classification", data=data,
-            fingerprint=fingerprint, split_seed=0, seed=1, preprocessing=candidate.preprocessing,
-            training=candidate.training, architecture=candidate.architecture,
-            target=catalog.load_target("raspberry-pi-4"),
-        )  # fmt: skip
-        retrain(template, epochs=2)
+        trained(candidate, data, "digit", target="raspberry-pi-4", epochs=2)
         publish(find_model("digit"), str(home / "shelf"))
     return home
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models_support import template_of
 from tests_support import small_candidate
-from tuner import catalog
 from tuner.data import open_dataset
 from tuner.errors import InputError, TuneError
 from tuner.models.retrain import retrain
@@ -48,23 +48,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def template(home: Path, **changes: object) -> Template:
     """A small net on the digits, at a rate at which its accuracy goes up and down."""
     candidate = small_candidate(side=8, outputs=3)
-    dataset = open_dataset(str(home / "digits.npz"), split_seed=0, cache=cache_folder())
-    plain = Template(
-        name="digit",
-        run="none",
-        candidate=candidate.id,
-        task="classification",
-        data=str(home / "digits.npz"),
-        fingerprint=dataset.spec.fingerprint,
-        split_seed=0,
-        seed=1,
-        preprocessing=candidate.preprocessing,
-        training=dataclasses.replace(
-            candidate.training, batch_size=32, learning_rate=0.05, schedule="constant"
-        ),
-        architecture=candidate.architecture,
-        target=catalog.load_target("raspberry-pi-4"),
+    data = str(home / "digits.npz")
+    plain = template_of(candidate, data, "digit", target="raspberry-pi-4")
+    settings = dataclasses.replace(
+        plain.training, batch_size=32, learning_rate=0.05, schedule="constant"
     )
+    plain = dataclasses.replace(plain, seed=1, training=settings)
     return dataclasses.replace(plain, **changes)
 
 

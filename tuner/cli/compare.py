@@ -47,4 +47,5 @@ def compare(
             print(f"  {label:<{width}}  {value}")
         gain, error = 100 * pairs.gain, 100 * pairs.gain_error
         sure = "" if abs(gain) > 2 * error else ", within chance"
-        print(f"  {other} is ahead by {gain:+.2f} ±{error:.2f} points{sure}\n")
+        side = "behind" if gain < 0 else "ahead"
+        print(f"  {other} is {side} by {abs(gain):.2f} ±{error:.2f} points{sure}\n")
