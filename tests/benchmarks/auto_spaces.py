@@ -20,6 +20,7 @@ import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from cifar10_search import DATA, TRAINING_IMAGES_PER_CLASS, unpack
@@ -75,7 +76,7 @@ def data_sets(home: Path) -> dict[str, str]:
 
 def search(
     home: Path, data: str, spaces: list[str], target: str, minutes: str, name: str
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The best of one search."""
     environment = {**os.environ, "TUNE_HOME": str(home)}
     tune = [sys.executable, "-m", "tuner"]
@@ -112,7 +113,7 @@ def main() -> None:
     home = options.out.resolve()
     home.mkdir(parents=True, exist_ok=True)
     spaces = sorted(names("search_spaces"))
-    found: dict[str, dict[str, dict[str, object]]] = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for data_name, data in data_sets(home).items():
         for side in ("together", *spaces):
             kept = home / f"{data_name}-{side}.json"
@@ -126,11 +127,11 @@ def main() -> None:
     for data_name, rows in found.items():
         together = rows["together"]
         best = max(spaces, key=lambda space: rows[space]["test"])
-        lost = rows[best]["test"] - together["test"]  # type: ignore[operator]
+        lost = rows[best]["test"] - together["test"]
         compared[data_name] = {
             "best_alone": best,
             "points_lost": round(100 * lost, 2),
-            "standard_errors_lost": round(lost / (together["standard_error"] or 1e-9), 2),  # type: ignore[operator]
+            "standard_errors_lost": round(lost / (together["standard_error"] or 1e-9), 2),
         }
     print(json.dumps({"time": options.time, "compared": compared, "runs": found}, indent=2))
 

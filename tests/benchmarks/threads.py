@@ -17,6 +17,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 NETS = ("ResNet-8 32px", "plain stages 32px", "MobileNetV1 kind 48px", "DS-CNN kind 32px")
 
@@ -67,13 +68,13 @@ def main() -> None:
     ways = {"one": (1, 1, 1), "within operations": (count, count, 1), "parts": (1, count, count)}
     rows = []
     for name in NETS:
-        row: dict[str, object] = {"net": name}
+        row: dict[str, Any] = {"net": name}
         for way, (within, beside, parts) in ways.items():
             os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(within)
             os.environ["TF_NUM_INTEROP_THREADS"] = str(beside)
             with ProcessPoolExecutor(1, get_context("spawn")) as processes:
                 row[way] = processes.submit(images_per_second, name, parts).result()
-        row["parts beside one"] = round(row["parts"] / row["one"], 2)  # type: ignore[operator]
+        row["parts beside one"] = round(row["parts"] / row["one"], 2)
         print(json.dumps(row), file=sys.stderr, flush=True)
         rows.append(row)
     print(json.dumps({"threads": count, "nets": rows}, indent=2))

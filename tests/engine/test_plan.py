@@ -143,6 +143,16 @@ def test_a_late_step_gets_what_is_left_or_is_not_started():
     assert plan.share(candidate, 2, 0.3 * plan.rung_seconds[0]) is None
 
 
+def test_slots_finish_together_where_nothing_else_needs_them():
+    run = spec(900.0)
+    assert Plan(run).final_threads == 2
+    assert Plan(spec(900.0, workers=4)).final_threads == 4
+    assert Plan(spec(900.0, workers=8)).final_threads == 1
+    assert Plan(spec(30.0)).final_threads == 1, "no rungs"
+    assert Plan(dataclasses.replace(run, repeats=2)).final_threads == 1
+    assert Plan(dataclasses.replace(run, budget_seconds=None, max_candidates=20)).final_threads == 1
+
+
 def test_the_last_step_uses_all_that_is_left():
     plan = Plan(spec(900.0, ratio=500.0))
     candidate = dataclasses.replace(small_candidate(), training=TrainingSettings(epochs=10_000))

@@ -191,8 +191,11 @@ class Plan:
 
         With a clock and devices of one size the best is finished by all slots together, for it
         gains more from twice the epochs than the second best has to offer (docs/search.md).
+        Further trainings of the best run beside each other, and the first must be like them.
         """
-        together = self.groups == 1 and self.spec.workers <= FINAL_THREADS
+        together = (
+            self.groups == 1 and self.spec.workers <= FINAL_THREADS and self.spec.repeats == 1
+        )
         wide = together and self._seconds is not None and len(self.rung_shares) > 1
         return self.spec.workers if wide else 1
 
