@@ -38,12 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    """A net of one convolution for `nano33ble`, retrained for 3 epochs on `sample:digits`."""
-    from models_support import trained
-    from tests_support import small_candidate
+    """A small net, trained for real; see `tuner.testing.models.small_model`."""
+    from tuner.testing import models
 
-    home = tmp_path_factory.mktemp("small_model")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNE_HOME", str(home))
-        patch.chdir(home)
-        return trained(small_candidate(outputs=10), "sample:digits", "digits", target="nano33ble")
+    return models.small_model(tmp_path_factory.mktemp("small_model"))

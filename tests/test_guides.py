@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pictures_support import fill
-from tests_support import context_of
 from tuner import catalog
 from tuner.store.models import ModelFolder
+from tuner.testing.specs import context_of
 from walk_support import tune
 
 ROOT = Path(__file__).parent.parent
@@ -92,19 +91,30 @@ def test_own_exporter(shelf: Path, small_model: ModelFolder, home: Path) -> None
     assert f"model_data_size = {size};" in header
 
 
-def test_the_contract_tests_take_them(shelf: Path) -> None:
-    """As the guides say: without a new test, once `$TUNE_PATH` names their folder."""
-    names = [
-        write_example(f"own-{kind}.md", shelf).stem for kind in ("target", "space", "exporter")
-    ]
-    files = ("test_targets_cards.py", "search_spaces", "exporters/test_every_exporter.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider",
-         *(f"tests/{file}" for file in files)],
-        cwd=ROOT, env={**os.environ, "TUNE_PATH": str(shelf)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    for name, file in zip(names, files, strict=True):
+def test_the_contract_tests_take_them(shelf: Path, home: Path) -> None:
+    """As the guides say: without a checkout or a new test, once `$TUNE_PATH` names their folder."""
+    kinds = {"target": "targets", "space": "spaces", "exporter": "exporters"}
+    names = [write_example(f"own-{kind}.md", shelf).stem for kind in kinds]
+    done = contract_tests(home, "--collect-only", "-q")
+    for name, kind in zip(names, kinds.values(), strict=True):
         found = [line for line in done.stdout.splitlines() if name in line]
-        assert len(found) >= 2, f"{file} does not take {name}"
-        assert all(line.startswith(f"tests/{file}") for line in found)
+        assert len(found) >= 2, f"the contract of {kind} does not take {name}"
+        assert all(line.startswith(f"test_{kind}.py") for line in found)
+
+
+def test_a_drop_in_that_breaks_its_contract_fails(shelf: Path, home: Path) -> None:
+    path = write_example("own-space.md", shelf)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("net.end(choices, context.outputs)", "net.end(choices, 7)"))
+    done = contract_tests(home, "-k", f"valid and {path.stem}", code=1)
+    assert re.search(r"assert \[\(7,\)\] == \[\(\d+,\)\]", done.stdout), done.stdout
+
+
+def contract_tests(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words,
+         "--pyargs", "tuner.testing"],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done

@@ -110,7 +110,7 @@ def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     for precision in jobs.PRECISIONS:
         (home / f"{precision}.tflite").write_bytes(b"model")
     builds = {precision: {"artifact": f"{precision}.tflite"} for precision in jobs.PRECISIONS}
-    from tests_support import small_candidate
+    from tuner.testing.specs import small_candidate
 
     given = finalists.measure_builds(
         to_plain(spec), home, to_plain(small_candidate(outputs=10)), builds, ["k230"], None

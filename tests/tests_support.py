@@ -5,20 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tuner import catalog
 from tuner.spec import (
     Accuracy,
-    Architecture,
     Build,
-    Candidate,
-    Context,
-    Conv2D,
     Cost,
-    Dense,
-    GlobalAveragePool2D,
-    Input,
-    Node,
-    Preprocessing,
     Quantity,
     RamRegion,
     Result,
@@ -26,25 +16,9 @@ from tuner.spec import (
     TrainingSettings,
 )
 from tuner.spec.target import NEED_SOURCES
+from tuner.testing.specs import small_candidate
 
 TOTAL = 20
-
-
-def small_candidate(filters: int = 8, side: int = 8, outputs: int = 2) -> Candidate:
-    """A net of one convolution over a grey image."""
-    return Candidate(
-        preprocessing=Preprocessing(height=side, width=side, colour="grey"),
-        architecture=Architecture(
-            nodes=(
-                Node(name="image", op=Input(height=side, width=side, channels=1)),
-                Node(name="stem", op=Conv2D(filters=filters), inputs=("image",)),
-                Node(name="pool", op=GlobalAveragePool2D(), inputs=("stem",)),
-                Node(name="logits", op=Dense(units=outputs), inputs=("pool",)),
-            ),
-            outputs=("logits",),
-        ),
-        training=TrainingSettings(epochs=3),
-    )
 
 
 def quantity(value: float) -> Quantity:
@@ -94,20 +68,6 @@ def make_result(
             "int8": build("int8", correct),
             "float32": build("float32", correct if float_correct is None else float_correct),
         },
-    )
-
-
-def context_of(target: str, height: int, width: int, *, colour: str = "rgb") -> Context:
-    """What spaces know of a target of the catalog and images of one size, for 5 classes."""
-    device = catalog.load_target(target)
-    return Context(
-        limits=device.model_limits,
-        kernels=device.kernels,
-        accelerated=device.accelerator != "none" or device.runtime == "litert",
-        image_height=height,
-        image_width=width,
-        colour=colour,
-        outputs=5,
     )
 
 

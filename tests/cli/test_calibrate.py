@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests_support import small_candidate
 from tuner.catalog import load_target, names
 from tuner.cli.calibrate import Row, fit
 from tuner.cost.latency import estimate_latency, rates_of, totals
@@ -21,6 +20,7 @@ from tuner.spec import Candidate, Target, to_plain
 from tuner.store.files import write_json
 from tuner.store.toml import edit_toml, read_toml
 from tuner.testing.architectures import random_architecture
+from tuner.testing.specs import small_candidate
 
 BOARD = "stm32l4r5"
 NETS = [net(name) for name in ("resnet8", "dscnn", "mobilenet_v1 0.25 96 3 2", "mcunet-in0")]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests_support import make_result, small_candidate
+from tests_support import make_result
 from tuner.catalog import load_target, names
 from tuner.cli.profile import count, short_name
 from tuner.dashboard.rows import cost_row
@@ -22,6 +22,7 @@ from tuner.spec import DatasetSpec, Limits, RunSpec, to_plain
 from tuner.store.files import write_json
 from tuner.store.runs import RunFolder
 from tuner.testing.architectures import random_architecture
+from tuner.testing.specs import small_candidate
 from tuner.testing.weights import randomize_weights
 from tuner.train.build import build_keras
 from tuner.train.convert import convert_tflite

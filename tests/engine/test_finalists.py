@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runs_support import make_spec
-from tests_support import make_result, quantity, small_candidate
+from tests_support import make_result, quantity
 from tuner import catalog
 from tuner.engine import finalists, jobs
 from tuner.engine.plan import Plan
@@ -22,6 +22,7 @@ from tuner.engine.supervisor import FINALISTS, Supervisor
 from tuner.runtimes import CompiledModel, nncase
 from tuner.spec import Result, Target, to_plain
 from tuner.store.runs import RunFolder
+from tuner.testing.specs import small_candidate
 
 
 def one_class(images: np.ndarray, outputs: int, chosen: int) -> np.ndarray:

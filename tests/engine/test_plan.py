@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests_support import make_result, small_candidate
+from tests_support import make_result
 from tuner import catalog
 from tuner.engine.plan import (
     CORES_EXPONENT,
@@ -19,6 +19,7 @@ from tuner.engine.plan import (
 )
 from tuner.propose.rungs import Step, decide, decide_on_clock
 from tuner.spec import DatasetSpec, Extension, Limits, RunSpec, Throughput, TrainingSettings
+from tuner.testing.specs import small_candidate
 
 
 def spec(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests_support import context_of, small_candidate
 from tuner.catalog import load_space, load_target, names
 from tuner.cost.fit import reasons
 from tuner.cost.lower import lower
@@ -28,6 +27,7 @@ from tuner.spec import (
     to_plain,
 )
 from tuner.spec.cost import Cost
+from tuner.testing.specs import context_of, small_candidate
 
 PICKY = """
 from tuner.runtimes import nncase

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models_support import trained
-from tests_support import small_candidate
 from tuner.data.draw import captioned
 from tuner.errors import InputError
 from tuner.exporters import k230
@@ -30,6 +28,8 @@ from tuner.spec import (
     Tool,
     TrainingSettings,
 )
+from tuner.testing.models import trained
+from tuner.testing.specs import small_candidate
 
 
 @pytest.fixture

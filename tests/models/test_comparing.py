@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models_support import trained
-from tests_support import small_candidate
 from tuner.models.compare import Pairs
 from tuner.models.retrain import retrain
+from tuner.testing.models import trained
+from tuner.testing.specs import small_candidate
 from walk_support import small_digits, tune
 
 

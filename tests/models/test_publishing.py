@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from models_support import trained
-from tests_support import small_candidate
 from tuner.errors import InputError, TuneError
 from tuner.models.publish import CHECKSUMS, get, publish
 from tuner.store.models import find_model
+from tuner.testing.models import trained
+from tuner.testing.specs import small_candidate
 from walk_support import small_digits, tune
 
 

@@ -17,8 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models_support import template_of
-from tests_support import small_candidate
 from tuner.data import open_dataset
 from tuner.errors import InputError, TuneError
 from tuner.models.retrain import retrain
@@ -26,6 +24,8 @@ from tuner.spec import Dense, Template
 from tuner.store.files import cache_folder
 from tuner.store.models import CHECKPOINT, ModelFolder, find_model, models_folder
 from tuner.store.templates import write_template
+from tuner.testing.models import template_of
+from tuner.testing.specs import small_candidate
 from tuner.train.build import build_keras, load_keras
 from tuner.train.checkpoint import read_checkpoint
 from tuner.train.flat import FlatVariables

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests_support import context_of
 from tuner import catalog
 from tuner.engine.costs import costs_on
 from tuner.propose import proposer as module
@@ -17,6 +16,7 @@ from tuner.propose.edge_impulse import make_space
 from tuner.propose.proposer import Proposal, Proposer, spaces_by_target
 from tuner.propose.sampler import Told
 from tuner.spec import Candidate, Context, Cost, SearchSpace
+from tuner.testing.specs import context_of
 
 TARGETS = ("rp2040", "nano33ble", "raspberry-pi-4", "k230")
 SPACES = tuple(sorted(catalog.names("search_spaces")))

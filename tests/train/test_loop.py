@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests_support import small_candidate
 from tuner.spec import Augmentation
+from tuner.testing.specs import small_candidate
 from tuner.train import loop
 from tuner.train.build import build_keras
 from tuner.train.loop import (
@@ -267,3 +267,25 @@ def test_a_training_near_another_goes_on():
         _, outcome = trained(epochs=8, others=others)
         assert not outcome.hopeless
         assert outcome.epochs == 8
+
+
+def test_a_clock_lengthens_the_first_half_of_a_training_and_cuts_the_second() -> None:
+    state = loop._State(planned=100, best_weights=np.zeros(1, np.float32))
+    clock = loop._Clock(state)
+
+    def epochs(count: int, seconds: float) -> None:
+        for _ in range(count):
+            state.curve.append(0.5)
+            state.seconds += seconds
+            clock.plan(100.0, 240)
+
+    epochs(20, 2.0)  # something else still runs
+    assert state.planned == 50
+    epochs(20, 1.0)
+    assert 75 <= state.planned <= 80
+    epochs(20, 1.0)
+    planned = state.planned
+    epochs(10, 0.5)
+    assert state.planned == planned, "the rate would rise again"
+    epochs(5, 4.0)
+    assert state.planned < planned

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests_support import small_candidate
 from tuner.spec import TrainingSettings
 from tuner.tasks.classification import class_weights, loss
+from tuner.testing.specs import small_candidate
 from tuner.train.build import build_keras
 from tuner.train.loop import LabelledImages, train
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WARM_UP_SHARE = 0.05
-GROWTH_SHARE = 0.1
-"""Of a training, in which the clock may still lengthen it: the first epochs tend to be slow."""
+GROWTH_SHARE = 0.5
+"""Of a training, in which the clock may still lengthen it: the first epochs tend to be slow. Later
+the rate has fallen, and would rise again."""
 CHECKPOINT_SECONDS = 20.0
 MIN_PATIENCE_EPOCHS = 8
 HOPELESS_BELOW = 0.1
@@ -113,7 +114,7 @@ def train(
         epochs: passes over the training images.
         seed: of the order of images and of the augmentation.
         loss: of (labels, logits), the mean over a batch; see `tuner.tasks.Task.loss`.
-        seconds: time that the training may take. From two epochs to a tenth of all the plan is
+        seconds: time that the training may take. From two epochs to half of all the plan is
             set anew to what fits, at most the candidate's own epochs; later it is only cut. None
             for no clock, which makes the outcome depend on the seed alone.
         patience_share: stop when this share of the planned epochs, 8 at least, brought no better
@@ -262,21 +263,21 @@ class _Clock:
     def __init__(self, state: _State) -> None:
         self._state = state
         self._started = time.monotonic() - state.seconds
-        self._first: tuple[int, float] | None = None
+        self._ends: list[float] = []
 
     def seconds(self) -> float:
         """Since the training began."""
         return time.monotonic() - self._started
 
     def plan(self, seconds: float, most: int) -> None:
-        """Set the planned epochs, at most `most`, to what fits; but for the beginning, only cut."""
-        state = self._state
-        if self._first is None:
-            # A process' first epoch also traces the graph, so the others tell the pace.
-            self._first = (state.done, state.seconds)
+        """Set the planned epochs, at most `most`, to what fits; in the second half only cut."""
+        state, ends = self._state, self._ends
+        ends.append(state.seconds)
+        last = len(ends) - 1
+        if last == 0:  # a process' first epoch also traces the graph
             return
-        done, elapsed = self._first
-        pace = (state.seconds - elapsed) / (state.done - done)
+        recent = last // 2  # the later half tells the pace: caches fill, other work ends
+        pace = (ends[last] - ends[recent]) / (last - recent)
         affordable = state.done + max(0, int((seconds - state.seconds) / max(pace, 1e-6)))
         begins = state.done <= max(2, GROWTH_SHARE * state.planned)
         state.planned = min(most if begins else state.planned, affordable)

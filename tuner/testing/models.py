@@ -1,13 +1,17 @@
-"""Models of tests: small nets, retrained for real."""
+"""Models for tests: small nets, retrained for real."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tuner import catalog
 from tuner.models.retrain import retrain
 from tuner.spec import Candidate, Template
 from tuner.store.models import ModelFolder
+from tuner.testing.specs import small_candidate
 
 
 def template_of(candidate: Candidate, data: str, name: str, *, target: str = "k230") -> Template:
@@ -35,3 +39,15 @@ def trained(
 ) -> ModelFolder:
     """The first version of a model, below the current `$TUNE_HOME`; options are of `retrain`."""
     return retrain(template_of(candidate, data, name, target=target), **options)
+
+
+def small_model(home: Path) -> ModelFolder:
+    """A net of one convolution for `nano33ble`, retrained for 3 epochs on `sample:digits`.
+
+    Args:
+        home: that gets its folder.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_HOME", str(home))
+        patch.chdir(home)
+        return trained(small_candidate(outputs=10), "sample:digits", "digits", target="nano33ble")
