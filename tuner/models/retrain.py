@@ -13,8 +13,8 @@ from tuner import catalog
 from tuner.cost.change import nearest_change
 from tuner.cost.fit import check_limits, explain, reasons
 from tuner.cost.lower import lower
-from tuner.engine import jobs
 from tuner.engine.costs import cost_on
+from tuner.engine.retraining import STOP, measure_epoch, retrain_candidate
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
@@ -139,9 +139,9 @@ def retrain(
     )
     reference = None if parent is None else parent.reference
     with new_version(name, _key(template, dataset.spec.fingerprint, retraining, reference)) as path:
-        (path / jobs.STOP).unlink(missing_ok=True)
+        (path / STOP).unlink(missing_ok=True)
         outcome, costs = _run(template, spec, path, retraining, parent, costs, on_progress, on_note)
-        (path / jobs.STOP).unlink(missing_ok=True)
+        (path / STOP).unlink(missing_ok=True)
         version = ModelVersion(
             name=name,
             version=1,
@@ -231,9 +231,9 @@ def _run(
                 if progress.exists():
                     on_progress(read_json(progress))
             except KeyboardInterrupt:
-                if (folder / jobs.STOP).exists() or not progress.exists():
+                if (folder / STOP).exists() or not progress.exists():
                     raise
-                write_atomic(folder / jobs.STOP, "")
+                write_atomic(folder / STOP, "")
                 on_note("Stopping after this epoch; once more stops at once.")
         outcome = ended[0][1]
         if isinstance(outcome, Raised):
@@ -245,7 +245,7 @@ def _run(
     try:
         if retraining.seconds is None:
             candidate = to_plain(template.as_candidate)
-            timed = finish(jobs.measure_epoch, to_plain(spec), candidate, retraining.threads)
+            timed = finish(measure_epoch, to_plain(spec), candidate, retraining.threads)
             costs = _with_time(template, costs, timed["seconds"] * retraining.epochs / 60.0)
         limit = template.target.limits.train_minutes
         _check_time(template, costs[template.target.name], retraining.seconds, limit)
@@ -257,7 +257,7 @@ def _run(
                 f"for {retraining.epochs} epochs."
             )
         outcome = finish(
-            jobs.retrain_candidate,
+            retrain_candidate,
             to_plain(spec),
             folder,
             to_plain(template.as_candidate),
