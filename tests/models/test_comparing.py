@@ -14,20 +14,16 @@ from models_support import trained
 from tests_support import small_candidate
 from tuner.models.compare import Pairs
 from tuner.models.retrain import retrain
-from walk_support import small_digits, tune
+from walk_support import tune
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(digits_home: Path) -> Path:
     """A home with digit@1, hardly trained, and digit@2, which goes on from it."""
-    home = tmp_path_factory.mktemp("comparing")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNE_HOME", str(home))
-        data = str(small_digits(home / "digits.npz"))
-        candidate = small_candidate(outputs=3)
-        trained(candidate, data, "digit", target="raspberry-pi-4", epochs=1)
-        retrain(continued="digit@1", epochs=40)
-    return home
+    data = str(digits_home / "digits.npz")
+    trained(small_candidate(outputs=3), data, "digit", target="raspberry-pi-4", epochs=1)
+    retrain(continued="digit@1", epochs=40)
+    return digits_home
 
 
 def test_the_better_version_is_told_with_its_error(place: Path):

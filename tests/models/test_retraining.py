@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,20 +28,14 @@ from tuner.store.templates import write_template
 from tuner.train.build import build_keras, load_keras
 from tuner.train.checkpoint import read_checkpoint
 from tuner.train.flat import FlatVariables
-from walk_support import small_digits
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(digits_home: Path) -> Path:
     """A home with the template `digit`, and its first version."""
-    home = tmp_path_factory.mktemp("retraining")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNE_HOME", str(home))
-        patch.chdir(home)
-        small_digits(home / "digits.npz")
-        write_template(home / "digit.toml", template(home), "")
-        retrain(template(home), epochs=11, threads=1)
-        yield home
+    write_template(digits_home / "digit.toml", template(digits_home), "")
+    retrain(template(digits_home), epochs=11, threads=1)
+    return digits_home
 
 
 def template(home: Path, **changes: object) -> Template:
