@@ -32,6 +32,9 @@ from tuner.store.files import cache_folder, write_atomic, write_json
 from tuner.train.quiet import import_tensorflow
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tuner.data import Dataset
     from tuner.train.loop import Epoch, LabelledImages, Trained
 
@@ -108,7 +111,7 @@ def train_candidate(
     candidate = from_plain(Candidate, candidate_plain, "candidate")
     weights = rung_folder(folder, trained) / WEIGHTS if trained >= 0 else None
     where = folder if last else rung_folder(folder, rung)
-    model, fields = train_and_score(
+    model, fields = _train(
         spec,
         folder,
         candidate,
@@ -174,7 +177,7 @@ def repeat_candidate(
     weights: Path | None = None
     epochs, spent = 0, 0.0
     for rung, planned, seconds in trainings:
-        model, trained = _fit(
+        model, trained = fit(
             spec,
             candidate,
             planned,
@@ -189,7 +192,7 @@ def repeat_candidate(
         write_weights(weights, model)
     dataset = open_data(spec.dataset)
     training = labelled(dataset, candidate, "training")
-    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
+    builds = make_builds(model, candidate, training, tuple(runs_with(spec)), folder, where)
     scored = score_builds(builds, spec, candidate, dataset, folder, ("validation",))
     shutil.rmtree(where)
     return {
@@ -205,7 +208,7 @@ def repeat_folder(folder: Path, repeat: int) -> Path:
     return folder / f"repeat{repeat}"
 
 
-def train_and_score(
+def _train(
     spec: RunSpec,
     folder: Path,
     candidate: Candidate,
@@ -225,7 +228,7 @@ def train_and_score(
     `options` are given to `train`.
     """
     dataset = open_data(spec.dataset)
-    model, trained = _fit(
+    model, trained = fit(
         spec,
         candidate,
         epochs,
@@ -249,14 +252,14 @@ def train_and_score(
         )
         return model, {"reason": reason, **told}
     training = labelled(dataset, candidate, "training")
-    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
+    builds = make_builds(model, candidate, training, tuple(runs_with(spec)), folder, where)
     builds = score_builds(
         builds, spec, candidate, dataset, folder, splits, keep_predictions=keep_predictions
     )
     return model, {"builds": to_plain(builds), **told}
 
 
-def _fit(
+def fit(
     spec: RunSpec,
     candidate: Candidate,
     epochs: int,
@@ -332,7 +335,7 @@ def labelled(dataset: Dataset, candidate: Candidate, split: Split) -> LabelledIm
     return LabelledImages(images=images, labels=labels)
 
 
-def _runs_with(spec: RunSpec) -> dict[tuple[str, str], Any]:
+def runs_with(spec: RunSpec) -> dict[tuple[str, str], Any]:
     """The runtimes that score the run's targets here, by what they run with."""
     found: dict[tuple[str, str], Any] = {}
     for target in spec.targets:
@@ -391,6 +394,32 @@ def make_builds(
     return builds
 
 
+def run_build(
+    build: Build, spec: RunSpec, candidate: Candidate, images: NDArray[np.uint8], folder: Path
+) -> NDArray[np.float32]:
+    """Logits, images x outputs, of a build in `folder`, with the runtime that it names.
+
+    Args:
+        build: what to run.
+        spec: of the run.
+        candidate: that was built.
+        images: uint8, n x height x width x channels.
+        folder: of the candidate.
+    """
+    import numpy as np
+
+    from tuner.data.preprocess import scaled_chunks
+
+    runtime = runs_with(spec)[build.runtime, build.kernels]
+    content = (folder / build.artifact).read_bytes()
+    return np.concatenate(
+        [
+            runtime.predict(content, build.precision, part)
+            for part in scaled_chunks(images, candidate.preprocessing.scaling)
+        ]
+    )
+
+
 def score_builds(
     builds: Mapping[str, Build],
     spec: RunSpec,
@@ -415,26 +444,15 @@ def score_builds(
     Returns:
         The builds with the accuracies on these splits.
     """
-    import numpy as np
-
-    from tuner.data.preprocess import scaled_chunks
     from tuner.engine.predictions import SplitPredictions, predictions_of, write_predictions
 
-    runtimes = _runs_with(spec)
     task = catalog.load_module("tasks", spec.task)
     scored = dict(builds)
     for split in splits:
         data = labelled(dataset, candidate, split)
         predictions = {}
         for key, build in scored.items():
-            content = (folder / build.artifact).read_bytes()
-            runtime = runtimes[build.runtime, build.kernels]
-            logits = np.concatenate(
-                [
-                    runtime.predict(content, build.precision, images)
-                    for images in scaled_chunks(data.images, candidate.preprocessing.scaling)
-                ]
-            )
+            logits = run_build(build, spec, candidate, data.images, folder)
             accuracy = task.score(logits, data.labels, task.outputs(spec.dataset))
             scored[key] = replace(build, accuracy={**build.accuracy, split: accuracy})
             predictions[key] = predictions_of(logits)
