@@ -25,10 +25,12 @@ from tuner.spec import Dense, Template
 from tuner.store.files import cache_folder
 from tuner.store.models import CHECKPOINT, ModelFolder, find_model, models_folder
 from tuner.store.templates import write_template
+from tuner.store.work import retraining_log
 from tuner.train.build import build_keras, load_keras
 from tuner.train.checkpoint import read_checkpoint
 from tuner.train.flat import FlatVariables
 from tuner.train.loop import CHECKPOINT_SECONDS
+from walk_support import tune
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +220,32 @@ def test_an_interrupted_training_keeps_the_best_so_far(place: Path):
     kept = version.curve[version.best_epoch - 1]
     assert accuracy(find_model("stopped")) == pytest.approx(kept, abs=1e-4)
     assert not list(models_folder().glob("stopped/.new-*"))
+
+
+def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
+    options = ("--epochs", 100_000, "--threads", 1, "--name", "long", "--background")
+    assert "tune attach long" in tune(place, "retrain", "digit.toml", *options).stdout
+    (row,) = json.loads(tune(place, "ps", "--format", "json").stdout)
+    assert (row["kind"], row["name"]) == ("retraining", "long")
+    log = retraining_log("long")
+    for _ in range(600):
+        if "epoch" in log.read_text():
+            break
+        time.sleep(0.1)
+    going = tune(place, "logs", "long").stdout
+    assert re.search(r"epoch +\d+ of 100000  loss", going)
+    assert "long has stopped. Next: tune models" in tune(place, "stop", "long").stdout
+    lines = log.read_text().splitlines()
+    shown = [line for line in lines if line.startswith("epoch ")]
+    assert re.match(r"epoch \d+/100000  loss \d.\d{3}  validation [\d.]+ % \(best ", shown[0])
+    assert max(map(len, lines)) <= 80
+    version = find_model("long").read()
+    (best,) = [line for line in lines if line.startswith(f"  epoch {version.best_epoch}, the best")]
+    assert best.endswith(", kept")
+    ended = tune(place, "logs", "long@1", "--lines", 5).stdout
+    assert f"the last 5 of {version.epochs} lines" in ended
+    assert f"validation {100 * version.curve[-1]:.1f} %, float32" in ended
+    assert shown[-1] in ended
 
 
 @pytest.mark.slow

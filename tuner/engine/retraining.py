@@ -134,6 +134,7 @@ def retrain_candidate(
         rung=retraining.seed_shift,
         options=options,
     )
+    stopped = stop.exists()
     scored = _scored_epochs(model, trained, spec, candidate, folder)
     best = _best(scored, retraining.metric)
     weights = {item.epoch: item.weights for item in (trained.last, *trained.contenders)}
@@ -153,7 +154,7 @@ def retrain_candidate(
         "loss_curve": _rounded(trained.losses),
         "validation_loss_curve": _rounded(trained.validation_losses),
         "scored": to_plain(sorted(scored, key=lambda item: item.epoch)),
-        "stopped": stop.exists(),
+        "stopped": stopped,
     }
 
 

@@ -43,11 +43,20 @@ class State(Protocol):
     curve: list[float]
     losses: list[float]
     validation_losses: list[float]
+    best_accuracy: float
     gained_epoch: int
     seconds: float
 
 
-PLAIN = ("planned", "curve", "losses", "validation_losses", "gained_epoch", "seconds")
+PLAIN = (
+    "planned",
+    "curve",
+    "losses",
+    "validation_losses",
+    "best_accuracy",
+    "gained_epoch",
+    "seconds",
+)
 
 
 def write_checkpoint(path: Path, variables: FlatVariables, state: State) -> None:

@@ -219,10 +219,7 @@ def train(
             diverged = True  # what was good before stays
             break
         accuracy, validation_loss = evaluate()
-        state.losses.append(mean_loss)
-        state.curve.append(accuracy)
-        state.validation_losses.append(validation_loss)
-        state.seconds = clock.seconds()
+        state.add(mean_loss, accuracy, validation_loss, clock.seconds())
         state.compare(state.score(metric), variables, contenders)
         on_epoch(
             Epoch(
@@ -234,9 +231,8 @@ def train(
                 seconds=state.seconds,
             )
         )
-        best_accuracy = max(state.curve)
-        hopeless = best_accuracy < _wanted(others, state.done / planned) - HOPELESS_BELOW
-        waits = patience_waits and best_accuracy < 1.0 and settings.schedule != "constant"
+        hopeless = state.best_accuracy < _wanted(others, state.done / planned) - HOPELESS_BELOW
+        waits = patience_waits and state.best_accuracy < 1.0 and settings.schedule != "constant"
         ends = (not waits and state.gains_no_more(patience_share)) or state.is_steady(steady_epochs)
         if hopeless or stop() or ends:
             break
@@ -269,6 +265,7 @@ class _State:
     curve: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     validation_losses: list[float] = field(default_factory=list)
+    best_accuracy: float = -1.0
     gained_epoch: int = 0
     seconds: float = 0.0
 
@@ -276,6 +273,14 @@ class _State:
     def done(self) -> int:
         """Epochs."""
         return len(self.curve)
+
+    def add(self, loss: float, accuracy: float, validation_loss: float, seconds: float) -> None:
+        """Note an epoch that has ended."""
+        self.losses.append(loss)
+        self.curve.append(accuracy)
+        self.validation_losses.append(validation_loss)
+        self.best_accuracy = max(self.best_accuracy, accuracy)
+        self.seconds = seconds
 
     def score(self, metric: Metric) -> float:
         """Of the last epoch; more is better."""
