@@ -31,7 +31,7 @@ def retrain(
     ] = None,
     max_train_minutes: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Refuse what is predicted to train longer; the target's."),
+        typer.Option(min=0.001, help="Refuse what is predicted to train longer."),
     ] = None,
     patience_percent: Annotated[
         float | None,
@@ -71,7 +71,7 @@ def retrain(
 ) -> None:
     """Train a template in full, with all cores, into a new version of a model.
 
-    The best few epochs and the last are compared as int8 models; the better is kept.
+    The best few epochs and the last are compared as int8 models, and the best is kept.
 
     Ctrl-C ends it after the epoch and keeps what is best so far. The same command goes on with
     what was killed.
