@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from models_support import template_of
+from runs_support import TARGET, make_run
+from tuner.engine.board import board
+from tuner.engine.search import with_limits
+from tuner.errors import InputError, UnknownNameError
+from tuner.models import time_limit
+from tuner.models.time_limit import TIME_BAND, check_time, with_time
+from tuner.spec import Limits
 from tuner.store.models import find_model, models_folder
 from walk_support import tune
 
@@ -48,6 +57,46 @@ def walk(home: Path) -> None:
     accuracy = version.builds["int8"].accuracy["validation"].value
     print(f"limit {limit} min, rank {rank}: promised {promised:.4f}, retrained {accuracy:.4f}")
     assert accuracy >= promised - DROP
+
+
+def late(home: Path, *, limit: float) -> InputError:
+    """What is said of 3 epochs of 1 min each, of a run whose others had 1 and 2."""
+    folder = make_run(home, "made-up", [10, 12, 15], ended=True)
+    best = board(folder).rows[0].result
+    plain = template_of(best.candidate, "sample:digits", "best", target=TARGET)
+    limits = Limits(train_minutes=limit)
+    plain = replace(plain, run="made-up", target=with_limits(plain.target, limits))
+    cost = with_time(plain, best.costs[TARGET], minutes=3.0)
+    assert cost.train_minutes.high == pytest.approx(3.0 * TIME_BAND[1])
+    with pytest.raises(InputError) as caught:
+        check_time(plain, cost, None)
+    return caught.value
+
+
+def test_the_best_ranked_that_keeps_the_limit_is_named(home: Path):
+    said = str(late(home, limit=2.5))
+    assert "full training 3.0 min > 2.5 min" in said
+    assert "What fits: --epochs 2 or --minutes 2.5; or rank 2 of the run made-up, c" in said
+    assert "8x8 grey and had 60.0% as int8: about 2 min (tune select made-up 2)" in said
+
+
+def test_a_candidate_whose_band_exceeds_the_limit_is_not_named(home: Path):
+    said = str(late(home, limit=2.1))
+    assert "or rank 3 of the run made-up" in said
+    assert "about 1 min (tune select made-up 3)" in said
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_without_another_the_ways_to_one_are_named(home: Path, monkeypatch, gone: bool):
+    if gone:
+        monkeypatch.setattr(time_limit, "find_run", unknown_run)
+    said = str(late(home, limit=2.5 if gone else 0.5))
+    assert "a smaller input or another candidate. Or loosen the limit" in said
+    assert ("--epochs" in said) == gone, "no epoch fits half a minute"
+
+
+def unknown_run(name: str) -> None:
+    raise UnknownNameError("run", name, ())
 
 
 @pytest.mark.slow
