@@ -168,7 +168,7 @@ def _card(taken: Taken, place: int, pictures: _Pictures) -> str | None:
                 f'{html.escape(classes[predicted])}</{tag}></td><td class="number">{sure}</td></tr>'
             )
     return (
-        f'<figure title="{html.escape(name)}">{shown}<figcaption><span>'
+        f'<figure title="{html.escape(name)}">{shown}<figcaption><span>true: '
         f"{html.escape(classes[label])}</span>"
         f'<span class="quiet">{html.escape(Path(name).name)}</span></figcaption>'
         f"<table>{''.join(lines)}</table></figure>\n"
