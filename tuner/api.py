@@ -433,8 +433,14 @@ def retrain(
     data: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
+    max_train_minutes: float | None = None,
     patience_percent: float | None = None,
+    steady_epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    schedule: Literal["linear", "cosine", "constant"] | None = None,
     keep: Literal["best", "last"] = "best",
+    metric: Literal["accuracy", "loss"] = "accuracy",
     continued: Model | str | None = None,
     name: str | None = None,
     threads: int | None = None,
@@ -447,13 +453,21 @@ def retrain(
         data: other data than the template's.
         epochs: other epochs than the template's.
         minutes: of training, with as many epochs as they allow, in place of `epochs`.
-        patience_percent: end when this share of the training brought no better accuracy.
-        keep: the weights of the best epoch by accuracy on the validation images, or of the last.
+        max_train_minutes: limit on the training's time, in place of the template's; what is
+            predicted to take longer is refused.
+        patience_percent: end when this share of the training brought nothing better by `metric`.
+        steady_epochs: end when the loss changed by less than .05 over so many epochs, 30 to 50 as
+            a rule.
+        learning_rate: other than the template's.
+        batch_size: other than the template's.
+        schedule: of the learning rate, other than the template's.
+        keep: the weights of the best epoch, or of the last.
+        metric: by which an epoch is the best, as int8 on the validation images.
         continued: the version whose weights are trained on.
         name: of the model; None for the template's.
         threads: TensorFlow threads; None for all cores, 1 repeats exactly.
         on_epoch: called with the newest epoch: `number`, `planned`, `loss`,
-            `validation_accuracy`, `seconds`. What it raises ends the training.
+            `validation_accuracy`, `validation_loss`, `seconds`. What it raises ends the training.
 
     Raises:
         InputError: the template does not fit its target, the data cannot be used, or options that
@@ -469,6 +483,8 @@ def retrain(
         ("threads", threads, 1),
         ("minutes", minutes, 0.1),
         ("patience-percent", patience_percent, 1),
+        ("steady-epochs", steady_epochs, 2),
+        ("batch-size", batch_size, 1),
     ):
         if value is not None and value < least:
             raise InputError(
@@ -488,8 +504,14 @@ def retrain(
             data=None if data is None else str(data),
             epochs=epochs,
             minutes=minutes,
+            max_train_minutes=max_train_minutes,
             patience_percent=patience_percent,
+            steady_epochs=steady_epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            schedule=schedule,
             keep=keep,
+            metric=metric,
             continued=continued.reference if isinstance(continued, Model) else continued,
             threads=threads,
             name=name,

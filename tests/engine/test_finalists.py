@@ -14,11 +14,12 @@ from runs_support import make_spec
 from tests_support import make_result, quantity
 from tuner import catalog
 from tuner.engine import finalists, jobs
+from tuner.engine.measuring import Measuring
 from tuner.engine.plan import Plan
+from tuner.engine.record import FINALISTS, Record
 from tuner.engine.search import SearchRequest, prepare_run
 from tuner.engine.slots import Died
-from tuner.engine.steps import Steps
-from tuner.engine.supervisor import FINALISTS, Supervisor
+from tuner.engine.supervisor import Supervisor
 from tuner.runtimes import CompiledModel, nncase
 from tuner.spec import Result, Target, to_plain
 from tuner.store.runs import RunFolder
@@ -128,24 +129,26 @@ class Work:
         self.running.append(SimpleNamespace(key=key))
 
 
-def supervisor(correct: list[int], training: int = 0, candidates: int = 32) -> Supervisor:
+def supervisor(
+    home: Path, correct: list[int], training: int = 0, candidates: int = 32, rungs: bool = True
+) -> Supervisor:
     """One whose candidates have ended with so many correct images, while others still train."""
-    made = Supervisor(RunFolder(Path("none")), None, None)
+    folder = RunFolder(home / "runs" / "r")
     target: Target = catalog.load_target("k230")
-    made._spec = make_spec("r", targets=(target,), max_candidates=candidates)
-    made._plan = Plan(made._spec)
-    made._steps = Steps(made._spec)
-    made._events = []
+    folder.write_spec(make_spec("r", targets=(target,), max_candidates=candidates))
+    notes: list[str] = []
+    made = Supervisor(folder, None, SimpleNamespace(note=notes.append, notes=notes))
+    made._record = record = Record(folder, None, 0.0, lambda event: None)
+    made._plan = Plan(record.spec, rungs=rungs)
     last = len(made._plan.quotas) - 1
-    made._results = {}
     for index, count in enumerate(correct):
-        made._results[index] = result = ended(index, count)
+        record.results[index] = ended(index, count)
         for rung in range(last + 1):
-            made._steps._steps.append(step(index, rung))
-        assert result.status == "ok"
+            record.steps._steps.append(step(index, rung))
     for index in range(100, 100 + training):
-        made._results[index] = dataclasses.replace(ended(index, 0), status=None, builds={})
+        record.results[index] = dataclasses.replace(ended(index, 0), status=None, builds={})
     made._work = Work(training)
+    made._measuring = Measuring(record, made._work, made._observer.note)
     return made
 
 
@@ -166,47 +169,44 @@ def all_started(made: Supervisor) -> list[int]:
     return [key for key, _ in made._work.started]
 
 
-def test_the_best_are_measured_best_first_and_once() -> None:
-    made = supervisor([3, 9, 5, 7, 1, 8, 2, 6])
+def test_the_best_are_measured_best_first_and_once(home: Path) -> None:
+    made = supervisor(home, [3, 9, 5, 7, 1, 8, 2, 6])
     assert all_started(made) == [1, 5, 3, 7, 2]
     assert len(made._work.started) == FINALISTS
     assert not made._start_measuring_finalist(None)
 
 
-def test_while_others_train_only_who_will_be_a_finalist_in_any_case_is_measured() -> None:
+def test_while_others_train_only_who_will_be_a_finalist_in_any_case_is_measured(
+    home: Path,
+) -> None:
     # Two may still be trained to their end (quotas 32, 8, 2), and be better than all others.
-    made = supervisor([3], training=1)
+    made = supervisor(home, [3], training=1)
     assert made._plan.quotas == (32, 8, 2)
     assert all_started(made) == [0]
     # Without rungs seven more may.
-    many = supervisor([3], training=1, candidates=8)
-    many._plan = Plan(many._spec, rungs=False)
-    many._steps = Steps(many._spec)
-    many._steps._steps.append(step(0, 0))
+    many = supervisor(home, [3], training=1, candidates=8, rungs=False)
     assert all_started(many) == []
     many._work.running = []
     assert all_started(many) == [0]
 
 
-def test_a_worker_that_dies_is_asked_once_more() -> None:
-    notes = []
-    made = supervisor([3])
-    made._observer = SimpleNamespace(note=notes.append)
+def test_a_worker_that_dies_is_asked_once_more(home: Path) -> None:
+    made = supervisor(home, [3])
     assert all_started(made) == [0]
     job = SimpleNamespace(key=0, attempt=1, slot=None)
-    made._collect_measured(job, Died("its worker process died"))
+    made._measuring.collect(job, Died("its worker process died"))
     assert made._work.started == [(0, ["k230"]), (0, ["k230"])]
     job.attempt = 2
-    made._collect_measured(job, Died("its worker process died"))
+    made._measuring.collect(job, Died("its worker process died"))
     assert len(made._work.started) == 2
-    assert notes == [f"{made._results[0].candidate.id}: measuring: its worker process died"]
+    assert made._observer.notes == [
+        f"{made._record.results[0].candidate.id}: measuring: its worker process died"
+    ]
 
 
-def test_what_keeps_a_tool_from_it_is_said_once() -> None:
-    notes = []
-    made = supervisor([3, 4])
-    made._observer = SimpleNamespace(note=notes.append)
+def test_what_keeps_a_tool_from_it_is_said_once(home: Path) -> None:
+    made = supervisor(home, [3, 4])
     for key in (0, 1):
         outcome = {"measured": {}, "builds": {}, "missing": ["Not measured for nncase: no .NET."]}
-        made._collect_measured(SimpleNamespace(key=key, attempt=1, slot=None), outcome)
-    assert notes == ["Not measured for nncase: no .NET."]
+        made._measuring.collect(SimpleNamespace(key=key, attempt=1, slot=None), outcome)
+    assert made._observer.notes == ["Not measured for nncase: no .NET."]

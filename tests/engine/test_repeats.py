@@ -11,7 +11,7 @@ import pytest
 
 import tuner
 from tests_support import TOTAL
-from tuner.engine import jobs, supervisor
+from tuner.engine import jobs, record, repeats
 from tuner.engine.plan import Plan
 from tuner.engine.search import SearchRequest, make_proposer, prepare_run
 from tuner.errors import InterruptedRunError, SpecError
@@ -39,7 +39,7 @@ class TestUntrained:
         run = search("r", repeats=3)
         rows = run.candidates
         ended = [row for row in rows if row["status"] == "ok"]
-        assert 1 < len(ended) <= supervisor.FINALISTS
+        assert 1 < len(ended) <= record.FINALISTS
         assert {row["trainings"] for row in ended} == {3}
         assert {row["trainings"] for row in rows if row["status"] != "ok"} == {1}
         means = [row["accuracy"]["validation"]["int8"] for row in ended]
@@ -73,7 +73,7 @@ class TestUntrained:
 
     def test_more_finalists_than_places_are_all_ranked_by_means(self, monkeypatch):
         """Means that fall put others in front, which are trained again before the run ends."""
-        monkeypatch.setattr(supervisor, "FINALISTS", 1)
+        monkeypatch.setattr(repeats, "FINALISTS", 1)
         run = search("r", repeats=4)
         assert run.candidates[0]["trainings"] == 4
 

@@ -13,20 +13,16 @@ from tuner.models.publish import CHECKSUMS, get, publish
 from tuner.store.models import find_model
 from tuner.testing.models import trained
 from tuner.testing.specs import small_candidate
-from walk_support import small_digits, tune
+from walk_support import tune
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(digits_home: Path) -> Path:
     """A home with digit@1, published at `shelf`."""
-    home = tmp_path_factory.mktemp("publishing")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNE_HOME", str(home))
-        data = str(small_digits(home / "digits.npz"))
-        candidate = small_candidate(outputs=3)
-        trained(candidate, data, "digit", target="raspberry-pi-4", epochs=2)
-        publish(find_model("digit"), str(home / "shelf"))
-    return home
+    data = str(digits_home / "digits.npz")
+    trained(small_candidate(outputs=3), data, "digit", target="raspberry-pi-4", epochs=2)
+    publish(find_model("digit"), str(digits_home / "shelf"))
+    return digits_home
 
 
 @pytest.fixture

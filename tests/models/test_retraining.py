@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,25 +23,22 @@ from tuner.spec import Dense, Template
 from tuner.store.files import cache_folder
 from tuner.store.models import CHECKPOINT, ModelFolder, find_model, models_folder
 from tuner.store.templates import write_template
+from tuner.store.work import retraining_log
 from tuner.testing.models import template_of
 from tuner.testing.specs import small_candidate
 from tuner.train.build import build_keras, load_keras
 from tuner.train.checkpoint import read_checkpoint
 from tuner.train.flat import FlatVariables
-from walk_support import small_digits
+from tuner.train.loop import CHECKPOINT_SECONDS
+from walk_support import tune
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(digits_home: Path) -> Path:
     """A home with the template `digit`, and its first version."""
-    home = tmp_path_factory.mktemp("retraining")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNE_HOME", str(home))
-        patch.chdir(home)
-        small_digits(home / "digits.npz")
-        write_template(home / "digit.toml", template(home), "")
-        retrain(template(home), epochs=11, threads=1)
-        yield home
+    write_template(digits_home / "digit.toml", template(digits_home), "")
+    retrain(template(digits_home), epochs=12, threads=1)
+    return digits_home
 
 
 def template(home: Path, **changes: object) -> Template:
@@ -53,7 +49,7 @@ def template(home: Path, **changes: object) -> Template:
     settings = dataclasses.replace(
         plain.training, batch_size=32, learning_rate=0.05, schedule="constant"
     )
-    plain = dataclasses.replace(plain, seed=1, training=settings)
+    plain = dataclasses.replace(plain, seed=2, training=settings)
     return dataclasses.replace(plain, **changes)
 
 
@@ -67,15 +63,82 @@ def accuracy(folder: ModelFolder) -> float:
     return float((logits.argmax(axis=-1) == labels).mean())
 
 
-def test_the_best_and_the_last_weights_are_kept_as_asked(place: Path):
+def evaluated(folder: ModelFolder, precision: str) -> tuple[float, float]:
+    """Accuracy and mean cross-entropy of a TFLite file on the validation images."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    dataset = open_dataset(folder.read().template.data, split_seed=0, cache=cache_folder())
+    images, labels = dataset.arrays(
+        folder.read().template.preprocessing, "validation", cache_folder()
+    )
+    interpreter = Interpreter(str(folder.path / f"{precision}.tflite"))
+    interpreter.allocate_tensors()
+    (source,), (sink,) = interpreter.get_input_details(), interpreter.get_output_details()
+    rows = []
+    for image in images:
+        pixels = image.astype(np.int16) - 128
+        given = pixels.astype(np.int8) if precision == "int8" else pixels / np.float32(128)
+        interpreter.set_tensor(source["index"], given[None])
+        interpreter.invoke()
+        rows.append(interpreter.get_tensor(sink["index"])[0].astype(np.float64))
+    logits = np.array(rows)
+    if precision == "int8":
+        scale, zero = sink["quantization"]
+        logits = (logits - zero) * scale
+    shares = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    right = logits.argmax(axis=-1) == labels
+    return float(right.mean()), float(-np.log(shares[np.arange(len(labels)), labels]).mean())
+
+
+def test_the_best_and_the_last_differ_and_are_what_their_files_do(place: Path):
     best = find_model("digit@1")
-    last = retrain(template(place), epochs=11, threads=1, keep="last")
-    curve = best.read().curve
-    assert last.read().curve == curve
-    assert accuracy(best) == pytest.approx(max(curve), abs=1e-4)
-    assert accuracy(last) == pytest.approx(curve[-1], abs=1e-4)
-    assert curve[best.read().best_epoch - 1] == max(curve)
-    assert last.read().retraining.keep == "last"
+    last = retrain(template(place), epochs=12, threads=1, keep="last")
+    mine, other = best.read(), last.read()
+    assert mine.retraining.keep == "best"
+    assert other.retraining.keep == "last"
+    assert other.curve == mine.curve
+    assert other.scored == mine.scored
+    assert other.best_epoch == mine.best_epoch < 12
+    scored = {item.epoch: item for item in mine.scored}
+    assert len(scored) == 4, "three contenders and the last"
+    assert scored[mine.best_epoch].accuracy["int8"] > scored[12].accuracy["int8"]
+    assert scored[mine.best_epoch].accuracy["int8"] == max(
+        item.accuracy["int8"] for item in mine.scored
+    )
+    for folder, epoch in ((best, mine.best_epoch), (last, 12)):
+        assert accuracy(folder) == pytest.approx(mine.curve[epoch - 1], abs=1e-4)
+        for precision in ("float32", "int8"):
+            share, loss = evaluated(folder, precision)
+            assert share == pytest.approx(scored[epoch].accuracy[precision], abs=1e-4)
+            assert loss == pytest.approx(scored[epoch].loss[precision], rel=1e-3)
+            build = folder.read().builds[precision]
+            assert build.accuracy["validation"].value == pytest.approx(share, abs=1e-4)
+
+
+def test_the_best_by_loss(place: Path):
+    by_loss = retrain(template(place), epochs=12, threads=1, metric="loss")
+    version = by_loss.read()
+    losses = {item.epoch: item.loss["int8"] for item in version.scored}
+    assert losses[version.best_epoch] == min(losses.values())
+    assert evaluated(by_loss, "int8")[1] == pytest.approx(min(losses.values()), rel=1e-3)
+    curve = version.validation_loss_curve
+    assert min(curve) in [curve[epoch - 1] for epoch in losses]
+
+
+def test_settings_by_hand_are_those_of_an_edited_template(place: Path):
+    given = {"learning_rate": 0.004, "batch_size": 16, "schedule": "linear"}
+    version = retrain(template(place), epochs=3, threads=1, **given).read()
+    edited = dataclasses.replace(template(place).training, epochs=3, **given)
+    assert version.template.training == edited
+    same = retrain(template(place, training=edited), threads=1).read()
+    assert same.curve == version.curve
+    assert same.loss_curve == version.loss_curve
+
+
+def test_a_training_whose_loss_is_steady_ends(place: Path):
+    version = retrain(template(place), epochs=500, steady_epochs=30, learning_rate=1e-6).read()
+    assert version.epochs == 30
+    assert max(version.loss_curve) - min(version.loss_curve) < 0.05
 
 
 def test_a_training_by_minutes_has_as_many_epochs_as_fit(place: Path):
@@ -108,6 +171,7 @@ def test_a_version_is_trained_on(place: Path):
         ({"epochs": 3, "minutes": 1.0}, r"--epochs or --minutes\. Received: both"),
         ({"template": None}, r"a template, or --continue MODEL@VERSION\. Received: neither"),
         ({"continued": "digit@99"}, "version of digit"),
+        ({"learning_rate": -1.0}, r"learning_rate above 0\. Received: learning_rate=-1"),
     ],
 )
 def test_options_that_cannot_be_followed(place: Path, options, message):
@@ -153,8 +217,35 @@ def test_an_interrupted_training_keeps_the_best_so_far(place: Path):
     version = find_model("stopped").read()
     assert version.stopped
     assert version.epochs < 100_000
-    assert accuracy(find_model("stopped")) == pytest.approx(max(version.curve), abs=1e-4)
+    kept = version.curve[version.best_epoch - 1]
+    assert accuracy(find_model("stopped")) == pytest.approx(kept, abs=1e-4)
     assert not list(models_folder().glob("stopped/.new-*"))
+
+
+def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
+    options = ("--epochs", 100_000, "--threads", 1, "--name", "long", "--background")
+    assert "tune attach long" in tune(place, "retrain", "digit.toml", *options).stdout
+    (row,) = json.loads(tune(place, "ps", "--format", "json").stdout)
+    assert (row["kind"], row["name"]) == ("retraining", "long")
+    log = retraining_log("long")
+    for _ in range(600):
+        if "epoch" in log.read_text():
+            break
+        time.sleep(0.1)
+    going = tune(place, "logs", "long").stdout
+    assert re.search(r"epoch +\d+ of 100000  loss", going)
+    assert "long has stopped. Next: tune models" in tune(place, "stop", "long").stdout
+    lines = log.read_text().splitlines()
+    shown = [line for line in lines if line.startswith("epoch ")]
+    assert re.match(r"epoch \d+/100000  loss \d.\d{3}  validation [\d.]+ % \(best ", shown[0])
+    assert max(map(len, lines)) <= 80
+    version = find_model("long").read()
+    (best,) = [line for line in lines if line.startswith(f"  epoch {version.best_epoch}, the best")]
+    assert best.endswith(", kept")
+    ended = tune(place, "logs", "long@1", "--lines", 5).stdout
+    assert f"the last 5 of {version.epochs} lines" in ended
+    assert f"validation {100 * version.curve[-1]:.1f} %, float32" in ended
+    assert shown[-1] in ended
 
 
 @pytest.mark.slow
@@ -163,6 +254,7 @@ def test_killed_retrainings_go_on_and_harm_no_version(place: Path):
     options = ("--minutes", "3", "--name", "killed")
     generator = random.Random(0)
     trained = 0.0
+    lost = []
     for _ in range(10):
         process = start(place, *options)
         wait_for("killed/.new-*/progress.json", process)
@@ -175,6 +267,10 @@ def test_killed_retrainings_go_on_and_harm_no_version(place: Path):
                 state = json.loads(str(arrays["state"]))
             assert state["seconds"] >= trained
             trained = state["seconds"]
+        (progress,) = models_folder().glob("killed/.new-*/progress.json")
+        lost.append(json.loads(progress.read_text())["seconds"] - trained)
+    print(f"lost by each kill, seconds: {[round(seconds, 1) for seconds in lost]}")
+    assert max(lost) <= CHECKPOINT_SECONDS + 2.0, "an interval, and the epoch that was going on"
     out, err = start(place, *options).communicate()
     assert "killed@1" in out, err
     assert find_model("killed").read().train_seconds == pytest.approx(180.0, abs=20.0)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from tuner.spec import Augmentation
+from tuner.tasks import classification
 from tuner.testing.specs import small_candidate
 from tuner.train import loop
 from tuner.train.build import build_keras
+from tuner.train.flat import store
 from tuner.train.loop import (
     MIN_PATIENCE_EPOCHS,
     Epoch,
@@ -215,14 +217,23 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch, 
             raise Killed
 
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    options = {"epochs": 8, "optimizer": optimizer, "checkpoint": tmp_path / "checkpoint.npz"}
+    options = {
+        "epochs": 8,
+        "optimizer": optimizer,
+        "checkpoint": tmp_path / "checkpoint.npz",
+        "contenders": 2,
+    }
     with pytest.raises(Killed):
         trained(on_epoch=kill_after, **options)
     numbers: list[int] = []
     model, outcome = trained(on_epoch=lambda epoch: numbers.append(epoch.number), **options)
     assert numbers == [4, 5, 6, 7, 8]
-    whole, expected = trained(epochs=8, optimizer=optimizer)
-    assert outcome.curve == expected.curve
+    whole, expected = trained(epochs=8, optimizer=optimizer, contenders=2)
+    for name in ("curve", "losses", "validation_losses"):
+        assert getattr(outcome, name) == getattr(expected, name)
+    for mine, same in zip(outcome.contenders, expected.contenders, strict=True):
+        assert (mine.epoch, mine.score) == (same.epoch, same.score)
+        assert np.array_equal(mine.weights, same.weights)
     for mine, same in zip(model.get_weights(), whole.get_weights(), strict=True):
         assert np.array_equal(mine, same)
 
@@ -237,12 +248,40 @@ def test_the_checkpoint_of_another_net_is_refused(tmp_path, monkeypatch):
         trained(epochs=2, checkpoint=checkpoint, filters=12)
 
 
-def test_the_last_weights_are_kept_if_asked():
-    images = stripes(256, 0).images
-    noise = LabelledImages(images=images, labels=np.random.default_rng(1).integers(0, 2, 256))
-    options = {"schedule": "constant", "learning_rate": 0.02, "training": noise}
-    model, outcome = trained(epochs=12, keep="last", **options)
-    assert make_evaluator(model, stripes(64, 1), "signed")() == outcome.curve[-1]
+def noise() -> LabelledImages:
+    """Stripes whose labels say nothing."""
+    labels = np.random.default_rng(1).integers(0, 2, 256)
+    return LabelledImages(images=stripes(256, 0).images, labels=labels)
+
+
+def test_the_best_few_epochs_and_the_last_have_their_weights():
+    options = {"schedule": "constant", "learning_rate": 0.02, "training": noise()}
+    model, outcome = trained(epochs=12, contenders=3, **options)
+    assert outcome.last.epoch == 12
+    assert [item.score for item in outcome.contenders] == sorted(outcome.curve)[:-4:-1]
+    assert outcome.best_epoch == outcome.contenders[0].epoch
+    for item in (*outcome.contenders, outcome.last):
+        store(model, item.weights)
+        assert make_evaluator(model, stripes(64, 1), "signed")() == outcome.curve[item.epoch - 1]
+
+
+def test_the_epoch_of_the_lowest_loss_is_the_best_if_asked():
+    options = {"schedule": "constant", "learning_rate": 0.02, "training": noise()}
+    model, outcome = trained(epochs=12, metric="loss", **options)
+    losses = outcome.validation_losses
+    assert losses[outcome.best_epoch - 1] == min(losses)
+    data = stripes(64, 1)
+    pixels = (data.images.astype(np.float32) - 128.0) / 128.0
+    logits = model.predict(pixels, verbose=0)
+    assert classification.mean_loss(logits, data.labels) == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_it_ends_when_the_loss_has_changed_little():
+    _, outcome = trained(epochs=300, steady_epochs=6, schedule="constant")
+    losses = outcome.losses
+    assert len(losses) == outcome.epochs < 300
+    spans = [max(part) - min(part) for part in np.lib.stride_tricks.sliding_window_view(losses, 6)]
+    assert spans[-1] < loop.STEADY_CHANGE <= min(spans[:-1], default=np.inf)
 
 
 def test_it_stops_after_an_epoch_when_asked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -14,19 +15,41 @@ def compare(
         str | None,
         typer.Option(help="Labelled images to compare on; the first's test images by default."),
     ] = None,
-    format: Annotated[Literal["table", "json"], typer.Option(help="How to write it.")] = "table",
+    format: Annotated[
+        Literal["table", "json", "html"], typer.Option(help="How to write it.")
+    ] = "table",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The page to write instead of FIRST-SECOND.html."),
+    ] = None,
 ) -> None:
     """Run two model versions on the same images and tell which is better.
 
-    The difference is of pairs: images that only one of them has right.
+    The difference is of pairs: images that only one of them has right. html writes one page that
+    opens without a network: the images with what both say, those first on which they differ.
     """
     import json
 
+    from tuner.errors import InputError
     from tuner.models.compare import compare as compare_models
     from tuner.spec import to_plain
     from tuner.store.models import find_model
 
-    told = compare_models(find_model(first), find_model(second), input)
+    if output is not None and (format != "html" or output.is_dir()):
+        raise InputError(
+            f"Expected -o together with --format html, and a file. Received: --format {format}, "
+            f"-o {output}."
+        )
+    taken = compare_models(find_model(first), find_model(second), input)
+    told = taken.comparison
+    if format == "html":
+        from tuner.dashboard.compare_page import compare_page
+        from tuner.store.files import write_atomic
+
+        path = output or Path("-".join(told.models).replace("@", "-") + ".html")
+        write_atomic(path, compare_page(taken))
+        print(f"Written: {path}")
+        return
     if format == "json":
         print(json.dumps(to_plain(told), indent=2, ensure_ascii=False))
         return

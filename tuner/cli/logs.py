@@ -1,8 +1,8 @@
-"""`tune logs RUN [CANDIDATE]`: what happened, epoch by epoch, and what workers printed."""
+"""`tune logs NAME [CANDIDATE]`: what happened, epoch by epoch, and what workers printed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,20 +19,32 @@ if TYPE_CHECKING:
 
 def logs(
     run: Annotated[
-        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+        str,
+        typer.Argument(help="Name of the run, latest, or a model.", autocompletion=run_names),
     ] = "latest",
     candidate: Annotated[
         str | None, typer.Argument(help="Rank, id, or the beginning of an id.")
     ] = None,
     lines: Annotated[int, typer.Option(min=1, help="So many of the last lines of each log.")] = 20,
 ) -> None:
-    """Show a run's log and what its workers printed; or all of one candidate.
+    """Show a run's log and what its workers printed; or all of one candidate, or of a retraining.
 
     Of a candidate: its events, the validation accuracy after each epoch, and the traceback if it
-    failed.
+    failed. Of a model, MODEL or MODEL@N: the curves of the version, the newest epoch of one that is
+    being made, and what was printed.
     """
-    from tuner.store.runs import find_run
+    from tuner.store.models import models_folder
+    from tuner.store.runs import find_run, known_runs
 
+    name = run.partition("@")[0]
+    if (
+        candidate is None
+        and (models_folder() / name).is_dir()
+        and name not in (folder.name for folder in known_runs())
+    ):
+        for line in _of_model(run, lines):
+            print(line)
+        return
     folder = find_run(run)
     shown = _of_run(folder, lines) if candidate is None else _of_candidate(folder, candidate)
     for line in shown:
@@ -43,11 +55,41 @@ def _of_run(folder: RunFolder, lines: int) -> Iterator[str]:
     events = folder.events()
     ids = {event["index"]: event["id"] for event in events if event["event"] == "proposed"}
     yield from _last(f"{folder.name}, events.jsonl", [_line(event, ids) for event in events], lines)
-    for path in sorted(folder.path.glob("slot-*.log")):
+    yield from _files(folder.name, sorted(folder.path.glob("slot-*.log")), lines)
+
+
+def _of_model(reference: str, lines: int) -> Iterator[str]:
+    """The curves of a version, then what its model's retrainings have printed and where one is."""
+    from tuner.store.models import find_model, known_models, models_folder
+
+    name, at, _ = reference.partition("@")
+    if at or name in (folder.path.parent.name for folder in known_models()):
+        folder = find_model(reference)
+        version = folder.read()
+        losses = version.loss_curve or (None,) * version.epochs  # versions of before have none
+        curve = [
+            f"          epoch {number:>3}  "
+            + ("" if loss is None else f"loss {loss:.3f}  ")
+            + f"validation {100 * accuracy:.1f} %, float32"
+            for number, (loss, accuracy) in enumerate(
+                zip(losses, version.curve, strict=True), start=1
+            )
+        ]
+        yield from _last(folder.reference, curve, lines)
+    home = models_folder() / name
+    for progress in sorted(home.glob(".new-*/progress.json")):
+        yield f"\n== {name}, a version that is being made, or was interrupted"
+        yield from _progress(progress)
+    yield from _files(name, sorted((home / ".logs").glob("*.log")), lines)
+
+
+def _files(name: str, paths: Iterable[Path], lines: int) -> Iterator[str]:
+    """The last lines of the files that are not empty."""
+    for path in paths:
         content = path.read_text(encoding="utf-8", errors="replace").splitlines()
         if content:
             yield ""
-            yield from _last(f"{folder.name}, {path.name}", content, lines)
+            yield from _last(f"{name}, {path.name}", content, lines)
 
 
 def _last(title: str, content: list[str], lines: int) -> Iterator[str]:

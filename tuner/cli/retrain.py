@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tuner.cli.background import Background, OnFinish, finishing, print_started, start
+
+if TYPE_CHECKING:
+    from tuner.spec import ModelVersion
 
 
 def retrain(
@@ -25,13 +29,35 @@ def retrain(
         float | None,
         typer.Option(min=0.1, help="Minutes of training; as many epochs as they allow."),
     ] = None,
+    max_train_minutes: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Refuse what is predicted to train longer."),
+    ] = None,
     patience_percent: Annotated[
         float | None,
         typer.Option(min=1, max=100, help="End when this share of it brought nothing better."),
     ] = None,
+    steady_epochs: Annotated[
+        int | None,
+        typer.Option(min=2, help="End when the loss of so many, say 40, spans less than 0.05."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Other peak rate than the template's.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Other batch than the template's.")
+    ] = None,
+    schedule: Annotated[
+        Literal["linear", "cosine", "constant"] | None,
+        typer.Option(help="Other schedule of the rate than the template's."),
+    ] = None,
     keep: Annotated[
         Literal["best", "last"], typer.Option(help="Weights of the best epoch, or of the last.")
     ] = "best",
+    metric: Annotated[
+        Literal["accuracy", "loss"],
+        typer.Option(help="What makes an epoch the best, as int8 on the validation images."),
+    ] = "accuracy",
     continued: Annotated[
         str | None,
         typer.Option("--continue", metavar="MODEL@N", help="Train the weights of this on."),
@@ -45,9 +71,12 @@ def retrain(
 ) -> None:
     """Train a template in full, with all cores, into a new version of a model.
 
+    The best few epochs and the last are compared as int8 models, and the best is kept.
+
     Ctrl-C ends it after the epoch and keeps what is best so far. The same command goes on with
     what was killed.
     """
+    from tuner.cli.epochs import EpochLine
     from tuner.cli.run import interrupt_on_signals
     from tuner.cli.show import percent
     from tuner.models.retrain import retrain as train_in_full
@@ -64,46 +93,37 @@ def retrain(
         print_started(start(arguments, log), model, log)
         return
     interrupt_on_signals()
-    terminal = sys.stderr.isatty()
-    shown = [0]
-
-    def show(epoch: Mapping[str, Any]) -> None:
-        if epoch["number"] == shown[0]:
-            return
-        shown[0] = epoch["number"]
-        line = (
-            f"epoch {epoch['number']}/{epoch['planned']}  loss {epoch['loss']:.3f}  "
-            f"validation {100 * epoch['validation_accuracy']:.1f} %  {epoch['seconds']:.0f} s"
-        )
-        print(f"\r{line}\033[K" if terminal else line, end="" if terminal else "\n",
-              file=sys.stderr, flush=True)  # fmt: skip
-
-    def note(text: str) -> None:
-        print(f"\n{text}" if shown[0] and terminal else text, file=sys.stderr)
-
+    line = EpochLine(sys.stderr, shutil.get_terminal_size().columns)
     with finishing(on_finish, model):
-        folder = train_in_full(
-            plain,
-            data=data,
-            epochs=epochs,
-            minutes=minutes,
-            patience_percent=patience_percent,
-            keep=keep,
-            continued=continued,
-            threads=threads,
-            name=name,
-            on_progress=show,
-            on_note=note,
-        )
-    if terminal:
-        print(file=sys.stderr)
+        try:
+            folder = train_in_full(
+                plain,
+                data=data,
+                epochs=epochs,
+                minutes=minutes,
+                max_train_minutes=max_train_minutes,
+                patience_percent=patience_percent,
+                steady_epochs=steady_epochs,
+                learning_rate=learning_rate,
+                batch_size=batch_size,
+                schedule=schedule,
+                keep=keep,
+                metric=metric,
+                continued=continued,
+                threads=threads,
+                name=name,
+                on_progress=line.show,
+                on_note=line.note,
+            )
+        finally:
+            line.end()
     version = folder.read()
     print(
         f"{version.name}@{version.version}: {version.epochs} epochs in "
-        f"{version.train_seconds:.0f} s, best at epoch {version.best_epoch}"
-        + (", weights of the last" if keep == "last" else "")
-        + (", stopped" if version.stopped else "")
+        f"{version.train_seconds:.0f} s" + (", stopped" if version.stopped else "")
     )
+    for text in _scored(version):
+        print(text)
     for precision, build in version.builds.items():
         splits = ", ".join(
             f"{split} {percent(accuracy, error=True)} %"
@@ -111,3 +131,23 @@ def retrain(
         )
         print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes)")
     print(f"Next: tune export {version.name}@{version.version} --to tflite")
+
+
+def _scored(version: ModelVersion) -> Iterator[str]:
+    """The best epoch and the last, as they did on the validation images; which was kept."""
+    last = max(item.epoch for item in version.scored)
+    keeps_last = version.retraining is not None and version.retraining.keep == "last"
+    kept = last if keeps_last else version.best_epoch
+    for item in version.scored:
+        names = [
+            name
+            for name, epoch in (("best", version.best_epoch), ("last", last))
+            if epoch == item.epoch
+        ]
+        if names:
+            yield (
+                f"  epoch {item.epoch}, the {' and '.join(names)}: "
+                f"int8 {100 * item.accuracy['int8']:.1f} %, loss {item.loss['int8']:.3f}; "
+                f"float32 {100 * item.accuracy['float32']:.1f} %"
+                + (", kept" if item.epoch == kept else "")
+            )

@@ -8,7 +8,7 @@ from typing import Any
 from tuner.dashboard.rows import report_rows
 from tuner.engine.board import Board, board
 from tuner.errors import TuneError
-from tuner.spec import ModelVersion
+from tuner.spec import ModelVersion, to_plain
 from tuner.store.runs import RunFolder
 
 
@@ -70,6 +70,10 @@ def model_row(version: ModelVersion) -> dict[str, Any]:
         "candidate": version.template.as_candidate.id,
         "accuracy": accuracy,
         "epochs": version.epochs,
+        "best_epoch": version.best_epoch,
+        "keep": version.retraining.keep if version.retraining else "best",
+        "metric": version.retraining.metric if version.retraining else "accuracy",
+        "scored": to_plain(version.scored),
         "train_seconds": version.train_seconds,
         "created": version.created,
     }

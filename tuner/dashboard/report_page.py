@@ -73,8 +73,8 @@ def report_page(folder: RunFolder, board: Board) -> str:
     details = _details(folder, board, rows, events, proposed, mistakes)
     parts = {
         "title": html.escape(f"{folder.name} on {board.target.name}"),
-        "style": _asset("style.css"),
-        "script": "\n".join(_asset(name) for name in SCRIPTS),
+        "style": page_asset("style.css"),
+        "script": "\n".join(page_asset(name) for name in SCRIPTS),
         "board": embedded_json(_board(board, rows, events, proposed, mistakes)),
         "figures": embedded_json(_figures(board, events)),
         "details": "\n".join(
@@ -85,7 +85,7 @@ def report_page(folder: RunFolder, board: Board) -> str:
         "plotly": packed(plotly_script()),
     }
     # One pass, so that nothing in a part is taken for another's place.
-    return re.sub(r"@@(\w+)@@", lambda found: parts[found[1]], _asset("page.html"))
+    return re.sub(r"@@(\w+)@@", lambda found: parts[found[1]], page_asset("page.html"))
 
 
 def embedded_json(plain: Any) -> str:
@@ -101,7 +101,8 @@ def packed(text: str) -> str:
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
-def _asset(name: str) -> str:
+def page_asset(name: str) -> str:
+    """The text of a file of the page."""
     return (resources.files("tuner.dashboard") / "page" / name).read_text(encoding="utf-8")
 
 

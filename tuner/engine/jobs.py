@@ -7,7 +7,6 @@ its candidate's folder, by atomic rename.
 from __future__ import annotations
 
 import functools
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,38 +15,31 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
-from tuner.cost.training import train_seconds_per_image
 from tuner.errors import DataError
 from tuner.spec import (
     Build,
     Candidate,
     DatasetSpec,
     Precision,
-    Retraining,
     RunSpec,
     Split,
-    Throughput,
     builds_key,
     from_plain,
     seed_of,
     to_plain,
 )
 from tuner.store.files import cache_folder, write_atomic, write_json
-from tuner.store.models import CHECKPOINT
 from tuner.train.quiet import import_tensorflow
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tuner.data import Dataset
     from tuner.train.loop import Epoch, LabelledImages, Trained
 
 CALIBRATION_IMAGES = 200
 WEIGHTS = "weights.npz"
-STOP = "stop"
-TIMED_SECONDS, TIMED_EPOCHS = 0.5, 4
-"""Of training at the reference rates, to tell how long an epoch takes here."""
-REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
-MOST_EPOCHS = 100_000
-"""Where the clock alone ends a training."""
 PROGRESS = "progress.json"
 PATIENCE_SHARE = 0.35
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
@@ -159,47 +151,6 @@ def drop_replaced(folder: Path, rung: int, outcome: Mapping[str, Any]) -> None:
         shutil.rmtree(rung_folder(folder, rung), ignore_errors=True)
 
 
-def measure_epoch(
-    run: Mapping[str, Any], candidate_plain: Mapping[str, Any], threads: int
-) -> dict[str, float]:
-    """Train a candidate on a part of the images for a moment; the `seconds` of a whole epoch."""
-    import_tensorflow()
-    import numpy as np
-
-    from tuner.train.build import build_keras, start_anew
-    from tuner.train.loop import LabelledImages, train
-
-    spec = from_plain(RunSpec, run, "run.json")
-    candidate = from_plain(Candidate, candidate_plain, "template")
-    batch = candidate.training.batch_size
-    dataset = open_data(spec.dataset)
-    task = catalog.load_module("tasks", spec.task)
-    training = labelled(dataset, candidate, "training")
-    validation = labelled(dataset, candidate, "validation")
-    image = train_seconds_per_image(candidate.architecture, batch, REFERENCE)
-    share = min(1.0, max(4 * batch, TIMED_SECONDS / image) / len(training.labels))
-    few, held_out = (
-        LabelledImages(images=split.images[:count], labels=split.labels[:count])
-        for split in (training, validation)
-        for count in [math.ceil(share * len(split.labels))]
-    )
-    start_anew(0)
-    ends: list[float] = []
-    train(
-        build_keras(candidate.architecture),
-        candidate,
-        few,
-        held_out,
-        epochs=TIMED_EPOCHS,
-        seed=0,
-        loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
-        threads=threads,
-        on_epoch=lambda epoch: ends.append(epoch.seconds),
-    )
-    # The first epoch also traces the graph.
-    return {"seconds": float(np.median(np.diff(ends))) / share}
-
-
 def repeat_candidate(
     run: Mapping[str, Any],
     folder: Path,
@@ -226,7 +177,7 @@ def repeat_candidate(
     weights: Path | None = None
     epochs, spent = 0, 0.0
     for rung, planned, seconds in trainings:
-        model, trained = _fit(
+        model, trained = fit(
             spec,
             candidate,
             planned,
@@ -241,7 +192,7 @@ def repeat_candidate(
         write_weights(weights, model)
     dataset = open_data(spec.dataset)
     training = labelled(dataset, candidate, "training")
-    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
+    builds = make_builds(model, candidate, training, tuple(runs_with(spec)), folder, where)
     scored = score_builds(builds, spec, candidate, dataset, folder, ("validation",))
     shutil.rmtree(where)
     return {
@@ -255,59 +206,6 @@ def repeat_candidate(
 def repeat_folder(folder: Path, repeat: int) -> Path:
     """What a further training of a candidate has while it goes on."""
     return folder / f"repeat{repeat}"
-
-
-def retrain_candidate(
-    run: Mapping[str, Any],
-    folder: Path,
-    candidate_plain: Mapping[str, Any],
-    retraining_plain: Mapping[str, Any],
-    parent: Path | None,
-) -> dict[str, Any]:
-    """Train one candidate in full; builds are scored on validation and test.
-
-    Goes on from the checkpoint in `folder`, if there is one, and ends after an epoch when there is
-    a file `stop`. Writes `model.keras` beside the builds.
-
-    Args:
-        run: plain RunSpec.
-        folder: of the version that is made.
-        candidate_plain: plain Candidate.
-        retraining_plain: plain Retraining.
-        parent: `model.keras` of a version with the same architecture, to train on from.
-    """
-    spec = from_plain(RunSpec, run, "run.json")
-    candidate = from_plain(Candidate, candidate_plain, "template")
-    retraining = from_plain(Retraining, retraining_plain, "retraining")
-    splits: tuple[Split, ...] = (
-        ("validation", "test") if spec.dataset.counts["test"] else ("validation",)
-    )
-    stop = folder / STOP
-    options: dict[str, Any] = {
-        "threads": retraining.threads,
-        "keep": retraining.keep,
-        "checkpoint": folder / CHECKPOINT,
-        "stop": stop.exists,
-    }
-    if retraining.patience_share is not None:
-        options.update(patience_share=retraining.patience_share, patience_waits=False)
-    epochs, seconds = retraining.epochs, retraining.seconds
-    if seconds is not None:  # as many epochs as the time allows
-        settings = replace(candidate.training, epochs=MOST_EPOCHS)
-        candidate = replace(candidate, training=settings)
-    model, fields = _train(
-        spec,
-        folder,
-        candidate,
-        epochs,
-        seconds,
-        splits,
-        weights=parent,
-        rung=retraining.seed_shift,
-        options=options,
-    )
-    model.save(folder / "model.keras")
-    return {**fields, "stopped": stop.exists()}
 
 
 def _train(
@@ -330,7 +228,7 @@ def _train(
     `options` are given to `train`.
     """
     dataset = open_data(spec.dataset)
-    model, trained = _fit(
+    model, trained = fit(
         spec,
         candidate,
         epochs,
@@ -354,14 +252,14 @@ def _train(
         )
         return model, {"reason": reason, **told}
     training = labelled(dataset, candidate, "training")
-    builds = make_builds(model, candidate, training, tuple(_runs_with(spec)), folder, where)
+    builds = make_builds(model, candidate, training, tuple(runs_with(spec)), folder, where)
     builds = score_builds(
         builds, spec, candidate, dataset, folder, splits, keep_predictions=keep_predictions
     )
     return model, {"builds": to_plain(builds), **told}
 
 
-def _fit(
+def fit(
     spec: RunSpec,
     candidate: Candidate,
     epochs: int,
@@ -437,7 +335,7 @@ def labelled(dataset: Dataset, candidate: Candidate, split: Split) -> LabelledIm
     return LabelledImages(images=images, labels=labels)
 
 
-def _runs_with(spec: RunSpec) -> dict[tuple[str, str], Any]:
+def runs_with(spec: RunSpec) -> dict[tuple[str, str], Any]:
     """The runtimes that score the run's targets here, by what they run with."""
     found: dict[tuple[str, str], Any] = {}
     for target in spec.targets:
@@ -496,6 +394,32 @@ def make_builds(
     return builds
 
 
+def run_build(
+    build: Build, spec: RunSpec, candidate: Candidate, images: NDArray[np.uint8], folder: Path
+) -> NDArray[np.float32]:
+    """Logits, images x outputs, of a build in `folder`, with the runtime that it names.
+
+    Args:
+        build: what to run.
+        spec: of the run.
+        candidate: that was built.
+        images: uint8, n x height x width x channels.
+        folder: of the candidate.
+    """
+    import numpy as np
+
+    from tuner.data.preprocess import scaled_chunks
+
+    runtime = runs_with(spec)[build.runtime, build.kernels]
+    content = (folder / build.artifact).read_bytes()
+    return np.concatenate(
+        [
+            runtime.predict(content, build.precision, part)
+            for part in scaled_chunks(images, candidate.preprocessing.scaling)
+        ]
+    )
+
+
 def score_builds(
     builds: Mapping[str, Build],
     spec: RunSpec,
@@ -520,26 +444,15 @@ def score_builds(
     Returns:
         The builds with the accuracies on these splits.
     """
-    import numpy as np
-
-    from tuner.data.preprocess import scaled_chunks
     from tuner.engine.predictions import SplitPredictions, predictions_of, write_predictions
 
-    runtimes = _runs_with(spec)
     task = catalog.load_module("tasks", spec.task)
     scored = dict(builds)
     for split in splits:
         data = labelled(dataset, candidate, split)
         predictions = {}
         for key, build in scored.items():
-            content = (folder / build.artifact).read_bytes()
-            runtime = runtimes[build.runtime, build.kernels]
-            logits = np.concatenate(
-                [
-                    runtime.predict(content, build.precision, images)
-                    for images in scaled_chunks(data.images, candidate.preprocessing.scaling)
-                ]
-            )
+            logits = run_build(build, spec, candidate, data.images, folder)
             accuracy = task.score(logits, data.labels, task.outputs(spec.dataset))
             scored[key] = replace(build, accuracy={**build.accuracy, split: accuracy})
             predictions[key] = predictions_of(logits)

@@ -9,20 +9,20 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
 from tuner import catalog
-from tuner.cost.fit import check_limits, reasons
-from tuner.engine import finalists, jobs
+from tuner.cost.fit import reasons
+from tuner.engine import jobs
 from tuner.engine.baselines import KNOWN_NETS, draw_known_net
-from tuner.engine.board import as_seen_by
 from tuner.engine.costs import costs_on
+from tuner.engine.measuring import Measuring
 from tuner.engine.plan import Plan, Share
+from tuner.engine.record import FINALISTS, Record
+from tuner.engine.repeats import repeat_finalists
 from tuner.engine.slots import Died, Raised, Slot
-from tuner.engine.steps import Steps
-from tuner.engine.workplace import GivenUp, Running, Workplace
+from tuner.engine.workplace import ATTEMPTS, GivenUp, Running, Work, Workplace
 from tuner.errors import InterruptedRunError, NothingFitsError, TuneError
 from tuner.propose.proposer import Proposal, Proposer
 from tuner.propose.rungs import (
@@ -36,8 +36,7 @@ from tuner.propose.rungs import (
     promotable,
 )
 from tuner.propose.sampler import Told
-from tuner.rank.order import rank_results
-from tuner.spec import Quantity, Result, RunSpec, Target, Throughput, from_plain, to_plain
+from tuner.spec import Result, RunSpec, Throughput, to_plain
 from tuner.store.files import read_json, write_atomic
 from tuner.store.lock import locked
 from tuner.store.runs import RunFolder, fold_results
@@ -46,16 +45,6 @@ from tuner.train.loop import parts_of_batch
 LATE_FACTOR = 2.0
 LATE_SECONDS = 60.0
 """With a clock, a candidate is given up after its time x factor + seconds."""
-
-FINALISTS = 5
-"""So many candidates of each target are trained again, if that is asked for, and measured by its
-runtime's own tool, if it has one."""
-
-SIMULATED_SHARE = 0.3
-"""Of the budget, in one slot, for running finalists of a target in its simulator."""
-
-ATTEMPTS = 2
-"""A job whose worker died or took too much memory is tried again, once, in a fresh worker."""
 
 FAILURES_IN_A_ROW = 5
 """So many candidates that fail without one that succeeds have a common cause: the run ends."""
@@ -80,21 +69,6 @@ class Progress:
     elapsed_seconds: float
     budget_seconds: float | None
     phase: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """A job on a candidate that has been trained.
-
-    Args:
-        index: of the candidate.
-        progress: a file that the job may write again and again.
-        arguments: of the job, after the run and the candidate's folder.
-    """
-
-    index: int
-    progress: Path
-    arguments: tuple[Any, ...]
 
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -147,11 +121,7 @@ class Supervisor:
         self._observer = observer
         self._plan_of = plan_of
         self._exhausted = False
-        self._asked: set[tuple[int, str]] = set()
-        self._missing: set[str] = set()
-        self._all_measured_at = -1
         self._repeated = True
-        self._measured_now: set[int] = set()
 
     def run(self) -> list[Result]:
         """Search until the budget is used, then score on the test set.
@@ -164,63 +134,48 @@ class Supervisor:
             InterruptedRunError: the user stopped it; it can be resumed.
             NothingFitsError: no candidate fits the limits.
         """
-        with locked(self._folder.lock, f"The run '{self._folder.name}'"):
-            self._spec = self._folder.spec()
-            self._plan = self._plan_of(self._spec)
-            with self._folder.open_log() as log:
-                self._log = log
-                self._events = self._folder.events()
-                self._results = {result.index: result for result in fold_results(self._events)}
-                self._proposed = {
-                    event["index"]: event for event in self._events if event["event"] == "proposed"
-                }
-                self._steps = Steps(self._spec)
-                for event in self._events:
-                    self._steps.take(event)
-                self._session_start = len(self._events)
-                used = max((event.get("elapsed", 0.0) for event in self._events), default=0.0)
-                self._opened = (self._started or monotonic()) - used
-                self._work = Workplace(self._spec.workers, 1, self._folder.path)
-                try:
-                    self._note("opened")
-                    self._measure()
-                    self._proposer = self._proposer_of(self._spec, self._plan)
-                    self._repeated = self._spec.repeats == 1
-                    self._search()
-                    self._stop_the_others()
-                    if self._spec.repeats > 1:
-                        self._repeat_finalists()
-                        self._repeated = True
-                        self._measure_finalists()
-                    self._score_on_test()
-                    self._note("ended")
-                except KeyboardInterrupt:
-                    ignore_signals()
-                    with suppress(KeyboardInterrupt):  # of a callback that stops at every event
-                        self._note("interrupted")
-                    raise InterruptedRunError(
-                        f"Stopped. Continue with 'tune resume {self._folder.name}'."
-                    ) from None
-                finally:
-                    self._work.close()
-        return [self._results[index] for index in sorted(self._results)]
-
-    @property
-    def _elapsed(self) -> float:
-        return monotonic() - self._opened
+        with (
+            locked(self._folder.lock, f"The run '{self._folder.name}'"),
+            self._folder.open_log() as log,
+        ):
+            self._record = Record(self._folder, log, self._started or monotonic(), self._tell)
+            self._plan = self._plan_of(self._record.spec)
+            self._proposed = {
+                event["index"]: event
+                for event in self._record.events
+                if event["event"] == "proposed"
+            }
+            self._work = Workplace(self._record.spec.workers, 1, self._folder.path)
+            self._measuring = Measuring(self._record, self._work, self._observer.note)
+            try:
+                self._record.note("opened")
+                self._measure()
+                self._proposer = self._proposer_of(self._record.spec, self._plan)
+                self._repeated = self._record.spec.repeats == 1
+                self._search()
+                self._stop_the_others()
+                if self._record.spec.repeats > 1:
+                    repeat_finalists(self._record, self._plan, self._on_each, self._observer.note)
+                    self._repeated = True
+                    self._measure_finalists()
+                self._score_on_test()
+                self._record.note("ended")
+            except KeyboardInterrupt:
+                ignore_signals()
+                with suppress(KeyboardInterrupt):  # of a callback that stops at every event
+                    self._record.note("interrupted")
+                raise InterruptedRunError(
+                    f"Stopped. Continue with 'tune resume {self._folder.name}'."
+                ) from None
+            finally:
+                self._work.close()
+        return [self._record.results[index] for index in sorted(self._record.results)]
 
     @property
     def _remaining(self) -> float | None:
         """With a clock, seconds until the search ends and the best are trained again."""
         ends = self._plan.search_ends_seconds
-        return None if ends is None else ends - self._elapsed
-
-    def _note(self, event: str, **fields: Any) -> dict[str, Any]:
-        record = self._log.append(event, elapsed=round(self._elapsed, 2), **fields)
-        self._events.append(record)
-        self._steps.take(record)
-        self._tell(record)
-        return record
+        return None if ends is None else ends - self._record.elapsed
 
     def _tell(self, record: Mapping[str, Any]) -> None:
         """Hand an event to the user's callback, whose errors are not the run's."""
@@ -236,13 +191,10 @@ class Supervisor:
                 )
             self._on_event_failed = True
 
-    def _candidate_folder(self, index: int) -> Path:
-        return self._folder.candidate(self._results[index].candidate.id)
-
     def _measure(self) -> None:
         """Where a clock matters, measure the throughput, on all slots at once."""
-        timed = any(target.limits.train_minutes for target in self._spec.targets)
-        if self._spec.throughput or not (self._spec.budget_seconds or timed):
+        timed = any(target.limits.train_minutes for target in self._record.spec.targets)
+        if self._record.spec.throughput or not (self._record.spec.budget_seconds or timed):
             return
         for slot in self._work.slots:
             self._start_measuring(slot, attempt=1)
@@ -260,9 +212,9 @@ class Supervisor:
                     measured.append(outcome)
             self._show("measuring this machine")
         mean = {name: sum(row[name] for row in measured) / len(measured) for name in measured[0]}
-        self._spec = dataclasses.replace(self._spec, throughput=Throughput(**mean))
-        self._plan = self._plan_of(self._spec)
-        self._folder.write_spec(self._spec)
+        self._record.spec = dataclasses.replace(self._record.spec, throughput=Throughput(**mean))
+        self._plan = self._plan_of(self._record.spec)
+        self._folder.write_spec(self._record.spec)
 
     def _start_measuring(self, slot: Slot, attempt: int) -> None:
         progress = self._folder.path / "measure.json"
@@ -280,13 +232,13 @@ class Supervisor:
                 if self._trains(job):
                     self._collect(job, outcome)
                 else:
-                    self._collect_measured(job, outcome)
+                    self._measuring.collect(job, outcome)
             measures = self._work.running and not any(map(self._trains, self._work.running))
             self._show("measuring finalists" if measures else "searching")
 
     def _trains(self, job: Running) -> bool:
         """Whether a job trains a candidate, or measures one that was trained to its end."""
-        return job.key not in self._measured_now
+        return not self._measuring.is_of(job)
 
     def _fill(self) -> None:
         """Start work in every free slot.
@@ -305,7 +257,7 @@ class Supervisor:
         step = self._waiting() or self._next_step()
         if step is None:
             return False
-        result = self._results[step.index]
+        result = self._record.results[step.index]
         rung, share = self._rung_and_share(result, step)
         if share is None:
             return False
@@ -328,7 +280,7 @@ class Supervisor:
         return self._plan.final_threads if ends else 1
 
     def _start(self, slot: Slot, result: Result, rung: int, share: Share, attempt: int) -> None:
-        self._note(
+        self._record.note(
             "started",
             index=result.index,
             rung=rung,
@@ -336,7 +288,7 @@ class Supervisor:
             seconds=share.seconds,
             attempt=attempt,
         )
-        folder = self._candidate_folder(result.index)
+        folder = self._record.candidate_folder(result.index)
         trained = result.rung
         if trained >= 0 and not (jobs.rung_folder(folder, trained) / jobs.WEIGHTS).exists():
             trained = -1  # it was cut at the end of a session, and 'tune clean' came since
@@ -348,7 +300,7 @@ class Supervisor:
             slot,
             result.index,
             jobs.train_candidate,
-            to_plain(self._spec),
+            to_plain(self._record.spec),
             folder,
             to_plain(result.candidate),
             rung,
@@ -356,7 +308,7 @@ class Supervisor:
             share.epochs,
             share.seconds,
             share.last,
-            () if share.last else self._steps.compared_with(result.index),
+            () if share.last else self._record.steps.compared_with(result.index),
             threads,
             progress=folder / "progress.json",
             allowed_seconds=allowed,
@@ -366,7 +318,9 @@ class Supervisor:
     def _waiting(self) -> Step | None:
         """The first step that is neither done nor running."""
         busy = {job.key for job in self._work.running}
-        return next((step for step in self._steps.unfinished() if step.index not in busy), None)
+        return next(
+            (step for step in self._record.steps.unfinished() if step.index not in busy), None
+        )
 
     def _next_step(self) -> Step | None:
         """Decide on the next step, if it can be decided now, and note it."""
@@ -377,16 +331,16 @@ class Supervisor:
             ):
                 return None
             if decision.action == "promote":
-                self._note(
+                self._record.note(
                     "promoted",
                     index=decision.index,
                     rung=decision.rung,
                     known=known,
-                    others=self._steps.others(decision.rung, known),
+                    others=self._record.steps.others(decision.rung, known),
                 )
-                return self._steps.unfinished()[-1]
+                return self._record.steps.unfinished()[-1]
             if self._propose(known):
-                return self._steps.unfinished()[-1]
+                return self._record.steps.unfinished()[-1]
 
     def _decide(self) -> tuple[int, Decision]:
         """How many steps the next decision knows, and the decision.
@@ -394,28 +348,28 @@ class Supervisor:
         With a clock all that is known counts. Without one, step i knows the steps 0 to i - window
         and no others, so that any number of workers up to the window decides alike.
         """
-        steps, groups = self._steps, self._plan.groups
-        limit = self._spec.max_candidates
-        exhausted = self._exhausted or (limit is not None and len(self._results) >= limit)
+        steps, groups = self._record.steps, self._plan.groups
+        limit = self._record.spec.max_candidates
+        exhausted = self._exhausted or (limit is not None and len(self._record.results) >= limit)
         if self._remaining is not None:
             known = len(steps)
             if len(self._plan.rung_shares) == 1:
                 return known, STOP if exhausted else PROPOSE
             seen = steps.seen(known)
             before_last = range(len(self._plan.rung_shares) - 1)
-            best = promotable(seen, before_last)[: self._spec.workers]
+            best = promotable(seen, before_last)[: self._record.spec.workers]
             return known, decide_on_clock(
                 seen,
                 self._plan.rung_seconds[:-1],
                 remaining_seconds=self._remaining,
                 final_seconds=self._plan.finishing_seconds(
-                    self._results[step.index].candidate for step in best
+                    self._record.results[step.index].candidate for step in best
                 ),
                 groups=groups,
                 alone=self._plan.final_threads > 1,
                 exhausted=exhausted,
             )
-        known = max(steps.surely_known, len(steps) - self._spec.window + 1)
+        known = max(steps.surely_known, len(steps) - self._record.spec.window + 1)
         if not steps.done(known):
             return known, WAIT
         decision = decide(steps.seen(known), self._plan.quotas, groups=groups, exhausted=exhausted)
@@ -430,34 +384,36 @@ class Supervisor:
 
         Known nets come first, where they are asked for.
         """
-        if len(self._results) < len(self._spec.baselines):
-            return self._propose_known_net(self._spec.baselines[len(self._results)])
+        if len(self._record.results) < len(self._record.spec.baselines):
+            return self._propose_known_net(self._record.spec.baselines[len(self._record.results)])
         scores: dict[int, tuple[int, float]] = {}
-        for step in self._steps.seen(known):
+        for step in self._record.steps.seen(known):
             if step.known:  # a failure is a result too: the sampler should go elsewhere
                 scores[step.index] = (step.rung, step.score or 0.0)
-        history = [self._told(index, scores.get(index)) for index in range(len(self._results))]
-        ids = frozenset(result.candidate.id for result in self._results.values())
+        history = [
+            self._told(index, scores.get(index)) for index in range(len(self._record.results))
+        ]
+        ids = frozenset(result.candidate.id for result in self._record.results.values())
         proposal = self._proposer.propose(history, ids)
         if proposal is None:
             self._exhausted = True
-            if not self._results:
+            if not self._record.results:
                 unfit = self._proposer.unfit().values()
                 raise NothingFitsError(" ".join(unfit) or "No draw of the spaces fits.")
             return False
-        self._note_proposal(len(self._results), known, proposal)
+        self._note_proposal(len(self._record.results), known, proposal)
         return True
 
     def _propose_known_net(self, name: str) -> bool:
         """Note a known net as a candidate; False if no target has room for it, and it ends so."""
-        dataset = self._spec.dataset
-        outputs = catalog.load_module("tasks", self._spec.task).outputs(dataset)
+        dataset = self._record.spec.dataset
+        outputs = catalog.load_module("tasks", self._record.spec.task).outputs(dataset)
         candidate, choices = draw_known_net(name, dataset, outputs)
         costs = self._plan.with_training(
-            candidate, costs_on(candidate.architecture, self._spec.targets)
+            candidate, costs_on(candidate.architecture, self._record.spec.targets)
         )
         focus = next((target for target, cost in costs.items() if cost.fits), next(iter(costs)))
-        index = len(self._results)
+        index = len(self._record.results)
         proposal = Proposal(
             candidate=candidate,
             costs=costs,
@@ -475,7 +431,7 @@ class Supervisor:
     def _note_proposal(
         self, index: int, known: int, proposal: Proposal, baseline: str = ""
     ) -> None:
-        event = self._note(
+        event = self._record.note(
             "proposed",
             index=index,
             id=proposal.candidate.id,
@@ -489,13 +445,13 @@ class Supervisor:
             over_limit=to_plain(proposal.over_limit),
             nearest_miss=to_plain(proposal.nearest_miss) if proposal.nearest_miss else None,
             known=known,
-            others=self._steps.others(0, known),
+            others=self._record.steps.others(0, known),
         )
         self._proposed[index] = event
-        self._results[index] = fold_results([event])[0]
+        self._record.results[index] = fold_results([event])[0]
 
     def _told(self, index: int, known: tuple[int, float] | None) -> Told:
-        event, result = self._proposed[index], self._results[index]
+        event, result = self._proposed[index], self._record.results[index]
         fits = frozenset(name for name, cost in result.costs.items() if cost.fits)
         if result.baseline:
             fits = frozenset()  # its choices need not be among those of the run's spaces
@@ -505,11 +461,11 @@ class Supervisor:
         )
 
     def _collect(self, job: Running, outcome: Any) -> None:
-        result = self._results[job.key]
+        result = self._record.results[job.key]
         again = isinstance(outcome, Died) or (
             isinstance(outcome, GivenUp) and outcome.status == "failed"
         )
-        step = next(step for step in self._steps.unfinished() if step.index == job.key)
+        step = next(step for step in self._record.steps.unfinished() if step.index == job.key)
         rung, share = self._rung_and_share(result, step)
         if again and job.attempt < ATTEMPTS and share is not None:
             self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
@@ -517,7 +473,7 @@ class Supervisor:
         elif isinstance(outcome, Died):
             self._finish(job.key, {"status": "failed", "reason": outcome.reason})
         elif isinstance(outcome, Raised):
-            write_atomic(self._candidate_folder(job.key) / "error.log", outcome.traceback)
+            write_atomic(self._record.candidate_folder(job.key) / "error.log", outcome.traceback)
             self._finish(job.key, {"status": "failed", "reason": outcome.reason})
         elif isinstance(outcome, GivenUp):
             self._finish(job.key, {"status": outcome.status, "reason": outcome.reason})
@@ -526,35 +482,37 @@ class Supervisor:
 
     def _trained(self, result: Result, outcome: Mapping[str, Any]) -> None:
         """Note what a step gave; new builds replace what the rung before left."""
-        self._note("finished" if "status" in outcome else "rung", index=result.index, **outcome)
-        self._refold(result.index)
-        jobs.drop_replaced(self._candidate_folder(result.index), result.rung, outcome)
+        self._record.note(
+            "finished" if "status" in outcome else "rung", index=result.index, **outcome
+        )
+        self._record.refold(result.index)
+        jobs.drop_replaced(self._record.candidate_folder(result.index), result.rung, outcome)
 
     def _finish(self, index: int, fields: Mapping[str, Any]) -> None:
-        self._note("finished", index=index, **fields)
-        result = self._refold(index)
+        self._record.note("finished", index=index, **fields)
+        result = self._record.refold(index)
         self._observer.note(f"{result.candidate.id}: {result.status}: {result.reason}")
 
     def _stop_the_others(self) -> None:
         """What was not promoted has come to its end."""
         last = len(self._plan.rung_shares) - 1
-        for result in list(self._results.values()):
+        for result in list(self._record.results.values()):
             if result.status is None and result.rung >= 0:
                 better = sum(
                     other.rung > result.rung or other.status == "ok"
-                    for other in self._results.values()
+                    for other in self._record.results.values()
                 )
-                self._note(
+                self._record.note(
                     "finished",
                     index=result.index,
                     status="stopped",
                     reason=f"cut at rung {result.rung} of {last}, after {result.epochs} epochs; "
                     f"{better} others went on",
                 )
-                self._refold(result.index)
+                self._record.refold(result.index)
 
     def _stop_if_all_fail(self) -> None:
-        session = self._events[self._session_start :]
+        session = self._record.events[self._record.session_start :]
         ends = [event for event in session if event["event"] in ("rung", "finished")]
         last = ends[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all(
@@ -567,72 +525,6 @@ class Supervisor:
                 f"'tune resume {self._folder.name}', or start a new run."
             )
 
-    def _refold(self, index: int) -> Result:
-        events = [event for event in self._events if event.get("index") == index]
-        self._results[index] = fold_results(events)[0]
-        return self._results[index]
-
-    def _repeat_finalists(self) -> None:
-        """Train each target's best again, from other seeds, until none of them is without that.
-
-        Means put others in front, which are trained again in turn. Where a clock runs, a training
-        starts if the time left is enough for it.
-        """
-        asked: set[tuple[int, int]] = set()
-        late = 0
-
-        def collect(result: Result, outcome: Mapping[str, Any]) -> None:
-            self._note("repeated", index=result.index, **outcome)
-
-        def in_time(result: Result) -> bool:
-            nonlocal late
-            budget = self._spec.budget_seconds
-            left = None if budget is None else budget - self._elapsed
-            starts = self._plan.repeats_in_time(result, left)
-            late += not starts
-            return starts
-
-        while wanted := [item for item in self._unrepeated_finalists() if item not in asked]:
-            asked.update(wanted)
-            work = [
-                Work(
-                    index=index,
-                    progress=jobs.repeat_folder(self._candidate_folder(index), repeat)
-                    / jobs.PROGRESS,
-                    arguments=(
-                        to_plain(self._results[index].candidate),
-                        repeat,
-                        self._trainings(index),
-                    ),
-                )
-                for index, repeat in wanted
-            ]
-            self._on_each(work, jobs.repeat_candidate, collect, "training finalists again", in_time)
-        if late:
-            self._observer.note(
-                f"The time was not enough for {late} of {len(asked)} further trainings of "
-                "finalists; the board says how many each has."
-            )
-
-    def _unrepeated_finalists(self) -> list[tuple[int, int]]:
-        """Trainings that finalists lack, by index and number, the second of each first."""
-        wanted: dict[tuple[int, int], None] = {}
-        for target in self._spec.targets:
-            for result in self._finalists(target):
-                for repeat in range(1, self._spec.repeats):
-                    if repeat not in result.repeated:
-                        wanted[result.index, repeat] = None
-        return sorted(wanted, key=lambda item: item[1])
-
-    def _trainings(self, index: int) -> list[tuple[int, int, float | None]]:
-        """Rung, epochs and seconds of each training that a candidate was taken through."""
-        planned = {
-            event["rung"]: (event["rung"], event["epochs"], event["seconds"])
-            for event in self._events
-            if event["event"] == "started" and event["index"] == index
-        }
-        return [planned[rung] for rung in sorted(planned)]
-
     def _measure_finalists(self) -> None:
         """Measure those that further trainings put among the best."""
         while True:
@@ -642,87 +534,12 @@ class Supervisor:
             if not self._work.running:
                 return
             for job, outcome in self._work.poll():
-                self._collect_measured(job, outcome)
+                self._measuring.collect(job, outcome)
             self._show("measuring finalists")
 
     def _start_measuring_finalist(self, slot: Slot) -> bool:
-        """Where a runtime has a tool that measures or simulates, ask it about a target's best.
-
-        What a measurement puts over a limit, or a simulation below others, makes way for others,
-        which are measured in turn.
-        """
-        room = FINALISTS - self._may_end()
-        if not self._repeated or room <= 0 or self._all_measured_at == len(self._events):
-            return False
-        wanted: dict[int, list[str]] = {}
-        for target in filter(finalists.can_measure, self._spec.targets):
-            for result in self._finalists(target, room):
-                asked = (result.index, target.name) in self._asked
-                if not asked and target.name not in result.measured:
-                    wanted.setdefault(result.index, []).append(target.name)
-        if not wanted:
-            self._all_measured_at = len(self._events)
-            return False
-        busy = {job.key for job in self._work.running}
-        index = next((index for index in wanted if index not in busy), None)
-        if index is None:
-            return False
-        names = wanted[index]
-        self._asked.update((index, name) for name in names)
-        self._measure_on(slot, self._results[index], names, attempt=1)
-        return True
-
-    def _measure_on(self, slot: Slot, result: Result, names: Sequence[str], attempt: int) -> None:
-        budget = self._spec.budget_seconds
-        folder = self._candidate_folder(result.index)
-        self._measured_now.add(result.index)
-        self._work.start(
-            slot,
-            result.index,
-            finalists.measure_builds,
-            to_plain(self._spec),
-            folder,
-            to_plain(result.candidate),
-            to_plain(result.builds),
-            names,
-            None if budget is None else SIMULATED_SHARE * budget / FINALISTS,
-            progress=folder / "measuring.json",
-            attempt=attempt,
-        )
-
-    def _collect_measured(self, job: Running, outcome: Any) -> None:
-        result = self._results[job.key]
-        self._measured_now.discard(job.key)
-        if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
-            asked = [name for index, name in self._asked if index == job.key]
-            names = sorted(set(asked) - set(result.measured))
-            self._measure_on(job.slot, result, names, job.attempt + 1)
-        elif isinstance(outcome, Died | Raised | GivenUp):
-            self._observer.note(f"{result.candidate.id}: measuring: {outcome.reason}")
-        else:
-            for reason in set(outcome["missing"]) - self._missing:
-                self._observer.note(reason)
-                self._missing.add(reason)
-            if outcome["measured"]:
-                self._note(
-                    "measured",
-                    index=result.index,
-                    measured=outcome["measured"],
-                    over=self._over_when_measured(result, outcome["measured"]),
-                    builds=outcome["builds"],
-                )
-                self._refold(result.index)
-
-    def _finalists(self, target: Target, room: int = FINALISTS) -> list[Result]:
-        """The best for a target of those trained to their end.
-
-        With room for those that may still end as better ones, these are among the best in any
-        case: the same ones are measured whenever slots have time for it.
-        """
-        ended = [result for result in self._results.values() if result.status == "ok"]
-        seen = [as_seen_by(result, target) for result in ended]
-        rows = rank_results(seen, target.name, self._spec.rank_by) if seen else []
-        return [row.result for row in rows if row.fits][:room]
+        """Measure one that is a finalist in any case; where they are trained again, then first."""
+        return self._repeated and self._measuring.start(slot, FINALISTS - self._may_end())
 
     def _may_end(self) -> int:
         """How many more may be trained to their end, when nothing can be started now.
@@ -730,54 +547,33 @@ class Supervisor:
         With a clock that is not known; then it is what is being trained.
         """
         running = sum(map(self._trains, self._work.running))
-        if not running or self._spec.budget_seconds is not None:
+        if not running or self._record.spec.budget_seconds is not None:
             return running
         last = len(self._plan.quotas) - 1
-        steps = self._steps.seen(len(self._steps))
+        steps = self._record.steps.seen(len(self._record.steps))
         return self._plan.quotas[last] - sum(step.known for step in steps if step.rung == last)
-
-    def _over_when_measured(
-        self, result: Result, measured: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        """Limits that candidates exceed by what was measured in place of what was estimated."""
-        over = {}
-        for target in self._spec.targets:
-            known = {
-                name: from_plain(Quantity, quantity, "measured")
-                for name, quantity in measured.get(target.name, {}).items()
-            }
-            if known:
-                cost = result.costs[target.name]
-                cost = dataclasses.replace(
-                    cost,
-                    ram_bytes=known.get("ram_bytes", cost.ram_bytes),
-                    flash_bytes=known.get("flash_bytes", cost.flash_bytes),
-                    latency_ms=known.get("latency_ms", cost.latency_ms),
-                )
-                over[target.name] = to_plain(check_limits(cost, target.model_limits).over)
-        return over
 
     def _score_on_test(self) -> None:
         """Score each `ok` candidate on the test set, once; nothing reads it but the report."""
-        if not self._spec.dataset.counts["test"]:
+        if not self._record.spec.dataset.counts["test"]:
             return
 
         def collect(result: Result, outcome: Mapping[str, Any]) -> None:
-            self._note("tested", index=result.index, accuracy=outcome)
+            self._record.note("tested", index=result.index, accuracy=outcome)
 
         work = [
             self._work_on_builds(index)
-            for index, result in self._results.items()
+            for index, result in self._record.results.items()
             if result.status == "ok" and result.accuracy("int8", "test") is None
         ]
         self._on_each(work, jobs.score_on_test, collect, "scoring on the test set")
 
     def _work_on_builds(self, index: int, *arguments: Any) -> Work:
         """What a job on a candidate's builds gets, which writes no progress."""
-        result = self._results[index]
+        result = self._record.results[index]
         return Work(
             index=index,
-            progress=self._candidate_folder(index) / "job.json",
+            progress=self._record.candidate_folder(index) / "job.json",
             arguments=(to_plain(result.candidate), to_plain(result.builds), *arguments),
         )
 
@@ -796,25 +592,25 @@ class Supervisor:
             for slot in self._work.free_slots():
                 while waiting:
                     item, attempt = waiting.pop(0)
-                    if not starts(self._results[item.index]):
+                    if not starts(self._record.results[item.index]):
                         continue
                     going[slot.number] = item
                     self._work.start(
                         slot,
                         item.index,
                         job,
-                        to_plain(self._spec),
-                        self._candidate_folder(item.index),
+                        to_plain(self._record.spec),
+                        self._record.candidate_folder(item.index),
                         *item.arguments,
                         progress=item.progress,
                         attempt=attempt,
                     )
                     break
             for done, outcome in self._work.poll():
-                result = self._results[done.key]
+                result = self._record.results[done.key]
                 if not isinstance(outcome, Died | Raised | GivenUp):
                     collect(result, outcome)
-                    self._refold(done.key)
+                    self._record.refold(done.key)
                 elif isinstance(outcome, Died) and done.attempt < ATTEMPTS:
                     waiting.append((going[done.slot.number], done.attempt + 1))
                 else:
@@ -825,20 +621,20 @@ class Supervisor:
         running = []
         busy = {job.key for job in self._work.running}
         for job in self._work.running:
-            if job.key in self._results:
+            if job.key in self._record.results:
                 epoch = read_json(job.progress) if job.progress.exists() else {}
-                running.append((self._results[job.key], epoch))
+                running.append((self._record.results[job.key], epoch))
         self._observer.update(
             Progress(
                 finished=[
                     result
-                    for result in self._results.values()
+                    for result in self._record.results.values()
                     if result.status or (result.rung >= 0 and result.index not in busy)
                 ],
                 running=running if phase != "measuring this machine" else (),
                 planned=self._plan.candidates,
-                elapsed_seconds=self._elapsed,
-                budget_seconds=self._spec.budget_seconds,
+                elapsed_seconds=self._record.elapsed,
+                budget_seconds=self._record.spec.budget_seconds,
                 phase=phase,
             )
         )

@@ -30,12 +30,31 @@ BUSY_SHARE = 0.01
 """Of a core: a job that uses less does not compute."""
 
 
+ATTEMPTS = 2
+"""A job whose worker died or took too much memory is tried again, once, in a fresh worker."""
+
+
 @dataclass(frozen=True, slots=True)
 class GivenUp:
     """A job that was killed because of a limit."""
 
     status: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A job on a candidate that has been trained.
+
+    Args:
+        index: of the candidate.
+        progress: a file that the job may write again and again.
+        arguments: of the job, after the run and the candidate's folder.
+    """
+
+    index: int
+    progress: Path
+    arguments: tuple[Any, ...]
 
 
 @dataclass(slots=True, kw_only=True)

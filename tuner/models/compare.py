@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tuner.data import Dataset
+    from tuner.engine.predictions import Predictions
 
 SPLITS: tuple[Split, ...] = ("training", "validation", "test")
+PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,24 @@ class Comparison:
     pairs: Mapping[Precision, Pairs]
 
 
-def compare(first: ModelFolder, second: ModelFolder, source: str | None = None) -> Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What two versions took each of the same images for.
+
+    Args:
+        comparison: how often each was right.
+        dataset: that the images are of, split by split in the order of `comparison.splits`.
+        labels: the true classes, int64, n.
+        predictions: of both versions, by precision.
+    """
+
+    comparison: Comparison
+    dataset: Dataset
+    labels: NDArray[np.int64]
+    predictions: Mapping[Precision, tuple[Predictions, Predictions]]
+
+
+def compare(first: ModelFolder, second: ModelFolder, source: str | None = None) -> Taken:
     """Run the files of two versions on the same images, each with its own preprocessing.
 
     Args:
@@ -85,6 +104,8 @@ def compare(first: ModelFolder, second: ModelFolder, source: str | None = None) 
         InputError: the versions or the images are of different classes.
         DataError: the images cannot be read.
     """
+    import numpy as np
+
     from tuner.data import open_dataset
 
     versions = first.read(), second.read()
@@ -106,51 +127,54 @@ def compare(first: ModelFolder, second: ModelFolder, source: str | None = None) 
                 f"Expected the classes of {first.reference}, {', '.join(own.classes)}, in {name}. "
                 f"Received: {', '.join(classes)}."
             )
-    precisions: tuple[Precision, ...] = ("int8", "float32")
-    pairs = {}
-    for precision in precisions:
-        one, other = (
-            _right(folder, version, precision, dataset, splits)
-            for folder, version in zip((first, second), versions, strict=True)
+    labels = np.concatenate([dataset.labels(split) for split in splits])
+    predictions = {
+        precision: (
+            _predictions(first, versions[0], precision, dataset, splits),
+            _predictions(second, versions[1], precision, dataset, splits),
         )
-        pairs[precision] = Pairs(
-            both=int((one & other).sum()),
-            first=int((one & ~other).sum()),
-            second=int((~one & other).sum()),
-            neither=int((~one & ~other).sum()),
-        )
-    return Comparison(
+        for precision in PRECISIONS
+    }
+    comparison = Comparison(
         models=(first.reference, second.reference),
         source=dataset.spec.source,
         splits=splits,
-        pairs=pairs,
+        pairs={precision: _pairs(labels, *both) for precision, both in predictions.items()},
+    )
+    return Taken(comparison=comparison, dataset=dataset, labels=labels, predictions=predictions)
+
+
+def _pairs(labels: NDArray[np.int64], first: Predictions, second: Predictions) -> Pairs:
+    one, other = first.classes == labels, second.classes == labels
+    return Pairs(
+        both=int((one & other).sum()),
+        first=int((one & ~other).sum()),
+        second=int((~one & other).sum()),
+        neither=int((~one & ~other).sum()),
     )
 
 
-def _right(
+def _predictions(
     folder: ModelFolder,
     version: ModelVersion,
     precision: Precision,
     dataset: Dataset,
     splits: tuple[Split, ...],
-) -> NDArray[np.bool_]:
-    """By image, whether the version's file of a precision names its class."""
+) -> Predictions:
+    """What a version's file takes the images for, as its target's runtime runs it here."""
     import numpy as np
 
     from tuner.data.preprocess import scaled_chunks
+    from tuner.engine.predictions import predictions_of
 
-    build = version.builds[precision]
-    runtime = catalog.load_module("runtimes", build.runtime)
-    content = (folder.path / build.artifact).read_bytes()
+    runtime = catalog.load_module("runtimes", version.template.target.runtime)
+    content = (folder.path / version.builds[precision].artifact).read_bytes()
     preprocessing = version.template.preprocessing
-    right = []
-    for split in splits:
-        images, labels = dataset.arrays(preprocessing, split, cache_folder())
-        logits = np.concatenate(
-            [
-                runtime.predict(content, precision, part)
-                for part in scaled_chunks(images, preprocessing.scaling)
-            ]
+    logits = [
+        runtime.predict(content, precision, part)
+        for split in splits
+        for part in scaled_chunks(
+            dataset.arrays(preprocessing, split, cache_folder())[0], preprocessing.scaling
         )
-        right.append(logits.argmax(axis=-1) == labels)
-    return np.concatenate(right)
+    ]
+    return predictions_of(np.concatenate(logits))

@@ -5,28 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tuner import catalog
 from tuner.cost.change import nearest_change
-from tuner.cost.fit import check_limits, explain, reasons
+from tuner.cost.fit import reasons
 from tuner.cost.lower import lower
-from tuner.engine import jobs
 from tuner.engine.costs import cost_on
+from tuner.engine.retraining import STOP, measure_epoch, retrain_candidate
+from tuner.engine.search import with_limits
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InputError, InterruptedRunError, TuneError
+from tuner.models.time_limit import check_time, with_time
 from tuner.spec import (
     Architecture,
     Build,
     Cost,
+    Limits,
+    Metric,
     ModelVersion,
-    Quantity,
     Retraining,
     RunSpec,
+    ScoredEpoch,
     Template,
     from_plain,
     to_plain,
@@ -42,9 +47,6 @@ from tuner.store.models import (
 )
 from tuner.train.loop import parts_of_batch
 
-TIME_BAND = (0.85, 1.15)
-"""Of the predicted time of training, low and high; see tests/benchmarks/retrain_time.py."""
-
 
 def retrain(
     template: Template | None = None,
@@ -52,8 +54,14 @@ def retrain(
     data: str | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
+    max_train_minutes: float | None = None,
     patience_percent: float | None = None,
+    steady_epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    schedule: Literal["linear", "cosine", "constant"] | None = None,
     keep: Literal["best", "last"] = "best",
+    metric: Metric = "accuracy",
     continued: str | None = None,
     threads: int | None = None,
     name: str | None = None,
@@ -69,8 +77,16 @@ def retrain(
         data: other data than the template's.
         epochs: other epochs than the template's.
         minutes: of training, with as many epochs as they allow, in place of `epochs`.
-        patience_percent: end when this share of the training brought no better accuracy.
-        keep: the weights of the best epoch, by accuracy on the validation images, or of the last.
+        max_train_minutes: limit on the training's time, in place of the template's.
+        patience_percent: end when this share of the training brought nothing better by `metric`.
+        steady_epochs: end when the loss changed by less than
+            `tuner.train.loop.STEADY_CHANGE` over so many epochs.
+        learning_rate: other than the template's.
+        batch_size: other than the template's.
+        schedule: of the learning rate, other than the template's.
+        keep: the weights of the best epoch, or of the last.
+        metric: by which an epoch is the best: the best few by the float32 model, and the last, are
+            compared as int8 models on the validation images.
         continued: `NAME@VERSION` whose weights are trained on.
         threads: TensorFlow threads; None for all cores.
         name: other name than the template's.
@@ -93,12 +109,22 @@ def retrain(
             raise InputError("Expected a template, or --continue MODEL@VERSION. Received: neither.")
         template = parent.read().template
     name = name or template.name
+    given = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "schedule": schedule,
+    }
+    changed: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     template = replace(
         template,
         name=name,
         data=data or template.data,
-        training=replace(template.training, epochs=epochs or template.training.epochs),
+        training=replace(template.training, **changed),
     )
+    if max_train_minutes is not None:
+        limits = Limits(train_minutes=max_train_minutes)
+        template = replace(template, target=with_limits(template.target, limits))
     costs = _checked_costs(template)
     dataset = open_dataset(
         template.data,
@@ -122,7 +148,9 @@ def retrain(
         threads=threads or available_cores(),
         seconds=None if minutes is None else 60.0 * minutes,
         patience_share=None if patience_percent is None else patience_percent / 100.0,
+        steady_epochs=steady_epochs,
         keep=keep,
+        metric=metric,
         seed_shift=0 if parent is None else parent.read().version,
     )
     spec = RunSpec(
@@ -139,9 +167,9 @@ def retrain(
     )
     reference = None if parent is None else parent.reference
     with new_version(name, _key(template, dataset.spec.fingerprint, retraining, reference)) as path:
-        (path / jobs.STOP).unlink(missing_ok=True)
+        (path / STOP).unlink(missing_ok=True)
         outcome, costs = _run(template, spec, path, retraining, parent, costs, on_progress, on_note)
-        (path / jobs.STOP).unlink(missing_ok=True)
+        (path / STOP).unlink(missing_ok=True)
         version = ModelVersion(
             name=name,
             version=1,
@@ -160,6 +188,9 @@ def retrain(
             threads=retraining.threads,
             created=spec.created,
             retraining=retraining,
+            loss_curve=tuple(outcome["loss_curve"]),
+            validation_loss_curve=tuple(outcome["validation_loss_curve"]),
+            scored=tuple(from_plain(ScoredEpoch, item, "retrain") for item in outcome["scored"]),
             stopped=outcome["stopped"],
         )
         return write_version(path, version)
@@ -221,6 +252,7 @@ def _run(
     batch = min(template.training.batch_size, spec.dataset.counts["training"])
     work = Workplace(1, retraining.threads, logs, parts_of_batch(batch, retraining.threads))
     progress = folder / "progress.json"
+    name = template.target.name
 
     def finish(job: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         ended: list[tuple[Any, Any]] = []
@@ -231,33 +263,38 @@ def _run(
                 if progress.exists():
                     on_progress(read_json(progress))
             except KeyboardInterrupt:
-                if (folder / jobs.STOP).exists() or not progress.exists():
+                if (folder / STOP).exists() or not progress.exists():
                     raise
-                write_atomic(folder / jobs.STOP, "")
+                write_atomic(folder / STOP, "")
                 on_note("Stopping after this epoch; once more stops at once.")
         outcome = ended[0][1]
         if isinstance(outcome, Raised):
-            write_atomic(logs / "error.log", outcome.traceback)
+            with suppress(OSError):  # of a full disk, which may be why it was raised
+                write_atomic(logs / "error.log", outcome.traceback)
         if isinstance(outcome, Died | Raised | GivenUp):
-            raise TuneError(f"Retraining failed: {outcome.reason}. See the logs in {logs}.")
+            kept = "The same command goes on from the last checkpoint. "
+            raise TuneError(
+                f"Retraining failed: {outcome.reason}. "
+                f"{kept if (folder / CHECKPOINT).exists() else ''}See the logs in {logs}."
+            )
         return dict(outcome)
 
     try:
         if retraining.seconds is None:
             candidate = to_plain(template.as_candidate)
-            timed = finish(jobs.measure_epoch, to_plain(spec), candidate, retraining.threads)
-            costs = _with_time(template, costs, timed["seconds"] * retraining.epochs / 60.0)
-        limit = template.target.limits.train_minutes
-        _check_time(template, costs[template.target.name], retraining.seconds, limit)
+            timed = finish(measure_epoch, to_plain(spec), candidate, retraining.threads)
+            minutes = timed["seconds"] * retraining.epochs / 60.0
+            costs = {name: with_time(template, costs[name], minutes)}
+        check_time(template, costs[name], retraining.seconds)
         if (folder / CHECKPOINT).exists():
             on_note("Going on from the checkpoint of a training that was interrupted.")
-        elif predicted := costs[template.target.name].train_minutes:
+        elif predicted := costs[name].train_minutes:
             on_note(
                 f"About {predicted.value:.1f} min ({predicted.low:.1f} to {predicted.high:.1f}) "
                 f"for {retraining.epochs} epochs."
             )
         outcome = finish(
-            jobs.retrain_candidate,
+            retrain_candidate,
             to_plain(spec),
             folder,
             to_plain(template.as_candidate),
@@ -275,37 +312,3 @@ def _run(
         work.close()
     progress.unlink(missing_ok=True)
     return outcome, costs
-
-
-def _with_time(template: Template, costs: dict[str, Cost], minutes: float) -> dict[str, Cost]:
-    """Add the predicted time of training, and check all limits with it."""
-    predicted = Quantity(
-        value=minutes,
-        low=minutes * TIME_BAND[0],
-        high=minutes * TIME_BAND[1],
-        kind="estimated",
-        basis="epochs of a part of the images, timed before with the same threads",
-    )
-    name = template.target.name
-    timed = replace(costs[name], train_minutes=predicted)
-    return {name: check_limits(timed, template.target.model_limits)}
-
-
-def _check_time(template: Template, cost: Cost, seconds: float | None, limit: float | None) -> None:
-    """Refuse what takes longer than the limit of the template's target, in minutes."""
-    if limit is None:
-        return
-    if seconds is not None and seconds > 60.0 * limit:
-        raise InputError(
-            f"Expected at most {limit:g} minutes, the limit of '{template.name}'. Received: "
-            f"--minutes {seconds / 60.0:g}. Loosen train_minutes in its [target.limits] table."
-        )
-    late = [excess for excess in cost.over if excess.limit == "train_minutes"]
-    if late:
-        epochs = int(template.training.epochs * limit / late[0].needed)
-        fitting = f"--epochs {epochs} or --minutes {limit:g}" if epochs else f"--minutes {limit:g}"
-        raise InputError(
-            f"The template '{template.name}' takes too long: {explain(late[0])}. What fits: "
-            f"{fitting}, a smaller input or another candidate; or loosen train_minutes in its "
-            "[target.limits] table."
-        )

@@ -24,7 +24,7 @@ from tuner.spec.drawing import (
     resolutions,
     widths,
 )
-from tuner.spec.model import ModelVersion, Retraining
+from tuner.spec.model import Metric, ModelVersion, Retraining, ScoredEpoch
 from tuner.spec.operators import (
     OPERATORS,
     Add,
@@ -76,6 +76,7 @@ __all__ = [
     "Layers",
     "Limits",
     "MaxPool2D",
+    "Metric",
     "ModelVersion",
     "Node",
     "Operator",
@@ -88,6 +89,7 @@ __all__ = [
     "Result",
     "Retraining",
     "RunSpec",
+    "ScoredEpoch",
     "SearchSpace",
     "Settings",
     "Shape",

@@ -8,8 +8,11 @@ from typing import Literal
 
 from tuner.spec.cost import Cost
 from tuner.spec.dataset import DatasetSpec
-from tuner.spec.result import Build
+from tuner.spec.result import Build, Precision
 from tuner.spec.template import Template
+
+Metric = Literal["accuracy", "loss"]
+"""Of the validation images: the share of them that is right, or their mean cross-entropy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +23,12 @@ class Retraining:
         epochs: planned at first; with a clock, its pace decides.
         threads: that a batch is divided among.
         seconds: that the training may take; None for no clock.
-        patience_share: it ends when this share of it brought no better validation accuracy; None
+        patience_share: it ends when this share of it brought nothing better by the metric; None
             to end early only where nothing can be gained.
-        keep: the weights of the best epoch by validation accuracy, or of the last.
+        steady_epochs: it ends when its loss has changed little over so many epochs; None to not
+            look at it.
+        keep: the weights of the best epoch, or of the last.
+        metric: that tells which epoch is the best, as int8.
         seed_shift: added to the template's seed; one that continues a version is another training.
     """
 
@@ -30,8 +36,25 @@ class Retraining:
     threads: int
     seconds: float | None = None
     patience_share: float | None = None
+    steady_epochs: int | None = None
     keep: Literal["best", "last"] = "best"
+    metric: Metric = "accuracy"
     seed_shift: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredEpoch:
+    """How the weights after an epoch did on the validation images.
+
+    Args:
+        epoch: from 1.
+        accuracy: share of the images that is right, 0 to 1, by precision.
+        loss: mean cross-entropy of the images, by precision.
+    """
+
+    epoch: int
+    accuracy: Mapping[Precision, float]
+    loss: Mapping[Precision, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +70,12 @@ class ModelVersion:
         costs: by target.
         builds: by precision, with accuracies on validation and test.
         epochs: epochs trained.
-        best_epoch: the epoch whose weights were kept.
+        best_epoch: the best of `scored` by the metric, as int8.
         train_seconds: seconds of training.
         curve: validation accuracy (float32) after each epoch.
+        loss_curve: mean training loss of each epoch.
+        validation_loss_curve: mean cross-entropy (float32) of the validation images after each.
+        scored: the epochs that were compared as int8, the last one among them, by number.
         threads: TensorFlow threads used.
         created: ISO 8601, UTC.
         retraining: how it was trained; None in versions of before it was kept.
@@ -70,4 +96,7 @@ class ModelVersion:
     created: str
     parent: str | None = None
     retraining: Retraining | None = None
+    loss_curve: tuple[float, ...] = ()
+    validation_loss_curve: tuple[float, ...] = ()
+    scored: tuple[ScoredEpoch, ...] = ()
     stopped: bool = False

@@ -110,7 +110,6 @@ def new_version(name: str, key: str) -> Iterator[Path]:
 
 def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
     """Give a filled folder the next free number, whatever number `version` names."""
-    (temporary / CHECKPOINT).unlink(missing_ok=True)
     while True:
         number = (_versions(version.name) or [0])[-1] + 1
         write_json(temporary / "model.json", to_plain(replace(version, version=number)))
@@ -121,4 +120,5 @@ def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             continue  # another process took the number in the meantime
+        (path / CHECKPOINT).unlink(missing_ok=True)  # now that nothing can fail any more
         return ModelFolder(path)

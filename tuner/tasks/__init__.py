@@ -30,3 +30,6 @@ class Task(Protocol):
         self, logits: NDArray[np.float32], labels: NDArray[np.int64], outputs: int
     ) -> Accuracy:
         """Decode logits, images x outputs, and compare with the labels."""
+
+    def mean_loss(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+        """The plain loss of logits, images x outputs: no smoothing, all classes alike."""

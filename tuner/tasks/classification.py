@@ -54,3 +54,12 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64], outputs: int) 
     confusion = np.zeros((outputs, outputs), np.int64)
     np.add.at(confusion, (labels, np.argmax(logits, axis=-1)), 1)
     return Accuracy(confusion=tuple(tuple(int(count) for count in row) for row in confusion))
+
+
+def mean_loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Mean cross-entropy, in nats: minus the logarithm of the softmax at the label."""
+    import numpy as np
+
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    each = np.log(np.exp(shifted).sum(axis=-1)) - shifted[np.arange(len(labels)), labels]
+    return float(each.mean())

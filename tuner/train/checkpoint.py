@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,14 +20,30 @@ if TYPE_CHECKING:
     from tuner.train.flat import FlatVariables
 
 
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """The weights after one of the best epochs.
+
+    Args:
+        epoch: from 1.
+        score: what it is among the best by; more is better.
+        weights: see `FlatVariables.snapshot`.
+    """
+
+    epoch: int
+    score: float
+    weights: NDArray[np.float32]
+
+
 class State(Protocol):
     """What is kept beside the variables."""
 
     planned: int
-    best_weights: NDArray[np.float32]
+    contenders: list[Contender]
     curve: list[float]
+    losses: list[float]
+    validation_losses: list[float]
     best_accuracy: float
-    best_epoch: int
     gained_epoch: int
     seconds: float
 
@@ -34,8 +51,9 @@ class State(Protocol):
 PLAIN = (
     "planned",
     "curve",
+    "losses",
+    "validation_losses",
     "best_accuracy",
-    "best_epoch",
     "gained_epoch",
     "seconds",
 )
@@ -44,8 +62,10 @@ PLAIN = (
 def write_checkpoint(path: Path, variables: FlatVariables, state: State) -> None:
     """Write the variables, the optimizer's included, and how far the training has come."""
     content = io.BytesIO()
-    plain = json.dumps({name: getattr(state, name) for name in PLAIN})
-    np.savez(content, *variables.everything(), best=state.best_weights, state=np.array(plain))
+    plain = {name: getattr(state, name) for name in PLAIN}
+    plain["contenders"] = [(item.epoch, item.score) for item in state.contenders]
+    weights = {f"best_{place}": item.weights for place, item in enumerate(state.contenders)}
+    np.savez(content, *variables.everything(), state=np.array(json.dumps(plain)), **weights)
     write_atomic(path, content.getvalue())
 
 
@@ -58,10 +78,15 @@ def read_checkpoint(path: Path, variables: FlatVariables, state: State) -> None:
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             plain = json.loads(str(arrays["state"]))
-            best = arrays["best"]
+            contenders = [
+                Contender(epoch, score, arrays[f"best_{place}"])
+                for place, (epoch, score) in enumerate(plain["contenders"])
+            ]
             kept = [arrays[f"arr_{index}"] for index in range(len(variables.everything()))]
-        if best.shape != state.best_weights.shape:
-            raise ValueError(f"{best.size} weights for {state.best_weights.size}")
+        size = len(variables.snapshot())
+        for item in contenders:
+            if item.weights.shape != (size,):
+                raise ValueError(f"{item.weights.size} weights for {size}")
         variables.set_everything(kept)
         for name in PLAIN:
             setattr(state, name, plain[name])
@@ -70,4 +95,4 @@ def read_checkpoint(path: Path, variables: FlatVariables, state: State) -> None:
             f"Expected the checkpoint of this training in {path}. It cannot be read: {error}. "
             "Delete it to begin anew."
         ) from None
-    state.best_weights = best
+    state.contenders = contenders

@@ -27,7 +27,7 @@ MOMENTUM = 0.9
 
 
 class FlatVariables:
-    """Weights and moving averages of a model, copied from it and given back by `store`.
+    """Weights and moving averages of a model, copied from it; `store` gives them back.
 
     Args:
         model: float32, no layer frozen.
@@ -125,13 +125,14 @@ class FlatVariables:
         """A copy of all values."""
         return np.concatenate([self._weights.numpy(), self._averages.numpy()])
 
-    def store(self, snapshot: NDArray[np.float32]) -> None:
-        """Put what `snapshot` gave into the model."""
-        start = 0
-        for variable in [*self._trained, *self._averaged]:
-            end = start + math.prod(variable.shape)
-            variable.assign(snapshot[start:end].reshape(variable.shape))
-            start = end
+
+def store(model: keras.Model, snapshot: NDArray[np.float32]) -> None:
+    """Put what `FlatVariables.snapshot` gave into a model of the same architecture."""
+    start = 0
+    for variable in [*model.trainable_variables, *model.non_trainable_weights]:
+        end = start + math.prod(variable.shape)
+        variable.assign(snapshot[start:end].reshape(variable.shape))
+        start = end
 
 
 def _flatten(tensors: list[Any]) -> Any:

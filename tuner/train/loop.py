@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tuner.errors import TuneError
-from tuner.spec import Candidate
+from tuner.spec import Candidate, Metric
 from tuner.train.augment import change, draw_changes
-from tuner.train.checkpoint import read_checkpoint, write_checkpoint
-from tuner.train.flat import FlatVariables
+from tuner.train.checkpoint import Contender, read_checkpoint, write_checkpoint
+from tuner.train.flat import FlatVariables, store
 from tuner.train.forward import forward, mean_averages
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ GROWTH_SHARE = 0.5
 the rate has fallen, and would rise again."""
 CHECKPOINT_SECONDS = 20.0
 MIN_PATIENCE_EPOCHS = 8
+STEADY_CHANGE = 0.05
+"""A training is steady when the loss of its last 30 to 50 epochs spans less: the rule that users of
+Kendryte's online training go by, as handed down; its page was not read."""
+LARGEST_LOSS = 1e9
+"""Stands for a validation loss that is not a number, so that what holds it stays JSON."""
 HOPELESS_BELOW = 0.1
 SMALLEST_PART = 16
 """Images of a part of a batch: batch normalization needs some."""
@@ -59,6 +64,7 @@ class Epoch:
     planned: int
     loss: float
     validation_accuracy: float
+    validation_loss: float
     seconds: float
 
 
@@ -66,15 +72,32 @@ class Epoch:
 class Trained:
     """The outcome of a training: the weights that did best on validation are in the model.
 
-    `hopeless` if it was ended early because others had been far better by then.
+    Args:
+        epochs: done.
+        planned: at its end.
+        seconds: that it took.
+        curve: validation accuracy after each epoch.
+        losses: mean training loss of each epoch.
+        validation_losses: mean cross-entropy of the validation images after each epoch.
+        contenders: the best epochs by the metric, best first.
+        last: the last epoch; the best one if the loss became infinite.
+        hopeless: it was ended early because others had been far better by then.
     """
 
     epochs: int
     planned: int
-    best_epoch: int
     seconds: float
     curve: tuple[float, ...]
+    losses: tuple[float, ...]
+    validation_losses: tuple[float, ...]
+    contenders: tuple[Contender, ...]
+    last: Contender
     hopeless: bool
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are in the model, from 1."""
+        return self.contenders[0].epoch
 
 
 def scale_in_graph(images: Any, scaling: str) -> Any:
@@ -99,12 +122,14 @@ def train(
     patience_waits: bool = True,
     others: Sequence[float] = (),
     threads: int = 1,
-    keep: Literal["best", "last"] = "best",
+    metric: Metric = "accuracy",
+    contenders: int = 1,
+    steady_epochs: int | None = None,
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
-    """Train `model` in place and leave the weights of its best epoch in it, or of its last.
+    """Train `model` in place and leave the weights of its best epoch in it.
 
     Args:
         model: from `build_keras`, logits out.
@@ -117,8 +142,8 @@ def train(
         seconds: time that the training may take. From two epochs to half of all the plan is
             set anew to what fits, at most the candidate's own epochs; later it is only cut. None
             for no clock, which makes the outcome depend on the seed alone.
-        patience_share: stop when this share of the planned epochs, 8 at least, brought no better
-            validation accuracy.
+        patience_share: stop when this share of the planned epochs, 8 at least, brought nothing
+            better by the metric.
         patience_waits: a rate that falls to zero gains most at its end, so then only an accuracy
             of 1 is reason to stop.
         others: the curve of another candidate, over a training like this one, that a good one
@@ -126,14 +151,17 @@ def train(
             `HOPELESS_BELOW` under the best of that curve so far is ended.
         threads: that a batch is divided among, in equal parts which are each normalized by
             themselves; 1 trains the batch as a whole.
-        keep: the weights of the epoch with the best validation accuracy, or of the last.
+        metric: of the validation images, tells how good an epoch is.
+        contenders: so many of the best epochs have their weights kept.
+        steady_epochs: stop when the training loss of so many epochs spans less than
+            `STEADY_CHANGE`.
         checkpoint: a file that is written every `CHECKPOINT_SECONDS`, and gone on from if it is
             there; the outcome is that of a training that was never interrupted.
         stop: asked after each epoch whether to end there.
         on_epoch: called after each epoch.
 
     Returns:
-        Epochs done, the best one, seconds and the curve of validation accuracy.
+        What came of it, with the weights of the best epochs and of the last.
 
     Raises:
         TuneError: the loss is not a number from the first epoch on, or the checkpoint is not of
@@ -154,14 +182,14 @@ def train(
         threads,
     )
     generator = np.random.default_rng(seed)
-    state = _State(planned=epochs, best_weights=variables.snapshot())
+    state = _State(planned=epochs)
     if checkpoint is not None and checkpoint.exists():
         read_checkpoint(checkpoint, variables, state)
         for _ in range(state.done):  # the order of the next epoch is that of an unbroken training
             generator.permutation(count)
     clock = _Clock(state)
     written = time.monotonic()
-    hopeless = False
+    hopeless = diverged = False
     while state.done < state.planned:
         done, planned = state.done, state.planned
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
@@ -189,35 +217,42 @@ def train(
                     "The loss became infinite in the first epoch; the learning rate "
                     f"{settings.learning_rate:g} is too high for this net."
                 )
-            keep = "best"  # what was good before stays
+            diverged = True  # what was good before stays
             break
-        accuracy = evaluate()
-        state.add(accuracy, clock.seconds(), variables)
+        accuracy, validation_loss = evaluate()
+        state.add(mean_loss, accuracy, validation_loss, clock.seconds())
+        state.compare(state.score(metric), variables, contenders)
         on_epoch(
             Epoch(
                 number=state.done,
                 planned=planned,
                 loss=mean_loss,
                 validation_accuracy=accuracy,
+                validation_loss=validation_loss,
                 seconds=state.seconds,
             )
         )
         hopeless = state.best_accuracy < _wanted(others, state.done / planned) - HOPELESS_BELOW
         waits = patience_waits and state.best_accuracy < 1.0 and settings.schedule != "constant"
-        if hopeless or stop() or (not waits and state.gains_no_more(patience_share)):
+        ends = (not waits and state.gains_no_more(patience_share)) or state.is_steady(steady_epochs)
+        if hopeless or stop() or ends:
             break
         if seconds is not None:
             clock.plan(seconds, max(epochs, settings.epochs))
         if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_SECONDS:
             write_checkpoint(checkpoint, variables, state)
             written = time.monotonic()
-    variables.store(state.best_weights if keep == "best" else variables.snapshot())
+    best = state.contenders[0]
+    store(model, best.weights)
     return Trained(
         epochs=state.done,
         planned=state.planned,
-        best_epoch=state.best_epoch,
         seconds=clock.seconds(),
         curve=tuple(state.curve),
+        losses=tuple(state.losses),
+        validation_losses=tuple(state.validation_losses),
+        contenders=tuple(state.contenders),
+        last=best if diverged else Contender(state.done, state.score(metric), variables.snapshot()),
         hopeless=hopeless,
     )
 
@@ -227,10 +262,11 @@ class _State:
     """How far a training has come; with the variables, all that going on needs."""
 
     planned: int
-    best_weights: NDArray[np.float32]
+    contenders: list[Contender] = field(default_factory=list)
     curve: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    validation_losses: list[float] = field(default_factory=list)
     best_accuracy: float = -1.0
-    best_epoch: int = 0
     gained_epoch: int = 0
     seconds: float = 0.0
 
@@ -239,15 +275,27 @@ class _State:
         """Epochs."""
         return len(self.curve)
 
-    def add(self, accuracy: float, seconds: float, variables: FlatVariables) -> None:
+    def add(self, loss: float, accuracy: float, validation_loss: float, seconds: float) -> None:
         """Note an epoch that has ended."""
+        self.losses.append(loss)
         self.curve.append(accuracy)
+        self.validation_losses.append(validation_loss)
+        self.best_accuracy = max(self.best_accuracy, accuracy)
         self.seconds = seconds
-        if accuracy > self.best_accuracy:
+
+    def score(self, metric: Metric) -> float:
+        """Of the last epoch; more is better."""
+        return self.curve[-1] if metric == "accuracy" else -self.validation_losses[-1]
+
+    def compare(self, score: float, variables: FlatVariables, most: int) -> None:
+        """Keep the weights of the epoch that has just ended if it is among so many best."""
+        if not self.contenders or score > self.contenders[0].score:
             self.gained_epoch = self.done
-        if accuracy >= self.best_accuracy:  # of equal epochs the later one, trained longer
-            self.best_accuracy, self.best_epoch = accuracy, self.done
-            self.best_weights = variables.snapshot()
+        if len(self.contenders) == most and score < self.contenders[-1].score:
+            return
+        own = Contender(self.done, score, variables.snapshot())
+        # Of equal epochs the later one comes first: it was trained longer.
+        self.contenders = sorted([own, *self.contenders], key=lambda item: -item.score)[:most]
 
     def gains_no_more(self, patience_share: float | None) -> bool:
         """Whether a share of the planned epochs brought no better accuracy."""
@@ -255,6 +303,11 @@ class _State:
             return False
         patience = max(MIN_PATIENCE_EPOCHS, round(patience_share * self.planned))
         return self.done - self.gained_epoch >= patience
+
+    def is_steady(self, epochs: int | None) -> bool:
+        """Whether the training loss has changed little over so many epochs."""
+        recent = self.losses[-epochs:] if epochs else []
+        return len(recent) == epochs and max(recent) - min(recent) < STEADY_CHANGE
 
 
 class _Clock:
@@ -370,7 +423,8 @@ def _chunks(count: int, image_bytes: int) -> list[slice]:
 
 def make_evaluator(model: keras.Model, data: LabelledImages, scaling: str) -> Callable[[], float]:
     """A function that gives the model's accuracy on `data`, compiled once."""
-    return _make_evaluator(model, data, scaling, lambda: lambda variable: variable.value)
+    evaluate = _make_evaluator(model, data, scaling, lambda: lambda variable: variable.value)
+    return lambda: evaluate()[0]
 
 
 def _make_evaluator(
@@ -379,7 +433,8 @@ def _make_evaluator(
     scaling: str,
     reader: Callable[[], Callable[[Any], Any]],
     threads: int = 1,
-) -> Callable[[], float]:
+) -> Callable[[], tuple[float, float]]:
+    """A function that gives accuracy and mean cross-entropy on `data`, compiled once."""
     import tensorflow as tf
 
     count = len(data.labels)
@@ -393,33 +448,41 @@ def _make_evaluator(
             tf.TensorSpec((None,), tf.int64),
         ],
     )
-    def correct(images: Any, labels: Any) -> Any:
+    def score(images: Any, labels: Any) -> Any:
         read = reader()
 
-        def part(start: Any, total: Any) -> tuple[Any, Any]:
+        def part(start: Any, right: Any, entropy: Any) -> tuple[Any, Any, Any]:
             pixels = scale_in_graph(images[start : start + batch], scaling)
+            wanted = labels[start : start + batch]
             logits, _ = forward(model, pixels, read, training=False)
-            right = tf.argmax(logits, axis=-1) == labels[start : start + batch]
-            return start + batch, total + tf.reduce_sum(tf.cast(right, tf.int64))
+            same = tf.cast(tf.argmax(logits, axis=-1) == wanted, tf.int64)
+            each = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
+            return (
+                start + batch,
+                right + tf.reduce_sum(same),
+                entropy + tf.reduce_sum(tf.cast(each, tf.float64)),
+            )
 
         end = tf.shape(images)[0]
         return tf.while_loop(
-            lambda start, total: start < end,
+            lambda start, right, entropy: start < end,
             part,
-            (tf.constant(0), tf.constant(0, tf.int64)),
+            (tf.constant(0), tf.constant(0, tf.int64), tf.constant(0.0, tf.float64)),
             parallel_iterations=1,
-        )[1]
+        )[1:]
 
     chunks = _chunks(count, max(data.images[0].nbytes, CHUNK_BYTES * threads // count))
 
-    def accuracy() -> float:
+    def evaluate() -> tuple[float, float]:
         with ThreadPoolExecutor(threads) as pool:
-            right = pool.map(
-                lambda chunk: int(correct(data.images[chunk], data.labels[chunk])), chunks
+            scores = list(
+                pool.map(lambda chunk: score(data.images[chunk], data.labels[chunk]), chunks)
             )
-            return sum(right) / count
+        right = sum(int(same) for same, _ in scores)
+        loss = sum(float(entropy) for _, entropy in scores) / count
+        return right / count, loss if loss < LARGEST_LOSS else LARGEST_LOSS
 
-    return accuracy
+    return evaluate
 
 
 def _learning_rates(

@@ -1,0 +1,105 @@
+"""The best takes too long to retrain: it is refused, and what is named in its place keeps it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runs_support import TARGET, make_run
+from tuner.engine.board import board
+from tuner.engine.search import with_limits
+from tuner.errors import InputError, UnknownNameError
+from tuner.models import time_limit
+from tuner.models.time_limit import TIME_BAND, check_time, with_time
+from tuner.spec import Limits
+from tuner.store.models import find_model, models_folder
+from tuner.testing.models import template_of
+from walk_support import tune
+
+ROOM = 1.6
+"""The limit is so many times what the quickest candidate is predicted to take."""
+
+DROP = 0.01
+"""Of the validation images: by so much a retrained model may be behind what the board said."""
+
+
+def search(home: Path) -> None:
+    """A run on pictures of parts, with a clock, so that it predicts times."""
+    tune(
+        home, "--target", "nano33ble", "--data", "sample:parts", "--time", "90s", "--name", "walk"
+    )  # fmt: skip
+
+
+def walk(home: Path) -> None:
+    """The best is refused; what the refusal names is retrained within the limit."""
+    board = json.loads(tune(home, "report", "walk", "--format", "json").stdout)
+    tune(home, "select", "walk", 1, "-o", "best.toml")
+    line = tune(home, "retrain", "best.toml", "--max-train-minutes", 0.001, code=2).stderr
+    needed = float(re.search(r"full training ([\d.]+) min > 0\.001", line)[1])
+    predicted = [row["costs"]["nano33ble"]["train_minutes"] for row in board if row["rank"]]
+    limit = round(ROOM * needed * min(predicted) / predicted[0], 3)
+    assert limit < needed, "some candidate is much quicker than the best"
+    line = tune(home, "retrain", "best.toml", "--max-train-minutes", limit, code=2).stderr
+    assert "takes too long" in line.splitlines()[-1]
+    assert re.search(r"What fits: --epochs \d+ or --minutes [\d.]+", line)
+    rank = int(re.search(r"or rank (\d+) of the run walk", line)[1])
+    assert f"tune select walk {rank}" in line
+    assert not list(models_folder().glob("best/[0-9]*"))
+    tune(home, "select", "walk", rank, "-o", "other.toml")
+    tune(home, "retrain", "other.toml", "--max-train-minutes", limit)
+    version = find_model("other").read()
+    assert version.train_seconds <= 1.15 * 60.0 * limit
+    (promised,) = [row["accuracy"]["validation"]["int8"] for row in board if row["rank"] == rank]
+    accuracy = version.builds["int8"].accuracy["validation"].value
+    print(f"limit {limit} min, rank {rank}: promised {promised:.4f}, retrained {accuracy:.4f}")
+    assert accuracy >= promised - DROP
+
+
+def late(home: Path, *, limit: float) -> InputError:
+    """What is said of 3 epochs of 1 min each, of a run whose others had 1 and 2."""
+    folder = make_run(home, "made-up", [10, 12, 15], ended=True)
+    best = board(folder).rows[0].result
+    plain = template_of(best.candidate, "sample:digits", "best", target=TARGET)
+    limits = Limits(train_minutes=limit)
+    plain = replace(plain, run="made-up", target=with_limits(plain.target, limits))
+    cost = with_time(plain, best.costs[TARGET], minutes=3.0)
+    assert cost.train_minutes.high == pytest.approx(3.0 * TIME_BAND[1])
+    with pytest.raises(InputError) as caught:
+        check_time(plain, cost, None)
+    return caught.value
+
+
+def test_the_best_ranked_that_keeps_the_limit_is_named(home: Path):
+    said = str(late(home, limit=2.5))
+    assert "full training 3.0 min > 2.5 min" in said
+    assert "What fits: --epochs 2 or --minutes 2.5; or rank 2 of the run made-up, c" in said
+    assert "8x8 grey and had 60.0% as int8: about 2 min (tune select made-up 2)" in said
+
+
+def test_a_candidate_whose_band_exceeds_the_limit_is_not_named(home: Path):
+    said = str(late(home, limit=2.1))
+    assert "or rank 3 of the run made-up" in said
+    assert "about 1 min (tune select made-up 3)" in said
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_without_another_the_ways_to_one_are_named(home: Path, monkeypatch, gone: bool):
+    if gone:
+        monkeypatch.setattr(time_limit, "find_run", unknown_run)
+    said = str(late(home, limit=2.5 if gone else 0.5))
+    assert "a smaller input or another candidate. Or loosen the limit" in said
+    assert ("--epochs" in said) == gone, "no epoch fits half a minute"
+
+
+def unknown_run(name: str) -> None:
+    raise UnknownNameError("run", name, ())
+
+
+@pytest.mark.slow
+def test_the_walk_to_an_alternative_that_keeps_the_limit(home: Path):
+    search(home)
+    walk(home)

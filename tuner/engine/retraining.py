@@ -1,0 +1,206 @@
+"""What a slot does when a template is retrained: time an epoch, then train in full."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import catalog
+from tuner.cost.training import train_seconds_per_image
+from tuner.engine import jobs
+from tuner.spec import (
+    Candidate,
+    Metric,
+    Retraining,
+    RunSpec,
+    ScoredEpoch,
+    Split,
+    Throughput,
+    from_plain,
+    to_plain,
+)
+from tuner.store.models import CHECKPOINT
+from tuner.train.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    from tuner.train.loop import Trained
+
+STOP = "stop"
+CONTENDERS = 3
+"""So many of the best epochs, by the float32 model, are compared as int8 models, with the last."""
+TIMED_SECONDS, TIMED_EPOCHS = 0.5, 4
+"""Of training at the reference rates, to tell how long an epoch takes here."""
+REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
+MOST_EPOCHS = 100_000
+"""Where the clock alone ends a training."""
+
+
+def measure_epoch(
+    run: Mapping[str, Any], candidate_plain: Mapping[str, Any], threads: int
+) -> dict[str, float]:
+    """Train a candidate on a part of the images for a moment; the `seconds` of a whole epoch."""
+    import_tensorflow()
+    import numpy as np
+
+    from tuner.train.build import build_keras, start_anew
+    from tuner.train.loop import LabelledImages, train
+
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "template")
+    batch = candidate.training.batch_size
+    dataset = jobs.open_data(spec.dataset)
+    task = catalog.load_module("tasks", spec.task)
+    training = jobs.labelled(dataset, candidate, "training")
+    validation = jobs.labelled(dataset, candidate, "validation")
+    image = train_seconds_per_image(candidate.architecture, batch, REFERENCE)
+    share = min(1.0, max(4 * batch, TIMED_SECONDS / image) / len(training.labels))
+    few, held_out = (
+        LabelledImages(images=split.images[:count], labels=split.labels[:count])
+        for split in (training, validation)
+        for count in [math.ceil(share * len(split.labels))]
+    )
+    start_anew(0)
+    ends: list[float] = []
+    train(
+        build_keras(candidate.architecture),
+        candidate,
+        few,
+        held_out,
+        epochs=TIMED_EPOCHS,
+        seed=0,
+        loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
+        threads=threads,
+        on_epoch=lambda epoch: ends.append(epoch.seconds),
+    )
+    # The first epoch also traces the graph.
+    return {"seconds": float(np.median(np.diff(ends))) / share}
+
+
+def retrain_candidate(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    retraining_plain: Mapping[str, Any],
+    parent: Path | None,
+) -> dict[str, Any]:
+    """Train one candidate in full; builds are scored on validation and test.
+
+    Which epoch was the best is decided by the int8 builds of some, on the validation images.
+    Goes on from the checkpoint in `folder`, if there is one, and ends after an epoch when there is
+    a file `stop`. Writes `model.keras` beside the builds.
+
+    Args:
+        run: plain RunSpec.
+        folder: of the version that is made.
+        candidate_plain: plain Candidate.
+        retraining_plain: plain Retraining.
+        parent: `model.keras` of a version with the same architecture, to train on from.
+    """
+    import_tensorflow()
+    from tuner.train.flat import store
+
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "template")
+    retraining = from_plain(Retraining, retraining_plain, "retraining")
+    splits: tuple[Split, ...] = (
+        ("validation", "test") if spec.dataset.counts["test"] else ("validation",)
+    )
+    stop = folder / STOP
+    options: dict[str, Any] = {
+        "threads": retraining.threads,
+        "metric": retraining.metric,
+        "contenders": CONTENDERS,
+        "steady_epochs": retraining.steady_epochs,
+        "checkpoint": folder / CHECKPOINT,
+        "stop": stop.exists,
+    }
+    if retraining.patience_share is not None:
+        options.update(patience_share=retraining.patience_share, patience_waits=False)
+    epochs, seconds = retraining.epochs, retraining.seconds
+    if seconds is not None:  # as many epochs as the time allows
+        settings = replace(candidate.training, epochs=MOST_EPOCHS)
+        candidate = replace(candidate, training=settings)
+    model, trained = jobs.fit(
+        spec,
+        candidate,
+        epochs,
+        seconds,
+        progress=folder / jobs.PROGRESS,
+        weights=parent,
+        rung=retraining.seed_shift,
+        options=options,
+    )
+    stopped = stop.exists()
+    scored = _scored_epochs(model, trained, spec, candidate, folder)
+    best = _best(scored, retraining.metric)
+    weights = {item.epoch: item.weights for item in (trained.last, *trained.contenders)}
+    kept = best.epoch if retraining.keep == "best" else trained.last.epoch
+    store(model, weights[kept])
+    dataset = jobs.open_data(spec.dataset)
+    training = jobs.labelled(dataset, candidate, "training")
+    builds = jobs.make_builds(model, candidate, training, tuple(jobs.runs_with(spec)), folder)
+    builds = jobs.score_builds(builds, spec, candidate, dataset, folder, splits)
+    model.save(folder / "model.keras")
+    return {
+        "builds": to_plain(builds),
+        "epochs": trained.epochs,
+        "best_epoch": best.epoch,
+        "train_seconds": round(trained.seconds, 3),
+        "curve": _rounded(trained.curve),
+        "loss_curve": _rounded(trained.losses),
+        "validation_loss_curve": _rounded(trained.validation_losses),
+        "scored": to_plain(sorted(scored, key=lambda item: item.epoch)),
+        "stopped": stopped,
+    }
+
+
+def _scored_epochs(
+    model: Any, trained: Trained, spec: RunSpec, candidate: Candidate, folder: Path
+) -> list[ScoredEpoch]:
+    """The best epochs and the last one, as int8 builds of theirs do on the validation images."""
+    from tuner.train.flat import store
+
+    dataset = jobs.open_data(spec.dataset)
+    task = catalog.load_module("tasks", spec.task)
+    training = jobs.labelled(dataset, candidate, "training")
+    validation = jobs.labelled(dataset, candidate, "validation")
+    where = folder / "compared"
+    scored = {}
+    for item in (*trained.contenders, trained.last):
+        if item.epoch in scored:
+            continue
+        store(model, item.weights)
+        builds = jobs.make_builds(
+            model, candidate, training, tuple(jobs.runs_with(spec)), folder, where
+        )
+        logits = jobs.run_build(builds["int8"], spec, candidate, validation.images, folder)
+        accuracy = task.score(logits, validation.labels, task.outputs(spec.dataset)).value
+        scored[item.epoch] = ScoredEpoch(
+            epoch=item.epoch,
+            accuracy={"float32": trained.curve[item.epoch - 1], "int8": accuracy},
+            loss={
+                "float32": trained.validation_losses[item.epoch - 1],
+                "int8": task.mean_loss(logits, validation.labels),
+            },
+        )
+    shutil.rmtree(where)
+    return list(scored.values())
+
+
+def _best(scored: Sequence[ScoredEpoch], metric: Metric) -> ScoredEpoch:
+    """The best as int8; of equal ones by the metric the better by the other, then the later."""
+
+    def merit(item: ScoredEpoch) -> tuple[float, float, int]:
+        accuracy, loss = item.accuracy["int8"], item.loss["int8"]
+        first, second = (accuracy, -loss) if metric == "accuracy" else (-loss, accuracy)
+        return first, second, item.epoch
+
+    return max(scored, key=merit)
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 5) for value in values]

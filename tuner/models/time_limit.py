@@ -1,0 +1,106 @@
+"""The predicted time of a retraining beside its limit, and what would keep it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tuner.cost.fit import check_limits, explain
+from tuner.cost.training import train_seconds_per_image
+from tuner.engine.board import board
+from tuner.errors import InputError, TuneError
+from tuner.spec import Candidate, Cost, Quantity, Template, Throughput
+from tuner.store.runs import find_run
+
+TIME_BAND = (0.85, 1.15)
+"""Of the predicted time of training, low and high; see tests/benchmarks/retrain_time.py."""
+
+REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
+
+
+def with_time(template: Template, cost: Cost, minutes: float) -> Cost:
+    """Add the predicted time of training to the cost of a template, and check all limits with it.
+
+    Args:
+        template: that is trained.
+        cost: on its target.
+        minutes: predicted.
+    """
+    predicted = Quantity(
+        value=minutes,
+        low=minutes * TIME_BAND[0],
+        high=minutes * TIME_BAND[1],
+        kind="estimated",
+        basis="epochs of a part of the images, timed before with the same threads",
+    )
+    timed = replace(cost, train_minutes=predicted)
+    return check_limits(timed, template.target.model_limits)
+
+
+def check_time(template: Template, cost: Cost, seconds: float | None) -> None:
+    """Refuse what takes longer than the limit of the template's target.
+
+    Args:
+        template: that is trained.
+        cost: on its target, with the predicted time where no clock ends the training.
+        seconds: that a clock allows; None without one.
+
+    Raises:
+        InputError: it takes too long; names what would fit.
+    """
+    limit = template.target.limits.train_minutes
+    if limit is None:
+        return
+    loosen = (
+        "loosen the limit by --max-train-minutes, or by train_minutes in the template's "
+        "[target.limits] table"
+    )
+    if seconds is not None and seconds > 60.0 * limit:
+        raise InputError(
+            f"Expected at most {limit:g} minutes, the limit of '{template.name}'. Received: "
+            f"--minutes {seconds / 60.0:g}. Shorten it, or {loosen}."
+        )
+    late = [excess for excess in cost.over if excess.limit == "train_minutes"]
+    if late:
+        epochs = int(template.training.epochs * limit / late[0].needed)
+        fitting = f"--epochs {epochs} or --minutes {limit:g}" if epochs else f"--minutes {limit:g}"
+        other = _alternative(template, late[0].needed, limit)
+        raise InputError(
+            f"The template '{template.name}' takes too long: {explain(late[0])}. What fits: "
+            f"{fitting}; {other or 'a smaller input or another candidate'}. Or {loosen}."
+        )
+
+
+def _alternative(template: Template, minutes: float, limit: float) -> str:
+    """The best of the template's run that is retrained within a limit, in words; or nothing.
+
+    Its time is that of the template times the ratio of their work, by the reference rates.
+
+    Args:
+        template: that takes too long.
+        minutes: that it takes, predicted.
+        limit: minutes.
+    """
+    try:
+        ranked = board(find_run(template.run), target_name=template.target.name)
+    except TuneError:  # the run is not here, or no longer
+        return ""
+    own = _work(template.as_candidate)
+    for row in ranked.rows:
+        candidate = row.result.candidate
+        expected = minutes * _work(candidate) / own
+        accuracy = row.result.accuracy("int8")
+        if row.fits and accuracy and expected * TIME_BAND[1] <= limit:
+            pixels = candidate.preprocessing
+            return (
+                f"or rank {row.rank} of the run {template.run}, {candidate.id}, which reads "
+                f"{pixels.width}x{pixels.height} {pixels.colour} and had {accuracy.value:.1%} as "
+                f"int8: about {expected:.2g} min (tune select {template.run} {row.rank})"
+            )
+    return ""
+
+
+def _work(candidate: Candidate) -> float:
+    """Of a full training, in reference seconds for each image of the data."""
+    training = candidate.training
+    seconds = train_seconds_per_image(candidate.architecture, training.batch_size, REFERENCE)
+    return seconds * training.epochs
