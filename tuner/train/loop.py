@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from tuner.errors import TuneError
 from tuner.spec import Candidate
 from tuner.train.augment import change, draw_changes
 from tuner.train.checkpoint import read_checkpoint, write_checkpoint
-from tuner.train.flat import FlatVariables
-from tuner.train.forward import forward, mean_averages
+from tuner.train.flat import FlatVariables, largest_activation
+from tuner.train.forward import Average, forward, mean_averages
 
 if TYPE_CHECKING:
     import keras
@@ -76,6 +76,39 @@ class Trained:
     hopeless: bool
 
 
+class Net(Protocol):
+    """A net with the variables that a training changes; see `FlatVariables`, which is one."""
+
+    @property
+    def largest_activation(self) -> int:
+        """Values of the largest output of a layer, of one image."""
+
+    def weights(self) -> list[Any]:
+        """What is trained, for `logits` and `tf.gradients`."""
+
+    def logits(
+        self, images: Any, weights: list[Any], *, training: bool
+    ) -> tuple[Any, list[Average]]:
+        """Logits of scaled images, inside a `tf.function`; see `forward`."""
+
+    def update(
+        self, gradients: list[Any], averages: list[Average], learning_rate: Any, step: Any
+    ) -> None:
+        """Make one step of the optimizer, inside a `tf.function`."""
+
+    def everything(self) -> list[NDArray[np.float32]]:
+        """Copies of all variables, the optimizer's included."""
+
+    def set_everything(self, arrays: list[NDArray[np.float32]]) -> None:
+        """Set what `everything` gave."""
+
+    def snapshot(self) -> NDArray[np.float32]:
+        """A copy of all values but the optimizer's."""
+
+    def store(self, snapshot: NDArray[np.float32]) -> None:
+        """Put what `snapshot` gave into the model."""
+
+
 def scale_in_graph(images: Any, scaling: str) -> Any:
     """Pixels, 0 to 255 -> float32 tensor, as `tuner.data.preprocess.scale` does for arrays."""
     import tensorflow as tf
@@ -85,7 +118,7 @@ def scale_in_graph(images: Any, scaling: str) -> Any:
 
 
 def train(
-    model: keras.Model,
+    model: keras.Model | Net,
     candidate: Candidate,
     training: LabelledImages,
     validation: LabelledImages,
@@ -106,7 +139,7 @@ def train(
     """Train `model` in place and leave the weights of its best epoch in it, or of its last.
 
     Args:
-        model: from `build_keras`, logits out.
+        model: from `build_keras`, logits out; or a net with variables of its own.
         candidate: its preprocessing and training settings are used.
         training: what is learned from.
         validation: what decides the best epoch, and when to stop early.
@@ -138,18 +171,20 @@ def train(
         TuneError: the loss is not a number from the first epoch on, or the checkpoint is not of
             this training.
     """
+    import keras
+
     settings, image = candidate.training, candidate.architecture.input
     count = len(training.labels)
     batch = min(settings.batch_size, count)
     steps = count // batch
-    variables = FlatVariables(model, settings)
+    variables: Net = FlatVariables(model, settings) if isinstance(model, keras.Model) else model
     parts = parts_of_batch(batch, threads)
-    run_steps = _make_steps(model, variables, candidate, batch, loss, parts)
+    run_steps = _make_steps(variables, candidate, batch, loss, parts)
     evaluate = _make_evaluator(
-        model,
         validation,
         candidate.preprocessing.scaling,
-        lambda: variables.reader(variables.weights()),
+        lambda images: variables.logits(images, variables.weights(), training=False)[0],
+        variables.largest_activation,
         threads,
     )
     generator = np.random.default_rng(seed)
@@ -238,7 +273,7 @@ class _State:
         """Epochs."""
         return len(self.curve)
 
-    def add(self, accuracy: float, seconds: float, variables: FlatVariables) -> None:
+    def add(self, accuracy: float, seconds: float, variables: Net) -> None:
         """Note an epoch that has ended."""
         self.curve.append(accuracy)
         self.seconds = seconds
@@ -300,8 +335,7 @@ def parts_of_batch(batch: int, threads: int) -> int:
 
 
 def _make_steps(
-    model: keras.Model,
-    variables: FlatVariables,
+    variables: Net,
     candidate: Candidate,
     batch: int,
     loss: Any,
@@ -334,14 +368,13 @@ def _make_steps(
     def run_steps(images: Any, labels: Any, changes: Any, rates: Any, first: Any) -> Any:
         def step(index: Any, total: Any) -> tuple[Any, Any]:
             weights = variables.weights()
-            read = variables.reader(weights)
             split = {name: tf.split(values[index], parts) for name, values in changes.items()}
             pixels, wanted = tf.split(images[index], parts), tf.split(labels[index], parts)
             losses, averages = [], []
             for part in range(parts):
                 drawn = {name: values[part] for name, values in split.items()}
                 changed = scale_in_graph(change(pixels[part], drawn, augmentation), scaling)
-                logits, added = forward(model, changed, read, training=True)
+                logits, added = variables.logits(changed, weights, training=True)
                 losses.append(loss(wanted[part], logits))
                 averages.append(added)
             value = tf.add_n(losses) / parts
@@ -369,20 +402,24 @@ def _chunks(count: int, image_bytes: int) -> list[slice]:
 
 def make_evaluator(model: keras.Model, data: LabelledImages, scaling: str) -> Callable[[], float]:
     """A function that gives the model's accuracy on `data`, compiled once."""
-    return _make_evaluator(model, data, scaling, lambda: lambda variable: variable.value)
+    return _make_evaluator(
+        data,
+        scaling,
+        lambda images: forward(model, images, lambda variable: variable.value, training=False)[0],
+        largest_activation(model),
+    )
 
 
 def _make_evaluator(
-    model: keras.Model,
     data: LabelledImages,
     scaling: str,
-    reader: Callable[[], Callable[[Any], Any]],
+    compute: Callable[[Any], Any],
+    largest: int,
     threads: int = 1,
 ) -> Callable[[], float]:
     import tensorflow as tf
 
     count = len(data.labels)
-    largest = max(math.prod(layer.output.shape[1:]) for layer in model.layers)
     batch = max(1, min(EVALUATION_BATCH, count, EVALUATION_BYTES // (4 * largest)))
 
     @tf.function(  # type: ignore[untyped-decorator]
@@ -393,12 +430,9 @@ def _make_evaluator(
         ],
     )
     def correct(images: Any, labels: Any) -> Any:
-        read = reader()
-
         def part(start: Any, total: Any) -> tuple[Any, Any]:
             pixels = scale_in_graph(images[start : start + batch], scaling)
-            logits, _ = forward(model, pixels, read, training=False)
-            right = tf.argmax(logits, axis=-1) == labels[start : start + batch]
+            right = tf.argmax(compute(pixels), axis=-1) == labels[start : start + batch]
             return start + batch, total + tf.reduce_sum(tf.cast(right, tf.int64))
 
         end = tf.shape(images)[0]
