@@ -434,6 +434,7 @@ def retrain(
     epochs: int | None = None,
     minutes: float | None = None,
     patience_percent: float | None = None,
+    quantization_percent: float | None = None,
     keep: Literal["best", "last"] = "best",
     continued: Model | str | None = None,
     name: str | None = None,
@@ -448,6 +449,8 @@ def retrain(
         epochs: other epochs than the template's.
         minutes: of training, with as many epochs as they allow, in place of `epochs`.
         patience_percent: end when this share of the training brought no better accuracy.
+        quantization_percent: of the training, at its end, in which the net rounds as its int8
+            file does: quantization-aware training. 0 for none, 100 for all; None for 30.
         keep: the weights of the best epoch by accuracy on the validation images, or of the last.
         continued: the version whose weights are trained on.
         name: of the model; None for the template's.
@@ -489,6 +492,7 @@ def retrain(
             epochs=epochs,
             minutes=minutes,
             patience_percent=patience_percent,
+            quantization_percent=quantization_percent,
             keep=keep,
             continued=continued.reference if isinstance(continued, Model) else continued,
             threads=threads,

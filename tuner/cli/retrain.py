@@ -29,6 +29,14 @@ def retrain(
         float | None,
         typer.Option(min=1, max=100, help="End when this share of it brought nothing better."),
     ] = None,
+    quantization_percent: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Of the training, at its end, quantization-aware; 30 by default, 0 for none.",
+        ),
+    ] = None,
     keep: Annotated[
         Literal["best", "last"], typer.Option(help="Weights of the best epoch, or of the last.")
     ] = "best",
@@ -74,6 +82,7 @@ def retrain(
         line = (
             f"epoch {epoch['number']}/{epoch['planned']}  loss {epoch['loss']:.3f}  "
             f"validation {100 * epoch['validation_accuracy']:.1f} %  {epoch['seconds']:.0f} s"
+            + ("  quantization-aware" if epoch.get("quantization_aware") else "")
         )
         print(f"\r{line}\033[K" if terminal else line, end="" if terminal else "\n",
               file=sys.stderr, flush=True)  # fmt: skip
@@ -88,6 +97,7 @@ def retrain(
             epochs=epochs,
             minutes=minutes,
             patience_percent=patience_percent,
+            quantization_percent=quantization_percent,
             keep=keep,
             continued=continued,
             threads=threads,
@@ -98,9 +108,14 @@ def retrain(
     if terminal:
         print(file=sys.stderr)
     version = folder.read()
+    parts = [
+        f"{part.epochs} {kind}epochs in {part.train_seconds:.0f} s, best at epoch {part.best_epoch}"
+        for kind, part in (("", version), ("quantization-aware ", version.quantization))
+        if part and part.epochs
+    ]
     print(
-        f"{version.name}@{version.version}: {version.epochs} epochs in "
-        f"{version.train_seconds:.0f} s, best at epoch {version.best_epoch}"
+        f"{version.name}@{version.version}: "
+        + "; ".join(parts)
         + (", weights of the last" if keep == "last" else "")
         + (", stopped" if version.stopped else "")
     )
@@ -109,5 +124,6 @@ def retrain(
             f"{split} {percent(accuracy, error=True)} %"
             for split, accuracy in build.accuracy.items()
         )
-        print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes)")
+        recipe = f", {build.recipe}" if build.recipe else ""
+        print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes{recipe})")
     print(f"Next: tune export {version.name}@{version.version} --to tflite")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from tuner.cost.fit import check_limits, explain, reasons
 from tuner.cost.lower import lower
 from tuner.engine import jobs
 from tuner.engine.costs import cost_on
+from tuner.engine.quantization_aware import train_quantization_aware
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
@@ -25,6 +28,7 @@ from tuner.spec import (
     Cost,
     ModelVersion,
     Quantity,
+    QuantizationAware,
     Retraining,
     RunSpec,
     Template,
@@ -32,9 +36,10 @@ from tuner.spec import (
     to_plain,
 )
 from tuner.store.events import now
-from tuner.store.files import cache_folder, read_json, write_atomic
+from tuner.store.files import cache_folder, read_json, write_atomic, write_json
 from tuner.store.models import (
     CHECKPOINT,
+    FLOAT_PART,
     ModelFolder,
     find_model,
     new_version,
@@ -45,6 +50,16 @@ from tuner.train.loop import parts_of_batch
 TIME_BAND = (0.85, 1.15)
 """Of the predicted time of training, low and high; see tests/benchmarks/retrain_time.py."""
 
+QUANTIZATION_PERCENT = 30.0
+"""Of a training, that is quantization-aware unless told otherwise."""
+
+QUANTIZED = "quantized"
+"""Folder of the quantization-aware part, in that of the version that is being made."""
+
+LONGEST_RATIO, LONGEST_EXTRA_SECONDS = 10.0, 900.0
+"""A quantization-aware part is given up after so many times the float32 part's pace, and so many
+seconds more."""
+
 
 def retrain(
     template: Template | None = None,
@@ -53,6 +68,7 @@ def retrain(
     epochs: int | None = None,
     minutes: float | None = None,
     patience_percent: float | None = None,
+    quantization_percent: float | None = None,
     keep: Literal["best", "last"] = "best",
     continued: str | None = None,
     threads: int | None = None,
@@ -70,6 +86,9 @@ def retrain(
         epochs: other epochs than the template's.
         minutes: of training, with as many epochs as they allow, in place of `epochs`.
         patience_percent: end when this share of the training brought no better accuracy.
+        quantization_percent: of the epochs, or the minutes, at their end, in which the net rounds
+            as its int8 file does: quantization-aware training. 0 for none, 100 for all; None
+            for `QUANTIZATION_PERCENT`.
         keep: the weights of the best epoch, by accuracy on the validation images, or of the last.
         continued: `NAME@VERSION` whose weights are trained on.
         threads: TensorFlow threads; None for all cores.
@@ -87,6 +106,13 @@ def retrain(
 
     if epochs is not None and minutes is not None:
         raise InputError("Expected --epochs or --minutes. Received: both; leave one of them out.")
+    if quantization_percent is None:
+        quantization_percent = QUANTIZATION_PERCENT
+    if not 0.0 <= quantization_percent <= 100.0:
+        raise InputError(
+            "Expected a number from 0 to 100 for --quantization-percent. "
+            f"Received: {quantization_percent:g}."
+        )
     parent = None if continued is None else find_model(continued)
     if template is None:
         if parent is None:
@@ -124,6 +150,7 @@ def retrain(
         patience_share=None if patience_percent is None else patience_percent / 100.0,
         keep=keep,
         seed_shift=0 if parent is None else parent.read().version,
+        quantization_share=quantization_percent / 100.0,
     )
     spec = RunSpec(
         name=name,
@@ -161,6 +188,7 @@ def retrain(
             created=spec.created,
             retraining=retraining,
             stopped=outcome["stopped"],
+            quantization=outcome["quantization"],
         )
         return write_version(path, version)
 
@@ -222,9 +250,13 @@ def _run(
     work = Workplace(1, retraining.threads, logs, parts_of_batch(batch, retraining.threads))
     progress = folder / "progress.json"
 
-    def finish(job: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    def finish(
+        job: Callable[..., Any], *arguments: Any, allowed_seconds: float | None = None
+    ) -> dict[str, Any]:
         ended: list[tuple[Any, Any]] = []
-        work.start(work.slots[0], 0, job, *arguments, progress=progress)
+        work.start(
+            work.slots[0], 0, job, *arguments, progress=progress, allowed_seconds=allowed_seconds
+        )
         while not ended:
             try:
                 ended = work.poll()
@@ -249,24 +281,27 @@ def _run(
             costs = _with_time(template, costs, timed["seconds"] * retraining.epochs / 60.0)
         limit = template.target.limits.train_minutes
         _check_time(template, costs[template.target.name], retraining.seconds, limit)
-        if (folder / CHECKPOINT).exists():
+        if (folder / FLOAT_PART).exists():
+            on_note("Going on after the float32 part of a training that was interrupted.")
+        elif (folder / CHECKPOINT).exists():
             on_note("Going on from the checkpoint of a training that was interrupted.")
         elif predicted := costs[template.target.name].train_minutes:
             on_note(
                 f"About {predicted.value:.1f} min ({predicted.low:.1f} to {predicted.high:.1f}) "
                 f"for {retraining.epochs} epochs."
             )
-        outcome = finish(
-            jobs.retrain_candidate,
-            to_plain(spec),
+        outcome = _train_parts(
+            finish,
+            work.slots[0].kill,
+            (to_plain(spec), to_plain(template.as_candidate)),
             folder,
-            to_plain(template.as_candidate),
-            to_plain(retraining),
+            retraining,
             None if parent is None else parent.path / "model.keras",
+            on_note,
         )
     except KeyboardInterrupt:
         ignore_signals()
-        kept = (folder / CHECKPOINT).exists()
+        kept = any((folder / name).exists() for name in (CHECKPOINT, FLOAT_PART))
         raise InterruptedRunError(
             "Stopped; no version was made."
             + (" The same command goes on from the last checkpoint." if kept else "")
@@ -275,6 +310,123 @@ def _run(
         work.close()
     progress.unlink(missing_ok=True)
     return outcome, costs
+
+
+def _train_parts(
+    finish: Callable[..., dict[str, Any]],
+    fresh_worker: Callable[[], None],
+    trained: tuple[Mapping[str, Any], Mapping[str, Any]],
+    folder: Path,
+    retraining: Retraining,
+    weights: Path | None,
+    on_note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train in float32, then quantization-aware, as far as each is asked for.
+
+    Args:
+        finish: runs a job to its end.
+        fresh_worker: makes the next job begin a process.
+        trained: plain RunSpec and Candidate.
+        folder: of the version that is made.
+        retraining: of both parts together.
+        weights: `model.keras` to train on from, if any.
+        on_note: called with a line that the user should read.
+
+    Returns:
+        What the float32 part gave, with the builds that are kept and how the other part went, a
+        QuantizationAware or None.
+    """
+    spec, candidate = trained
+    first, second = _parts(retraining)
+    outcome: dict[str, Any] = {"epochs": 0, "best_epoch": 0, "train_seconds": 0.0, "curve": []}
+    complete = folder / FLOAT_PART
+    if first is not None:
+        if complete.exists():
+            outcome = read_json(complete)
+        else:
+            arguments = (spec, folder, candidate, to_plain(first), weights)
+            outcome = finish(jobs.retrain_candidate, *arguments)
+            if second is not None and not outcome["stopped"]:
+                write_json(complete, outcome)
+        weights = folder / "model.keras"
+    if second is None or outcome.get("stopped"):
+        return {**outcome, "quantization": None}
+    pace = outcome["train_seconds"] / outcome["epochs"] if outcome["epochs"] else None
+    expected = second.seconds or (second.epochs * pace if pace else None)
+    fresh_worker()
+    progress = folder / "progress.json"
+    part = folder / QUANTIZED
+    part.mkdir(exist_ok=True)
+    try:
+        aware = finish(
+            train_quantization_aware,
+            spec,
+            part,
+            candidate,
+            to_plain(second),
+            weights,
+            outcome["epochs"],
+            progress,
+            allowed_seconds=expected and LONGEST_RATIO * expected + LONGEST_EXTRA_SECONDS,
+        )
+    except TuneError as error:
+        if first is None:
+            raise
+        on_note(f"The quantization-aware part was left out; the float32 part stays. {error}")
+        shutil.rmtree(part)
+        return {**outcome, "quantization": None}
+    before, after = (
+        {
+            precision: from_plain(Build, plain, "retrain").accuracy["validation"]
+            for precision, plain in part_outcome.get("builds", {}).items()
+        }
+        for part_outcome in (outcome, aware)
+    )
+    kept = not before or after["int8"].value >= before["int8"].value
+    if kept:
+        complete.unlink(missing_ok=True)  # from here on it is not what lies in the folder
+        for path in part.iterdir():
+            os.replace(path, folder / path.name)
+        outcome["builds"] = aware["builds"]
+    else:
+        on_note(
+            f"As int8, {after['int8'].value:.2%} of the validation images after the "
+            f"quantization-aware part and {before['int8'].value:.2%} before it: the weights of "
+            "before are kept."
+        )
+    shutil.rmtree(part)
+    quantization = QuantizationAware(
+        epochs=aware["epochs"],
+        best_epoch=aware["best_epoch"],
+        train_seconds=aware["train_seconds"],
+        curve=tuple(aware["curve"]),
+        before=before,
+        kept=kept,
+    )
+    stopped = (folder / jobs.STOP).exists()
+    return {**outcome, "quantization": quantization, "stopped": stopped}
+
+
+def _parts(retraining: Retraining) -> tuple[Retraining | None, Retraining | None]:
+    """The float32 part of a training and the quantization-aware one; None for one left out."""
+    share, epochs, seconds = (
+        retraining.quantization_share,
+        retraining.epochs,
+        retraining.seconds,
+    )
+    if share == 0.0:
+        return retraining, None
+    if share == 1.0:
+        return None, retraining
+    if seconds is None:
+        aware = min(epochs - 1, round(share * epochs))
+        if aware == 0:
+            return retraining, None
+        return replace(retraining, epochs=epochs - aware), replace(retraining, epochs=aware)
+    return (
+        replace(retraining, seconds=(1.0 - share) * seconds),
+        replace(retraining, seconds=share * seconds, epochs=max(1, round(share * epochs))),
+    )
 
 
 def _with_time(template: Template, costs: dict[str, Cost], minutes: float) -> dict[str, Cost]:

@@ -24,7 +24,7 @@ from tuner.spec.drawing import (
     resolutions,
     widths,
 )
-from tuner.spec.model import ModelVersion, Retraining
+from tuner.spec.model import ModelVersion, QuantizationAware, Retraining
 from tuner.spec.operators import (
     OPERATORS,
     Add,
@@ -83,6 +83,7 @@ __all__ = [
     "Precision",
     "Preprocessing",
     "Quantity",
+    "QuantizationAware",
     "RamRegion",
     "RankBy",
     "Result",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tuner.spec.cost import Cost
 from tuner.spec.dataset import DatasetSpec
-from tuner.spec.result import Build
+from tuner.spec.result import Accuracy, Build
 from tuner.spec.template import Template
 
 
@@ -24,6 +24,8 @@ class Retraining:
             to end early only where nothing can be gained.
         keep: the weights of the best epoch by validation accuracy, or of the last.
         seed_shift: added to the template's seed; one that continues a version is another training.
+        quantization_share: of the epochs, or the seconds, at their end, in which the net rounds
+            as its int8 file does; 0 for none.
     """
 
     epochs: int
@@ -32,6 +34,29 @@ class Retraining:
     patience_share: float | None = None
     keep: Literal["best", "last"] = "best"
     seed_shift: int = 0
+    quantization_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationAware:
+    """The quantization-aware part of a training.
+
+    Args:
+        epochs: epochs trained.
+        best_epoch: of these, the one whose weights were best.
+        train_seconds: seconds of training.
+        curve: validation accuracy, rounded as int8, after each epoch.
+        before: by precision, the validation accuracies of the float32 part; none without one.
+        kept: whether the version has its weights. Else those of the float32 part were more
+            accurate as int8.
+    """
+
+    epochs: int
+    best_epoch: int
+    train_seconds: float
+    curve: tuple[float, ...]
+    before: Mapping[str, Accuracy]
+    kept: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +71,15 @@ class ModelVersion:
         dataset: what it was trained on.
         costs: by target.
         builds: by precision, with accuracies on validation and test.
-        epochs: epochs trained.
-        best_epoch: the epoch whose weights were kept.
-        train_seconds: seconds of training.
+        epochs: epochs trained in float32.
+        best_epoch: of these, the epoch whose weights were kept.
+        train_seconds: seconds of training in float32.
         curve: validation accuracy (float32) after each epoch.
         threads: TensorFlow threads used.
         created: ISO 8601, UTC.
         retraining: how it was trained; None in versions of before it was kept.
         stopped: the user ended it before its last epoch.
+        quantization: the quantization-aware part that followed, if one did.
     """
 
     name: str
@@ -71,3 +97,4 @@ class ModelVersion:
     parent: str | None = None
     retraining: Retraining | None = None
     stopped: bool = False
+    quantization: QuantizationAware | None = None

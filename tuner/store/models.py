@@ -19,6 +19,9 @@ from tuner.store.runs import check_name
 CHECKPOINT = "checkpoint.npz"
 """Of a training, in the folder of a version that is being made."""
 
+FLOAT_PART = "float_part.json"
+"""What the float32 part of a training gave, in that folder too, where another part follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
@@ -86,7 +89,8 @@ def find_model(reference: str) -> ModelFolder:
 def new_version(name: str, key: str) -> Iterator[Path]:
     """A folder to fill; `write_version` makes it the next version.
 
-    What a killed process left is there again for the same key: a checkpoint to go on from.
+    What a killed process left is there again for the same key: a checkpoint to go on from, or
+    the float32 part of a training.
 
     Args:
         name: of the model.
@@ -103,14 +107,15 @@ def new_version(name: str, key: str) -> Iterator[Path]:
         try:
             yield temporary
         finally:
-            if not (temporary / CHECKPOINT).exists():
+            if not any((temporary / name).exists() for name in (CHECKPOINT, FLOAT_PART)):
                 shutil.rmtree(temporary, ignore_errors=True)
             lock.unlink(missing_ok=True)
 
 
 def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
     """Give a filled folder the next free number, whatever number `version` names."""
-    (temporary / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, FLOAT_PART):
+        (temporary / name).unlink(missing_ok=True)
     while True:
         number = (_versions(version.name) or [0])[-1] + 1
         write_json(temporary / "model.json", to_plain(replace(version, version=number)))

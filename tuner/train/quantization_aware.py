@@ -21,13 +21,14 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tuner.spec import (
     Add,
     Architecture,
+    AveragePool2D,
     Conv2D,
     Dense,
     DepthwiseConv2D,
@@ -52,11 +53,16 @@ SMALLEST_RANGE = 1e-6
 MARGIN = 1.0 + 1e-6
 """On a channel's largest weight, which else has no gradient where its scale is rounded down."""
 
-KERNELS = {"Conv2D": ("kernel", 3), "DepthwiseConv2D": ("depthwise_kernel", 2), "Dense": ("kernel", 1)}  # fmt: skip
+KERNELS = {
+    "Conv2D": ("kernel", 3),
+    "DepthwiseConv2D": ("depthwise_kernel", 2),
+    "Dense": ("kernel", 1),
+}
 """Of the layers of tf_keras: the attribute that holds the weights, and its axis of outputs."""
 
 ROUNDED = (Conv2D, DepthwiseConv2D, Dense, Add, GlobalAveragePool2D)
-"""Operators whose output has a range of its own; that of the others is their input's."""
+"""Operators whose output has a range of its own; that of the others is their input's. Of these,
+average pooling alone computes new values, which are rounded to its input's steps."""
 
 
 def import_legacy_keras() -> None:
@@ -93,24 +99,28 @@ class QuantizationAwareNet:
         self._settings = settings
         self.largest_activation = max(math.prod(shape) for shape in architecture.shapes().values())
         ends = {
-            layer.name: node.name
+            layer.name: node
             for index, node in enumerate(architecture.nodes)
-            if isinstance(node.op, ROUNDED)
+            if isinstance(node.op, (*ROUNDED, AveragePool2D))
             for layer in _layers_of(model, index)[-1:]
         }
+        sources = _sources(architecture)
         self._wrapped: dict[str, _Wrapped] = {}
+        outputs: dict[str, Any] = {}
 
         def wrap(layer: Any) -> Any:
-            made = _wrap(layer, rounds_output=layer.name in ends)
-            self._wrapped[layer.name] = made
+            node, output = ends.get(layer.name), None
+            if node is not None and isinstance(node.op, ROUNDED):
+                output = outputs[node.name] = _tfmot_classes().own_range()
+            elif node is not None and sources[node.name] in outputs:
+                output = _tfmot_classes().same_range(outputs[sources[node.name]])
+            made = self._wrapped[layer.name] = _wrap(layer, output)
             return made.layer
 
         self._model = build_keras(
             architecture, dropout_seed=dropout_seed, library=tf_keras, wrap=wrap
         )
-        self._ranges = {
-            node: self._wrapped[layer].config.output.variables for layer, node in ends.items()
-        }
+        self._ranges = {node: output.variables for node, output in outputs.items()}
         pairs = list(self._pairs(model))
         for theirs, own in pairs:
             own.assign(theirs.numpy())
@@ -211,19 +221,35 @@ def _layers_of(model: keras.Model, index: int) -> list[Any]:
     return [layer for layer in model.layers if layer.name in names]
 
 
-def _wrap(layer: Any, *, rounds_output: bool) -> _Wrapped:
+def _sources(architecture: Architecture) -> dict[str, str]:
+    """By node, the one whose range its output has: itself, or the source of its input."""
+    found: dict[str, str] = {}
+    for node in architecture.nodes:
+        own = isinstance(node.op, ROUNDED) or not node.inputs
+        found[node.name] = node.name if own else found[node.inputs[0]]
+    return found
+
+
+def _wrap(layer: Any, output: Any) -> _Wrapped:
     import tensorflow_model_optimization as tfmot
 
     kernel = KERNELS.get(type(layer).__name__)
-    config = _tfmot_classes()(kernel, rounds_output)
-    if kernel is None and not rounds_output:
+    config = _tfmot_classes().layer(kernel, output)
+    if kernel is None and output is None:
         return _Wrapped(layer, layer, config)
     return _Wrapped(layer, tfmot.quantization.keras.QuantizeWrapperV2(layer, config), config)
 
 
+class _Classes(NamedTuple):
+    """What tells tfmot how to round an output, or all of a layer."""
+
+    own_range: Any
+    same_range: Any
+    layer: Any
+
+
 @functools.cache
-def _tfmot_classes() -> Any:
-    """The class that tells tfmot what of a layer to round, and how."""
+def _tfmot_classes() -> _Classes:
     import tensorflow as tf
     import tensorflow_model_optimization as tfmot
 
@@ -277,16 +303,30 @@ def _tfmot_classes() -> Any:
         def get_config(self) -> dict[str, Any]:
             return {}
 
-    class Rounding(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]
-        """What of a layer is rounded: its kernel, if it has one, and its output, if it ends one
-        operator of the file.
-        """
+    class SameOutputs(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[misc]
+        """Rounds to the steps of another output."""
 
-        def __init__(self, kernel: tuple[str, int] | None, rounds_output: bool) -> None:
+        def __init__(self, source: Outputs) -> None:
+            self._source = source
+
+        def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+            return {}
+
+        def __call__(self, inputs: Any, training: bool, weights: Any, **options: Any) -> Any:
+            low, high = self._source.variables
+            return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    class Rounding(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]
+        """Rounds the kernel, if there is one, and the output where an operator ends."""
+
+        def __init__(self, kernel: tuple[str, int] | None, output: Any) -> None:
             self._name, axis = kernel or ("", 0)
             self._weights = Weights(axis)
+            self._output = output
             self.kernel: Any = None
-            self.output = Outputs() if rounds_output else None
 
         def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
             if not self._name:
@@ -305,9 +345,9 @@ def _tfmot_classes() -> Any:
             pass
 
         def get_output_quantizers(self, layer: Any) -> list[Any]:
-            return [self.output] if self.output else []
+            return [self._output] if self._output else []
 
         def get_config(self) -> dict[str, Any]:
             return {}
 
-    return Rounding
+    return _Classes(own_range=Outputs, same_range=SameOutputs, layer=Rounding)

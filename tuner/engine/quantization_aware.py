@@ -1,0 +1,130 @@
+"""The quantization-aware part of a retraining: a job for a process of its own.
+
+tfmot needs another Keras than the rest, so the worker that does this job must be a fresh one, and
+one that did it takes no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tuner import catalog
+from tuner.engine.jobs import (
+    MOST_EPOCHS,
+    PATIENCE_SHARE,
+    STOP,
+    labelled,
+    make_builds,
+    open_data,
+    score_builds,
+)
+from tuner.spec import Candidate, Retraining, RunSpec, Split, from_plain, seed_of, to_plain
+from tuner.store.files import write_atomic, write_json
+from tuner.store.models import CHECKPOINT
+
+LEARNING_RATE_SHARE = 0.1
+"""Of the template's learning rate, after a float32 part."""
+
+
+def train_quantization_aware(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    retraining_plain: Mapping[str, Any],
+    weights: Path | None,
+    before: int,
+    progress: Path,
+) -> dict[str, Any]:
+    """Train so that the int8 file is as accurate as it can be; builds are scored as after float32.
+
+    The float32 build, `model.keras` and the int8 build all have the weights that come out; the
+    int8 build has the ranges that were learned with them. Goes on from the checkpoint in `folder`,
+    if there is one, and ends after an epoch when there is a file `stop` in the folder above.
+
+    Args:
+        run: plain RunSpec.
+        folder: gets the builds and `model.keras`; a folder in that of the version that is made.
+        candidate_plain: plain Candidate.
+        retraining_plain: plain Retraining of this part.
+        weights: `model.keras` to train on from; None to begin anew.
+        before: epochs of the float32 part, for the progress.
+        progress: file that gets the newest epoch.
+    """
+    from tuner.train.quantization_aware import QuantizationAwareNet, import_legacy_keras
+
+    import_legacy_keras()
+    from tuner.train.build import build_keras, start_anew
+    from tuner.train.convert import INPUT_RANGES, convert_with_ranges
+    from tuner.train.loop import Epoch, train
+    from tuner.train.weights import read_weights
+
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "template")
+    retraining = from_plain(Retraining, retraining_plain, "retraining")
+    settings = candidate.training
+    if retraining.seconds is not None:  # as many epochs as the time allows
+        settings = replace(settings, epochs=MOST_EPOCHS)
+    if weights is not None:
+        settings = replace(settings, learning_rate=LEARNING_RATE_SHARE * settings.learning_rate)
+    seed = seed_of(spec.seed, candidate.id) + retraining.seed_shift
+    candidate = replace(candidate, training=settings)
+    dataset = open_data(spec.dataset)
+    task = catalog.load_module("tasks", spec.task)
+    training = labelled(dataset, candidate, "training")
+    start_anew(seed)
+    model = build_keras(candidate.architecture, dropout_seed=seed)
+    if weights is not None:
+        read_weights(weights, model)
+    net = QuantizationAwareNet(candidate.architecture, model, settings, dropout_seed=seed)
+
+    def note(epoch: Epoch) -> None:
+        told = replace(epoch, number=before + epoch.number, planned=before + epoch.planned)
+        write_json(progress, {**to_plain(told), "quantization_aware": True})
+
+    trained = train(
+        net,
+        candidate,
+        training,
+        labelled(dataset, candidate, "validation"),
+        epochs=retraining.epochs,
+        seed=seed,
+        loss=task.loss(settings, training.labels, task.outputs(spec.dataset)),
+        seconds=retraining.seconds,
+        patience_share=retraining.patience_share or PATIENCE_SHARE,
+        patience_waits=retraining.patience_share is None,
+        threads=retraining.threads,
+        keep=retraining.keep,
+        checkpoint=folder / CHECKPOINT,
+        stop=(folder.parent / STOP).exists,
+        on_epoch=note,
+    )
+    net.give_weights(model)
+    runtime = catalog.load_module("runtimes", spec.targets[0].runtime)
+    builds = make_builds(model, candidate, training, (runtime.RUN_WITH,), folder)
+    content = convert_with_ranges(
+        model,
+        candidate.architecture,
+        net.ranges(),
+        INPUT_RANGES[candidate.preprocessing.scaling],
+    )
+    write_atomic(folder / builds["int8"].artifact, content)
+    builds["int8"] = replace(
+        builds["int8"],
+        recipe=f"quantization-aware, {trained.epochs} epochs",
+        size_bytes=len(content),
+    )
+    splits: tuple[Split, ...] = (
+        ("validation", "test") if spec.dataset.counts["test"] else ("validation",)
+    )
+    scored = score_builds(builds, spec, candidate, dataset, folder, splits)
+    model.save(folder / "model.keras")
+    return {
+        "builds": to_plain(scored),
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "train_seconds": round(trained.seconds, 3),
+        "curve": [round(accuracy, 5) for accuracy in trained.curve],
+    }
