@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from models_support import template_of
 from tests_support import small_candidate
 from tuner.data import open_dataset
 from tuner.errors import InputError, TuneError
-from tuner.models.retrain import retrain
+from tuner.models import retrain as retraining
 from tuner.spec import Dense, Template
 from tuner.store.files import cache_folder
 from tuner.store.models import CHECKPOINT, ModelFolder, find_model, models_folder
@@ -30,6 +31,9 @@ from tuner.train.build import build_keras, load_keras
 from tuner.train.checkpoint import read_checkpoint
 from tuner.train.flat import FlatVariables
 from walk_support import small_digits
+
+retrain = functools.partial(retraining.retrain, quantization_percent=0.0)
+"""What is quantization-aware is tested in test_retraining_quantized.py."""
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +133,8 @@ def test_other_layers_or_classes_are_not_trained_on(place: Path):
 def start(home: Path, *options: str) -> subprocess.Popen[str]:
     """`tune retrain` of the template, as a user starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--threads", "1", *options],
+        [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--threads", "1",
+         "--quantization-percent", "0", *options],
         cwd=home, env={**os.environ, "TUNE_HOME": str(home)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

@@ -108,14 +108,16 @@ def retrain(
     if terminal:
         print(file=sys.stderr)
     version = folder.read()
-    parts = [
-        f"{part.epochs} {kind}epochs in {part.train_seconds:.0f} s, best at epoch {part.best_epoch}"
-        for kind, part in (("", version), ("quantization-aware ", version.quantization))
-        if part and part.epochs
-    ]
+    aware = version.quantization
     print(
-        f"{version.name}@{version.version}: "
-        + "; ".join(parts)
+        f"{version.name}@{version.version}: {version.epochs} epochs in "
+        f"{version.train_seconds:.0f} s"
+        + (
+            f", {aware.epochs} of them quantization-aware in {aware.train_seconds:.0f} s"
+            if aware
+            else ""
+        )
+        + f", best at epoch {version.best_epoch}"
         + (", weights of the last" if keep == "last" else "")
         + (", stopped" if version.stopped else "")
     )

@@ -267,14 +267,15 @@ def retrain_candidate(
     """Train one candidate in full; builds are scored on validation and test.
 
     Goes on from the checkpoint in `folder`, if there is one, and ends after an epoch when there is
-    a file `stop`. Writes `model.keras` beside the builds.
+    a file `stop`. Writes `model.keras` beside the builds. What another part is to follow is not
+    scored, and has the weights of its last epoch, unless it was ended so.
 
     Args:
         run: plain RunSpec.
         folder: of the version that is made.
         candidate_plain: plain Candidate.
         retraining_plain: plain Retraining.
-        parent: `model.keras` of a version with the same architecture, to train on from.
+        parent: `model.keras` with the same architecture, to train on from.
     """
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "template")
@@ -283,9 +284,12 @@ def retrain_candidate(
         ("validation", "test") if spec.dataset.counts["test"] else ("validation",)
     )
     stop = folder / STOP
+    unfinished = retraining.span[1] < 1.0
     options: dict[str, Any] = {
         "threads": retraining.threads,
-        "keep": retraining.keep,
+        "keep": "last" if unfinished else retraining.keep,
+        "keep_if_stopped": retraining.keep,
+        "span": retraining.span,
         "checkpoint": folder / CHECKPOINT,
         "stop": stop.exists,
     }
@@ -301,12 +305,16 @@ def retrain_candidate(
         candidate,
         epochs,
         seconds,
-        splits,
+        () if unfinished else splits,
         weights=parent,
         rung=retraining.seed_shift,
         options=options,
     )
     model.save(folder / "model.keras")
+    if unfinished and stop.exists():
+        builds = {key: from_plain(Build, plain, "build") for key, plain in fields["builds"].items()}
+        scored = score_builds(builds, spec, candidate, open_data(spec.dataset), folder, splits)
+        fields["builds"] = to_plain(scored)
     return {**fields, "stopped": stop.exists()}
 
 

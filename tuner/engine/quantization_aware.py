@@ -25,9 +25,6 @@ from tuner.spec import Candidate, Retraining, RunSpec, Split, from_plain, seed_o
 from tuner.store.files import write_atomic, write_json
 from tuner.store.models import CHECKPOINT
 
-LEARNING_RATE_SHARE = 0.1
-"""Of the template's learning rate, after a float32 part."""
-
 
 def train_quantization_aware(
     run: Mapping[str, Any],
@@ -67,9 +64,8 @@ def train_quantization_aware(
     settings = candidate.training
     if retraining.seconds is not None:  # as many epochs as the time allows
         settings = replace(settings, epochs=MOST_EPOCHS)
-    if weights is not None:
-        settings = replace(settings, learning_rate=LEARNING_RATE_SHARE * settings.learning_rate)
-    seed = seed_of(spec.seed, candidate.id) + retraining.seed_shift
+    # Another order of images than that of the epochs before.
+    seed = seed_of(spec.seed, candidate.id) + retraining.seed_shift + before
     candidate = replace(candidate, training=settings)
     dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
@@ -97,6 +93,7 @@ def train_quantization_aware(
         patience_waits=retraining.patience_share is None,
         threads=retraining.threads,
         keep=retraining.keep,
+        span=retraining.span,
         checkpoint=folder / CHECKPOINT,
         stop=(folder.parent / STOP).exists,
         on_epoch=note,

@@ -41,6 +41,7 @@ from tuner.store.models import (
     CHECKPOINT,
     FLOAT_PART,
     ModelFolder,
+    can_go_on,
     find_model,
     new_version,
     write_version,
@@ -251,7 +252,10 @@ def _run(
     progress = folder / "progress.json"
 
     def finish(
-        job: Callable[..., Any], *arguments: Any, allowed_seconds: float | None = None
+        job: Callable[..., Any],
+        *arguments: Any,
+        name: str = "Retraining",
+        allowed_seconds: float | None = None,
     ) -> dict[str, Any]:
         ended: list[tuple[Any, Any]] = []
         work.start(
@@ -271,7 +275,7 @@ def _run(
         if isinstance(outcome, Raised):
             write_atomic(logs / "error.log", outcome.traceback)
         if isinstance(outcome, Died | Raised | GivenUp):
-            raise TuneError(f"Retraining failed: {outcome.reason}. See the logs in {logs}.")
+            raise TuneError(f"{name} failed: {outcome.reason}. See the logs in {logs}.")
         return dict(outcome)
 
     try:
@@ -301,7 +305,7 @@ def _run(
         )
     except KeyboardInterrupt:
         ignore_signals()
-        kept = any((folder / name).exists() for name in (CHECKPOINT, FLOAT_PART))
+        kept = can_go_on(folder)
         raise InterruptedRunError(
             "Stopped; no version was made."
             + (" The same command goes on from the last checkpoint." if kept else "")
@@ -333,30 +337,31 @@ def _train_parts(
         on_note: called with a line that the user should read.
 
     Returns:
-        What the float32 part gave, with the builds that are kept and how the other part went, a
-        QuantizationAware or None.
+        What came of all of it, and its quantization-aware part: a QuantizationAware, or None.
     """
     spec, candidate = trained
     first, second = _parts(retraining)
     outcome: dict[str, Any] = {"epochs": 0, "best_epoch": 0, "train_seconds": 0.0, "curve": []}
     complete = folder / FLOAT_PART
+
+    def train(part: Retraining, weights: Path | None) -> dict[str, Any]:
+        return finish(jobs.retrain_candidate, spec, folder, candidate, to_plain(part), weights)
+
+    if second is None:
+        return {**train(retraining, weights), "quantization": None}
     if first is not None:
         if complete.exists():
             outcome = read_json(complete)
         else:
-            arguments = (spec, folder, candidate, to_plain(first), weights)
-            outcome = finish(jobs.retrain_candidate, *arguments)
-            if second is not None and not outcome["stopped"]:
-                write_json(complete, outcome)
+            outcome = train(first, weights)
+            if outcome["stopped"]:
+                return {**outcome, "quantization": None}
+            write_json(complete, outcome)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
         weights = folder / "model.keras"
-    if second is None or outcome.get("stopped"):
-        return {**outcome, "quantization": None}
-    pace = outcome["train_seconds"] / outcome["epochs"] if outcome["epochs"] else None
-    expected = second.seconds or (second.epochs * pace if pace else None)
-    fresh_worker()
-    progress = folder / "progress.json"
     part = folder / QUANTIZED
     part.mkdir(exist_ok=True)
+    fresh_worker()
     try:
         aware = finish(
             train_quantization_aware,
@@ -366,67 +371,62 @@ def _train_parts(
             to_plain(second),
             weights,
             outcome["epochs"],
-            progress,
-            allowed_seconds=expected and LONGEST_RATIO * expected + LONGEST_EXTRA_SECONDS,
+            folder / "progress.json",
+            name="Quantization-aware training",
+            allowed_seconds=_allowed_seconds(second, outcome),
         )
     except TuneError as error:
-        if first is None:
-            raise
-        on_note(f"The quantization-aware part was left out; the float32 part stays. {error}")
+        on_note(f"{error} The rest is trained in float32.")
         shutil.rmtree(part)
-        return {**outcome, "quantization": None}
-    before, after = (
-        {
-            precision: from_plain(Build, plain, "retrain").accuracy["validation"]
-            for precision, plain in part_outcome.get("builds", {}).items()
-        }
-        for part_outcome in (outcome, aware)
-    )
-    kept = not before or after["int8"].value >= before["int8"].value
-    if kept:
-        complete.unlink(missing_ok=True)  # from here on it is not what lies in the folder
-        for path in part.iterdir():
-            os.replace(path, folder / path.name)
-        outcome["builds"] = aware["builds"]
-    else:
-        on_note(
-            f"As int8, {after['int8'].value:.2%} of the validation images after the "
-            f"quantization-aware part and {before['int8'].value:.2%} before it: the weights of "
-            "before are kept."
-        )
-    shutil.rmtree(part)
-    quantization = QuantizationAware(
-        epochs=aware["epochs"],
-        best_epoch=aware["best_epoch"],
-        train_seconds=aware["train_seconds"],
-        curve=tuple(aware["curve"]),
-        before=before,
-        kept=kept,
-    )
+        fresh_worker()
+        return {**_joined(outcome, train(second, weights)), "quantization": None}
+    complete.unlink(missing_ok=True)  # from here on it is not what lies in the folder
+    for path in part.iterdir():
+        os.replace(path, folder / path.name)
+    part.rmdir()
+    quantization = QuantizationAware(epochs=aware["epochs"], train_seconds=aware["train_seconds"])
     stopped = (folder / jobs.STOP).exists()
-    return {**outcome, "quantization": quantization, "stopped": stopped}
+    return {**_joined(outcome, aware), "stopped": stopped, "quantization": quantization}
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """What two parts of a training gave, with the builds of the second."""
+    return {
+        **second,
+        "epochs": first["epochs"] + second["epochs"],
+        "best_epoch": first["epochs"] + second["best_epoch"],
+        "train_seconds": round(first["train_seconds"] + second["train_seconds"], 3),
+        "curve": [*first["curve"], *second["curve"]],
+    }
+
+
+def _allowed_seconds(part: Retraining, before: Mapping[str, Any]) -> float | None:
+    """After which a quantization-aware part is given up; None where no pace is known."""
+    if part.seconds is not None:
+        expected = part.seconds
+    elif before["epochs"]:
+        expected = part.epochs * before["train_seconds"] / before["epochs"]
+    else:
+        return None
+    return LONGEST_RATIO * expected + LONGEST_EXTRA_SECONDS
 
 
 def _parts(retraining: Retraining) -> tuple[Retraining | None, Retraining | None]:
     """The float32 part of a training and the quantization-aware one; None for one left out."""
-    share, epochs, seconds = (
-        retraining.quantization_share,
-        retraining.epochs,
-        retraining.seconds,
-    )
-    if share == 0.0:
+    share, epochs = retraining.quantization_share, retraining.epochs
+    aware = min(round(share * epochs), epochs - 1) if share < 1.0 else epochs
+    if retraining.seconds is not None and share > 0.0:  # the epochs are set by the clock
+        aware = max(1, aware)
+    if aware == 0:
         return retraining, None
     if share == 1.0:
         return None, retraining
-    if seconds is None:
-        aware = min(epochs - 1, round(share * epochs))
-        if aware == 0:
-            return retraining, None
-        return replace(retraining, epochs=epochs - aware), replace(retraining, epochs=aware)
-    return (
-        replace(retraining, seconds=(1.0 - share) * seconds),
-        replace(retraining, seconds=share * seconds, epochs=max(1, round(share * epochs))),
-    )
+    first = replace(retraining, epochs=max(1, epochs - aware), span=(0.0, 1.0 - share))
+    second = replace(retraining, epochs=aware, span=(1.0 - share, 1.0))
+    if retraining.seconds is not None:
+        first = replace(first, seconds=(1.0 - share) * retraining.seconds)
+        second = replace(second, seconds=share * retraining.seconds)
+    return first, second
 
 
 def _with_time(template: Template, costs: dict[str, Cost], minutes: float) -> dict[str, Cost]:

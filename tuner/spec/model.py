@@ -8,7 +8,7 @@ from typing import Literal
 
 from tuner.spec.cost import Cost
 from tuner.spec.dataset import DatasetSpec
-from tuner.spec.result import Accuracy, Build
+from tuner.spec.result import Build
 from tuner.spec.template import Template
 
 
@@ -26,6 +26,7 @@ class Retraining:
         seed_shift: added to the template's seed; one that continues a version is another training.
         quantization_share: of the epochs, or the seconds, at their end, in which the net rounds
             as its int8 file does; 0 for none.
+        span: the part of the template's schedule of learning rates that is trained.
     """
 
     epochs: int
@@ -35,28 +36,20 @@ class Retraining:
     keep: Literal["best", "last"] = "best"
     seed_shift: int = 0
     quantization_share: float = 0.0
+    span: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationAware:
-    """The quantization-aware part of a training.
+    """The quantization-aware part of a training, its last.
 
     Args:
         epochs: epochs trained.
-        best_epoch: of these, the one whose weights were best.
         train_seconds: seconds of training.
-        curve: validation accuracy, rounded as int8, after each epoch.
-        before: by precision, the validation accuracies of the float32 part; none without one.
-        kept: whether the version has its weights. Else those of the float32 part were more
-            accurate as int8.
     """
 
     epochs: int
-    best_epoch: int
     train_seconds: float
-    curve: tuple[float, ...]
-    before: Mapping[str, Accuracy]
-    kept: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +64,15 @@ class ModelVersion:
         dataset: what it was trained on.
         costs: by target.
         builds: by precision, with accuracies on validation and test.
-        epochs: epochs trained in float32.
-        best_epoch: of these, the epoch whose weights were kept.
-        train_seconds: seconds of training in float32.
-        curve: validation accuracy (float32) after each epoch.
+        epochs: epochs trained.
+        best_epoch: the epoch whose weights were kept.
+        train_seconds: seconds of training.
+        curve: validation accuracy after each epoch: float32, of quantization-aware ones as int8.
         threads: TensorFlow threads used.
         created: ISO 8601, UTC.
         retraining: how it was trained; None in versions of before it was kept.
         stopped: the user ended it before its last epoch.
-        quantization: the quantization-aware part that followed, if one did.
+        quantization: the quantization-aware part, if there was one.
     """
 
     name: str

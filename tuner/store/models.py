@@ -107,9 +107,14 @@ def new_version(name: str, key: str) -> Iterator[Path]:
         try:
             yield temporary
         finally:
-            if not any((temporary / name).exists() for name in (CHECKPOINT, FLOAT_PART)):
+            if not can_go_on(temporary):
                 shutil.rmtree(temporary, ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether the folder of a version that is being made has what its training goes on from."""
+    return (folder / FLOAT_PART).exists() or any(folder.rglob(CHECKPOINT))
 
 
 def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:

@@ -132,6 +132,8 @@ def train(
     others: Sequence[float] = (),
     threads: int = 1,
     keep: Literal["best", "last"] = "best",
+    keep_if_stopped: Literal["best", "last"] | None = None,
+    span: tuple[float, float] = (0.0, 1.0),
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
@@ -159,6 +161,9 @@ def train(
         threads: that a batch is divided among, in equal parts which are each normalized by
             themselves; 1 trains the batch as a whole.
         keep: the weights of the epoch with the best validation accuracy, or of the last.
+        keep_if_stopped: the same where `stop` ended it; None for `keep`.
+        span: the part of the candidate's schedule of learning rates that this training is; the
+            rest lies in one before or after it.
         checkpoint: a file that is written every `CHECKPOINT_SECONDS`, and gone on from if it is
             there; the outcome is that of a training that was never interrupted.
         stop: asked after each epoch whether to end there.
@@ -199,7 +204,8 @@ def train(
     while state.done < state.planned:
         done, planned = state.done, state.planned
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
-        rates = _learning_rates(settings.schedule, settings.learning_rate, done, planned, steps)
+        progress = span[0] + (span[1] - span[0]) * (done + np.arange(steps) / steps) / planned
+        rates = _learning_rates(settings.schedule, settings.learning_rate, progress)
         changes = draw_changes(
             settings.augmentation,
             (steps, batch),
@@ -238,7 +244,10 @@ def train(
         )
         hopeless = state.best_accuracy < _wanted(others, state.done / planned) - HOPELESS_BELOW
         waits = patience_waits and state.best_accuracy < 1.0 and settings.schedule != "constant"
-        if hopeless or stop() or (not waits and state.gains_no_more(patience_share)):
+        if stop():
+            keep = keep_if_stopped or keep
+            break
+        if hopeless or (not waits and state.gains_no_more(patience_share)):
             break
         if seconds is not None:
             clock.plan(seconds, max(epochs, settings.epochs))
@@ -456,11 +465,11 @@ def _make_evaluator(
 
 
 def _learning_rates(
-    schedule: str, peak: float, epoch: int, epochs: int, steps: int
+    schedule: str, peak: float, progress: NDArray[np.float64]
 ) -> NDArray[np.float32]:
+    """Of steps, by how much of the schedule has gone by before each, 0 to 1."""
     if schedule == "constant":
-        return np.full(steps, peak, np.float32)
-    progress = (epoch + np.arange(steps) / steps) / epochs
+        return np.full(progress.shape, peak, np.float32)
     warm = np.minimum(1.0, (progress + 1e-3) / WARM_UP_SHARE)
     left = 1.0 - np.clip(progress, 0.0, 1.0)
     fall = left if schedule == "linear" else 0.5 * (1.0 - np.cos(np.pi * left))
