@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -100,7 +101,6 @@ def test_a_failure_leaves_the_float32_training_which_goes_on(
     broken = place / "broken" / "tensorflow_model_optimization"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('no tfmot here')\n")
-    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
     monkeypatch.syspath_prepend(str(broken.parent))
     notes: list[str] = []
     made = retrain(
@@ -135,7 +135,7 @@ def test_a_killed_training_does_not_repeat_its_float32_part(place: Path) -> None
     assert "quantization-aware" in done.stdout
     version = find_model("killed").read()
     seconds = version.train_seconds - version.quantization.train_seconds
-    assert f'"train_seconds": {seconds:.3f}'.rstrip("0").encode() in before.replace(b"\n", b"")
+    assert json.loads(before)["train_seconds"] == pytest.approx(seconds, abs=0.01)
 
 
 @pytest.mark.parametrize("percent", [-1, 101])
