@@ -439,6 +439,7 @@ def retrain(
     learning_rate: float | None = None,
     batch_size: int | None = None,
     schedule: Literal["linear", "cosine", "constant"] | None = None,
+    quantization_percent: float | None = None,
     keep: Literal["best", "last"] = "best",
     metric: Literal["accuracy", "loss"] = "accuracy",
     continued: Model | str | None = None,
@@ -461,6 +462,8 @@ def retrain(
         learning_rate: other than the template's.
         batch_size: other than the template's.
         schedule: of the learning rate, other than the template's.
+        quantization_percent: of the training, at its end, in which the net rounds as its int8
+            file does: quantization-aware training. 0 for none, 100 for all; None for 30.
         keep: the weights of the best epoch, or of the last.
         metric: by which an epoch is the best, as int8 on the validation images.
         continued: the version whose weights are trained on.
@@ -510,6 +513,7 @@ def retrain(
             learning_rate=learning_rate,
             batch_size=batch_size,
             schedule=schedule,
+            quantization_percent=quantization_percent,
             keep=keep,
             metric=metric,
             continued=continued.reference if isinstance(continued, Model) else continued,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -18,7 +19,7 @@ import pytest
 
 from tuner.data import open_dataset
 from tuner.errors import InputError, TuneError
-from tuner.models.retrain import retrain
+from tuner.models import retrain as retraining
 from tuner.spec import Dense, Template
 from tuner.store.files import cache_folder
 from tuner.store.models import CHECKPOINT, ModelFolder, find_model, models_folder
@@ -31,6 +32,9 @@ from tuner.train.checkpoint import read_checkpoint
 from tuner.train.flat import FlatVariables
 from tuner.train.loop import CHECKPOINT_SECONDS
 from walk_support import tune
+
+retrain = functools.partial(retraining.retrain, quantization_percent=0.0)
+"""What is quantization-aware is tested in test_retraining_quantized.py."""
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +197,8 @@ def test_other_layers_or_classes_are_not_trained_on(place: Path):
 def start(home: Path, *options: str) -> subprocess.Popen[str]:
     """`tune retrain` of the template, as a user starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--threads", "1", *options],
+        [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--threads", "1",
+         "--quantization-percent", "0", *options],
         cwd=home, env={**os.environ, "TUNE_HOME": str(home)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

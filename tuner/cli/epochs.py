@@ -79,6 +79,7 @@ class EpochLine:
             f"validation {100 * self._accuracies[-1]:.1f} % "
             f"(best {100 * max(self._accuracies):.1f})  "
             f"{_clock(seconds)} of {_clock(seconds * planned / number)}"
+            + ("  quantization-aware" if epoch.get("quantization_aware") else "")
         )
         room = min(WIDEST, self._columns - len(line) - 3)
         return line if room < NARROWEST else f"{line}  {sparkline(self._accuracies, room)}"

@@ -51,6 +51,14 @@ def retrain(
         Literal["linear", "cosine", "constant"] | None,
         typer.Option(help="Other schedule of the rate than the template's."),
     ] = None,
+    quantization_percent: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Of the training, at its end, quantization-aware; 30 by default, 0 for none.",
+        ),
+    ] = None,
     keep: Annotated[
         Literal["best", "last"], typer.Option(help="Weights of the best epoch, or of the last.")
     ] = "best",
@@ -104,6 +112,7 @@ def retrain(
                 max_train_minutes=max_train_minutes,
                 patience_percent=patience_percent,
                 steady_epochs=steady_epochs,
+                quantization_percent=quantization_percent,
                 learning_rate=learning_rate,
                 batch_size=batch_size,
                 schedule=schedule,
@@ -118,9 +127,16 @@ def retrain(
         finally:
             line.end()
     version = folder.read()
+    aware = version.quantization
     print(
         f"{version.name}@{version.version}: {version.epochs} epochs in "
-        f"{version.train_seconds:.0f} s" + (", stopped" if version.stopped else "")
+        f"{version.train_seconds:.0f} s"
+        + (
+            f", {aware.epochs} of them quantization-aware in {aware.train_seconds:.0f} s"
+            if aware
+            else ""
+        )
+        + (", stopped" if version.stopped else "")
     )
     for text in _scored(version):
         print(text)
@@ -129,7 +145,8 @@ def retrain(
             f"{split} {percent(accuracy, error=True)} %"
             for split, accuracy in build.accuracy.items()
         )
-        print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes)")
+        recipe = f", {build.recipe}" if build.recipe else ""
+        print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes{recipe})")
     print(f"Next: tune export {version.name}@{version.version} --to tflite")
 
 
@@ -147,7 +164,9 @@ def _scored(version: ModelVersion) -> Iterator[str]:
         if names:
             yield (
                 f"  epoch {item.epoch}, the {' and '.join(names)}: "
-                f"int8 {100 * item.accuracy['int8']:.1f} %, loss {item.loss['int8']:.3f}; "
-                f"float32 {100 * item.accuracy['float32']:.1f} %"
+                + "; ".join(
+                    f"{precision} {100 * accuracy:.1f} %, loss {item.loss[precision]:.3f}"
+                    for precision, accuracy in sorted(item.accuracy.items(), reverse=True)
+                )
                 + (", kept" if item.epoch == kept else "")
             )

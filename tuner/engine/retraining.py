@@ -91,14 +91,15 @@ def retrain_candidate(
 
     Which epoch was the best is decided by the int8 builds of some, on the validation images.
     Goes on from the checkpoint in `folder`, if there is one, and ends after an epoch when there is
-    a file `stop`. Writes `model.keras` beside the builds.
+    a file `stop`. Writes `model.keras` beside the builds. What another part is to follow, unless it
+    was ended so, has no builds, and the weights of its last epoch.
 
     Args:
         run: plain RunSpec.
         folder: of the version that is made.
         candidate_plain: plain Candidate.
         retraining_plain: plain Retraining.
-        parent: `model.keras` of a version with the same architecture, to train on from.
+        parent: `model.keras` with the same architecture, to train on from.
     """
     import_tensorflow()
     from tuner.train.flat import store
@@ -115,6 +116,7 @@ def retrain_candidate(
         "metric": retraining.metric,
         "contenders": CONTENDERS,
         "steady_epochs": retraining.steady_epochs,
+        "span": retraining.span,
         "checkpoint": folder / CHECKPOINT,
         "stop": stop.exists,
     }
@@ -135,6 +137,16 @@ def retrain_candidate(
         options=options,
     )
     stopped = stop.exists()
+    told = {
+        "epochs": trained.epochs,
+        "train_seconds": round(trained.seconds, 3),
+        **curves(trained),
+        "stopped": stopped,
+    }
+    if retraining.span[1] < 1.0 and not stopped:
+        store(model, trained.last.weights)
+        model.save(folder / "model.keras")
+        return told
     scored = _scored_epochs(model, trained, spec, candidate, folder)
     best = _best(scored, retraining.metric)
     weights = {item.epoch: item.weights for item in (trained.last, *trained.contenders)}
@@ -146,15 +158,19 @@ def retrain_candidate(
     builds = jobs.score_builds(builds, spec, candidate, dataset, folder, splits)
     model.save(folder / "model.keras")
     return {
+        **told,
         "builds": to_plain(builds),
-        "epochs": trained.epochs,
         "best_epoch": best.epoch,
-        "train_seconds": round(trained.seconds, 3),
+        "scored": to_plain(sorted(scored, key=lambda item: item.epoch)),
+    }
+
+
+def curves(trained: Trained) -> dict[str, list[float]]:
+    """Of a version: validation accuracy, training loss and validation loss of each epoch."""
+    return {
         "curve": _rounded(trained.curve),
         "loss_curve": _rounded(trained.losses),
         "validation_loss_curve": _rounded(trained.validation_losses),
-        "scored": to_plain(sorted(scored, key=lambda item: item.epoch)),
-        "stopped": stopped,
     }
 
 

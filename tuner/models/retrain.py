@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +17,7 @@ from tuner.cost.change import nearest_change
 from tuner.cost.fit import reasons
 from tuner.cost.lower import lower
 from tuner.engine.costs import cost_on
+from tuner.engine.quantization_aware import train_quantization_aware
 from tuner.engine.retraining import STOP, measure_epoch, retrain_candidate
 from tuner.engine.search import with_limits
 from tuner.engine.slots import Died, Raised, available_cores
@@ -29,6 +32,7 @@ from tuner.spec import (
     Limits,
     Metric,
     ModelVersion,
+    QuantizationAware,
     Retraining,
     RunSpec,
     ScoredEpoch,
@@ -37,15 +41,29 @@ from tuner.spec import (
     to_plain,
 )
 from tuner.store.events import now
-from tuner.store.files import cache_folder, read_json, write_atomic
+from tuner.store.files import cache_folder, read_json, write_atomic, write_json
 from tuner.store.models import (
     CHECKPOINT,
+    FLOAT_PART,
     ModelFolder,
+    can_go_on,
     find_model,
     new_version,
     write_version,
 )
 from tuner.train.loop import parts_of_batch
+
+QUANTIZATION_PERCENT = 30.0
+"""Of a training, that is quantization-aware unless told otherwise."""
+
+QUANTIZED = "quantized"
+"""Folder of the quantization-aware part, in that of the version that is being made."""
+
+CURVES = ("curve", "loss_curve", "validation_loss_curve")
+
+LONGEST_RATIO, LONGEST_EXTRA_SECONDS = 10.0, 900.0
+"""A quantization-aware part is given up after so many times the float32 part's pace, and so many
+seconds more."""
 
 
 def retrain(
@@ -60,6 +78,7 @@ def retrain(
     learning_rate: float | None = None,
     batch_size: int | None = None,
     schedule: Literal["linear", "cosine", "constant"] | None = None,
+    quantization_percent: float | None = None,
     keep: Literal["best", "last"] = "best",
     metric: Metric = "accuracy",
     continued: str | None = None,
@@ -87,6 +106,9 @@ def retrain(
         keep: the weights of the best epoch, or of the last.
         metric: by which an epoch is the best: the best few by the float32 model, and the last, are
             compared as int8 models on the validation images.
+        quantization_percent: of the epochs, or the minutes, at their end, in which the net rounds
+            as its int8 file does: quantization-aware training. 0 for none, 100 for all; None
+            for `QUANTIZATION_PERCENT`.
         continued: `NAME@VERSION` whose weights are trained on.
         threads: TensorFlow threads; None for all cores.
         name: other name than the template's.
@@ -103,6 +125,13 @@ def retrain(
 
     if epochs is not None and minutes is not None:
         raise InputError("Expected --epochs or --minutes. Received: both; leave one of them out.")
+    if quantization_percent is None:
+        quantization_percent = QUANTIZATION_PERCENT
+    if not 0.0 <= quantization_percent <= 100.0:
+        raise InputError(
+            "Expected a number from 0 to 100 for --quantization-percent. "
+            f"Received: {quantization_percent:g}."
+        )
     parent = None if continued is None else find_model(continued)
     if template is None:
         if parent is None:
@@ -152,6 +181,7 @@ def retrain(
         keep=keep,
         metric=metric,
         seed_shift=0 if parent is None else parent.read().version,
+        quantization_share=quantization_percent / 100.0,
     )
     spec = RunSpec(
         name=name,
@@ -192,6 +222,7 @@ def retrain(
             validation_loss_curve=tuple(outcome["validation_loss_curve"]),
             scored=tuple(from_plain(ScoredEpoch, item, "retrain") for item in outcome["scored"]),
             stopped=outcome["stopped"],
+            quantization=outcome["quantization"],
         )
         return write_version(path, version)
 
@@ -252,11 +283,18 @@ def _run(
     batch = min(template.training.batch_size, spec.dataset.counts["training"])
     work = Workplace(1, retraining.threads, logs, parts_of_batch(batch, retraining.threads))
     progress = folder / "progress.json"
-    name = template.target.name
+    target = template.target.name
 
-    def finish(job: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    def finish(
+        job: Callable[..., Any],
+        *arguments: Any,
+        name: str = "Retraining",
+        allowed_seconds: float | None = None,
+    ) -> dict[str, Any]:
         ended: list[tuple[Any, Any]] = []
-        work.start(work.slots[0], 0, job, *arguments, progress=progress)
+        work.start(
+            work.slots[0], 0, job, *arguments, progress=progress, allowed_seconds=allowed_seconds
+        )
         while not ended:
             try:
                 ended = work.poll()
@@ -274,8 +312,8 @@ def _run(
         if isinstance(outcome, Died | Raised | GivenUp):
             kept = "The same command goes on from the last checkpoint. "
             raise TuneError(
-                f"Retraining failed: {outcome.reason}. "
-                f"{kept if (folder / CHECKPOINT).exists() else ''}See the logs in {logs}."
+                f"{name} failed: {outcome.reason}. "
+                f"{kept if can_go_on(folder) else ''}See the logs in {logs}."
             )
         return dict(outcome)
 
@@ -284,26 +322,29 @@ def _run(
             candidate = to_plain(template.as_candidate)
             timed = finish(measure_epoch, to_plain(spec), candidate, retraining.threads)
             minutes = timed["seconds"] * retraining.epochs / 60.0
-            costs = {name: with_time(template, costs[name], minutes)}
-        check_time(template, costs[name], retraining.seconds)
-        if (folder / CHECKPOINT).exists():
+            costs = {target: with_time(template, costs[target], minutes)}
+        check_time(template, costs[target], retraining.seconds)
+        if (folder / FLOAT_PART).exists():
+            on_note("Going on after the float32 part of a training that was interrupted.")
+        elif (folder / CHECKPOINT).exists():
             on_note("Going on from the checkpoint of a training that was interrupted.")
-        elif predicted := costs[name].train_minutes:
+        elif predicted := costs[target].train_minutes:
             on_note(
                 f"About {predicted.value:.1f} min ({predicted.low:.1f} to {predicted.high:.1f}) "
                 f"for {retraining.epochs} epochs."
             )
-        outcome = finish(
-            retrain_candidate,
-            to_plain(spec),
+        outcome = _train_parts(
+            finish,
+            work.slots[0].kill,
+            (to_plain(spec), to_plain(template.as_candidate)),
             folder,
-            to_plain(template.as_candidate),
-            to_plain(retraining),
+            retraining,
             None if parent is None else parent.path / "model.keras",
+            on_note,
         )
     except KeyboardInterrupt:
         ignore_signals()
-        kept = (folder / CHECKPOINT).exists()
+        kept = can_go_on(folder)
         raise InterruptedRunError(
             "Stopped; no version was made."
             + (" The same command goes on from the last checkpoint." if kept else "")
@@ -312,3 +353,119 @@ def _run(
         work.close()
     progress.unlink(missing_ok=True)
     return outcome, costs
+
+
+def _train_parts(
+    finish: Callable[..., dict[str, Any]],
+    fresh_worker: Callable[[], None],
+    trained: tuple[Mapping[str, Any], Mapping[str, Any]],
+    folder: Path,
+    retraining: Retraining,
+    weights: Path | None,
+    on_note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train in float32, then quantization-aware, as far as each is asked for.
+
+    Args:
+        finish: runs a job to its end.
+        fresh_worker: makes the next job begin a process.
+        trained: plain RunSpec and Candidate.
+        folder: of the version that is made.
+        retraining: of both parts together.
+        weights: `model.keras` to train on from, if any.
+        on_note: called with a line that the user should read.
+
+    Returns:
+        What came of all of it, and its quantization-aware part: a QuantizationAware, or None.
+    """
+    spec, candidate = trained
+    first, second = _parts(retraining)
+    outcome: dict[str, Any] = {"epochs": 0, "train_seconds": 0.0, **{name: [] for name in CURVES}}
+    complete = folder / FLOAT_PART
+
+    def train(part: Retraining, weights: Path | None) -> dict[str, Any]:
+        return finish(retrain_candidate, spec, folder, candidate, to_plain(part), weights)
+
+    if second is None:
+        return {**train(retraining, weights), "quantization": None}
+    if first is not None:
+        if complete.exists():
+            outcome = read_json(complete)
+        else:
+            outcome = train(first, weights)
+            if outcome["stopped"]:
+                return {**outcome, "quantization": None}
+            write_json(complete, outcome)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+        weights = folder / "model.keras"
+    part = folder / QUANTIZED
+    part.mkdir(exist_ok=True)
+    fresh_worker()
+    try:
+        aware = finish(
+            train_quantization_aware,
+            spec,
+            part,
+            candidate,
+            to_plain(second),
+            weights,
+            outcome["epochs"],
+            folder / "progress.json",
+            name="Quantization-aware training",
+            allowed_seconds=_allowed_seconds(second, outcome),
+        )
+    except TuneError as error:
+        on_note(f"{error} The rest is trained in float32.")
+        shutil.rmtree(part)
+        fresh_worker()
+        return {**_joined(outcome, train(second, weights)), "quantization": None}
+    complete.unlink(missing_ok=True)  # from here on it is not what lies in the folder
+    for path in part.iterdir():
+        os.replace(path, folder / path.name)
+    part.rmdir()
+    quantization = QuantizationAware(epochs=aware["epochs"], train_seconds=aware["train_seconds"])
+    stopped = (folder / STOP).exists()
+    return {**_joined(outcome, aware), "stopped": stopped, "quantization": quantization}
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """What two parts of a training gave, with the builds of the second."""
+    return {
+        **second,
+        "epochs": first["epochs"] + second["epochs"],
+        "best_epoch": first["epochs"] + second["best_epoch"],
+        "train_seconds": round(first["train_seconds"] + second["train_seconds"], 3),
+        **{name: [*first[name], *second[name]] for name in CURVES},
+        "scored": [
+            {**epoch, "epoch": first["epochs"] + epoch["epoch"]} for epoch in second["scored"]
+        ],
+    }
+
+
+def _allowed_seconds(part: Retraining, before: Mapping[str, Any]) -> float | None:
+    """After which a quantization-aware part is given up; None where no pace is known."""
+    if part.seconds is not None:
+        expected = part.seconds
+    elif before["epochs"]:
+        expected = part.epochs * before["train_seconds"] / before["epochs"]
+    else:
+        return None
+    return LONGEST_RATIO * expected + LONGEST_EXTRA_SECONDS
+
+
+def _parts(retraining: Retraining) -> tuple[Retraining | None, Retraining | None]:
+    """The float32 part of a training and the quantization-aware one; None for one left out."""
+    share, epochs = retraining.quantization_share, retraining.epochs
+    aware = min(round(share * epochs), epochs - 1) if share < 1.0 else epochs
+    if retraining.seconds is not None and share > 0.0:  # the epochs are set by the clock
+        aware = max(1, aware)
+    if aware == 0:
+        return retraining, None
+    if share == 1.0:
+        return None, retraining
+    first = replace(retraining, epochs=max(1, epochs - aware), span=(0.0, 1.0 - share))
+    second = replace(retraining, epochs=aware, span=(1.0 - share, 1.0))
+    if retraining.seconds is not None:
+        first = replace(first, seconds=(1.0 - share) * retraining.seconds)
+        second = replace(second, seconds=share * retraining.seconds)
+    return first, second

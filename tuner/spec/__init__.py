@@ -24,7 +24,7 @@ from tuner.spec.drawing import (
     resolutions,
     widths,
 )
-from tuner.spec.model import Metric, ModelVersion, Retraining, ScoredEpoch
+from tuner.spec.model import Metric, ModelVersion, QuantizationAware, Retraining, ScoredEpoch
 from tuner.spec.operators import (
     OPERATORS,
     Add,
@@ -84,6 +84,7 @@ __all__ = [
     "Precision",
     "Preprocessing",
     "Quantity",
+    "QuantizationAware",
     "RamRegion",
     "RankBy",
     "Result",

@@ -30,6 +30,9 @@ class Retraining:
         keep: the weights of the best epoch, or of the last.
         metric: that tells which epoch is the best, as int8.
         seed_shift: added to the template's seed; one that continues a version is another training.
+        quantization_share: of the epochs, or the seconds, at their end, in which the net rounds
+            as its int8 file does; 0 for none.
+        span: the part of the template's schedule of learning rates that is trained.
     """
 
     epochs: int
@@ -40,6 +43,21 @@ class Retraining:
     keep: Literal["best", "last"] = "best"
     metric: Metric = "accuracy"
     seed_shift: int = 0
+    quantization_share: float = 0.0
+    span: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationAware:
+    """The quantization-aware part of a training, its last.
+
+    Args:
+        epochs: epochs trained.
+        train_seconds: seconds of training.
+    """
+
+    epochs: int
+    train_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +66,9 @@ class ScoredEpoch:
 
     Args:
         epoch: from 1.
-        accuracy: share of the images that is right, 0 to 1, by precision.
-        loss: mean cross-entropy of the images, by precision.
+        accuracy: share of the images that is right, 0 to 1, by precision; of a quantization-aware
+            epoch as int8 alone.
+        loss: mean cross-entropy of the images, likewise.
     """
 
     epoch: int
@@ -72,14 +91,15 @@ class ModelVersion:
         epochs: epochs trained.
         best_epoch: the best of `scored` by the metric, as int8.
         train_seconds: seconds of training.
-        curve: validation accuracy (float32) after each epoch.
+        curve: validation accuracy after each epoch: float32, of quantization-aware ones as int8.
         loss_curve: mean training loss of each epoch.
-        validation_loss_curve: mean cross-entropy (float32) of the validation images after each.
+        validation_loss_curve: mean cross-entropy of the validation images after each, likewise.
         scored: the epochs that were compared as int8, the last one among them, by number.
         threads: TensorFlow threads used.
         created: ISO 8601, UTC.
         retraining: how it was trained; None in versions of before it was kept.
         stopped: the user ended it before its last epoch.
+        quantization: the quantization-aware part, if there was one.
     """
 
     name: str
@@ -100,3 +120,4 @@ class ModelVersion:
     validation_loss_curve: tuple[float, ...] = ()
     scored: tuple[ScoredEpoch, ...] = ()
     stopped: bool = False
+    quantization: QuantizationAware | None = None

@@ -19,6 +19,9 @@ from tuner.store.runs import check_name
 CHECKPOINT = "checkpoint.npz"
 """Of a training, in the folder of a version that is being made."""
 
+FLOAT_PART = "float_part.json"
+"""What the float32 part of a training gave, in that folder too, where another part follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
@@ -86,7 +89,8 @@ def find_model(reference: str) -> ModelFolder:
 def new_version(name: str, key: str) -> Iterator[Path]:
     """A folder to fill; `write_version` makes it the next version.
 
-    What a killed process left is there again for the same key: a checkpoint to go on from.
+    What a killed process left is there again for the same key: a checkpoint to go on from, or
+    the float32 part of a training.
 
     Args:
         name: of the model.
@@ -103,9 +107,14 @@ def new_version(name: str, key: str) -> Iterator[Path]:
         try:
             yield temporary
         finally:
-            if not (temporary / CHECKPOINT).exists():
+            if not can_go_on(temporary):
                 shutil.rmtree(temporary, ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether the folder of a version that is being made has what its training goes on from."""
+    return (folder / FLOAT_PART).exists() or any(folder.rglob(CHECKPOINT))
 
 
 def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
@@ -120,5 +129,6 @@ def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             continue  # another process took the number in the meantime
-        (path / CHECKPOINT).unlink(missing_ok=True)  # now that nothing can fail any more
+        for left in (CHECKPOINT, FLOAT_PART):  # now that nothing can fail any more
+            (path / left).unlink(missing_ok=True)
         return ModelFolder(path)

@@ -37,8 +37,17 @@ def template_of(candidate: Candidate, data: str, name: str, *, target: str = "k2
 def trained(
     candidate: Candidate, data: str, name: str, *, target: str = "k230", **options: Any
 ) -> ModelFolder:
-    """The first version of a model, below the current `$TUNE_HOME`; options are of `retrain`."""
-    return retrain(template_of(candidate, data, name, target=target), **options)
+    """The first version of a model, below the current `$TUNE_HOME`.
+
+    Args:
+        candidate: to train.
+        data: to train on.
+        name: of the model.
+        target: of the template.
+        options: of `retrain`; quantization-aware only if they say so, which takes seconds.
+    """
+    template = template_of(candidate, data, name, target=target)
+    return retrain(template, **{"quantization_percent": 0.0, **options})
 
 
 def small_model(home: Path) -> ModelFolder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,34 +28,56 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def build_keras(architecture: Architecture, *, dropout_seed: int = 0) -> keras.Model:
+def build_keras(
+    architecture: Architecture,
+    *,
+    dropout_seed: int = 0,
+    library: Any = None,
+    wrap: Callable[[Any], Any] = lambda layer: layer,
+) -> keras.Model:
     """Build the Keras model, float32, its outputs logits.
 
     Layers get short fixed names, because automatic names change the size of converted files.
+    Those of node i are `n{i}`, of its normalization `n{i}b` and of its rectifier `n{i}a`.
 
     Args:
         architecture: the net.
         dropout_seed: seed of the dropout layers.
+        library: the module whose layers are used: Keras 3, or `tf_keras` for what needs it.
+        wrap: takes each layer before it is called, and gives the one to call.
     """
     import keras
 
+    library = library or keras
+    layers = _Layers(library.layers, wrap)
     tensors: dict[str, Any] = {}
     for index, node in enumerate(architecture.nodes):
         if isinstance(node.op, Input):
             shape = (node.op.height, node.op.width, node.op.channels)
-            tensors[node.name] = keras.Input(shape, name="input")
+            tensors[node.name] = library.Input(shape, name="input")
         else:
             inputs = [tensors[name] for name in node.inputs]
-            tensors[node.name] = _apply(node, inputs, f"n{index}", dropout_seed + index)
+            tensors[node.name] = _apply(node, inputs, f"n{index}", dropout_seed + index, layers)
     outputs = [tensors[name] for name in architecture.outputs]
-    return keras.Model(
+    return library.Model(
         tensors[architecture.nodes[0].name], outputs[0] if len(outputs) == 1 else outputs, name="m"
     )
 
 
-def _apply(node: Node, inputs: list[Any], name: str, seed: int) -> Any:
-    from keras import layers
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The layers of a library, each wrapped as it is made."""
 
+    library: Any
+    wrap: Callable[[Any], Any]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *settings, **options: self.wrap(
+            getattr(self.library, name)(*settings, **options)
+        )
+
+
+def _apply(node: Node, inputs: list[Any], name: str, seed: int, layers: _Layers) -> Any:
     operator, tensor = node.op, inputs[0]
     if isinstance(operator, Conv2D):
         tensor = layers.Conv2D(
@@ -65,7 +89,7 @@ def _apply(node: Node, inputs: list[Any], name: str, seed: int) -> Any:
             kernel_initializer="he_normal",
             name=name,
         )(tensor)
-        return _normalize_and_activate(operator, tensor, name)
+        return _normalize_and_activate(operator, tensor, name, layers)
     if isinstance(operator, DepthwiseConv2D):
         tensor = layers.DepthwiseConv2D(
             operator.kernel,
@@ -75,13 +99,13 @@ def _apply(node: Node, inputs: list[Any], name: str, seed: int) -> Any:
             depthwise_initializer="he_normal",
             name=name,
         )(tensor)
-        return _normalize_and_activate(operator, tensor, name)
+        return _normalize_and_activate(operator, tensor, name, layers)
     if isinstance(operator, MaxPool2D):
         return layers.MaxPooling2D(operator.size, name=name)(tensor)
     if isinstance(operator, AveragePool2D):
         return layers.AveragePooling2D(operator.window, name=name)(tensor)
     if isinstance(operator, Add):
-        return _activate(operator.activation, layers.Add(name=name)(inputs), name)
+        return _activate(operator.activation, layers.Add(name=name)(inputs), name, layers)
     if isinstance(operator, Flatten):
         return layers.Flatten(name=name)(tensor)
     if isinstance(operator, GlobalAveragePool2D):
@@ -94,17 +118,15 @@ def _apply(node: Node, inputs: list[Any], name: str, seed: int) -> Any:
     raise TypeError(f"no builder for {operator.kind}")
 
 
-def _normalize_and_activate(operator: Conv2D | DepthwiseConv2D, tensor: Any, name: str) -> Any:
-    from keras import layers
-
+def _normalize_and_activate(
+    operator: Conv2D | DepthwiseConv2D, tensor: Any, name: str, layers: _Layers
+) -> Any:
     if operator.batch_norm:
         tensor = layers.BatchNormalization(momentum=0.9, name=f"{name}b")(tensor)
-    return _activate(operator.activation, tensor, name)
+    return _activate(operator.activation, tensor, name, layers)
 
 
-def _activate(activation: str, tensor: Any, name: str) -> Any:
-    from keras import layers
-
+def _activate(activation: str, tensor: Any, name: str, layers: _Layers) -> Any:
     if activation == "relu6":
         return layers.ReLU(6.0, name=f"{name}a")(tensor)
     if activation == "relu":

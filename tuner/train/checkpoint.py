@@ -17,7 +17,15 @@ from tuner.store.files import write_atomic
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tuner.train.flat import FlatVariables
+
+class Variables(Protocol):
+    """What a training changes."""
+
+    def everything(self) -> list[NDArray[np.float32]]:
+        """Copies of all, the optimizer's included."""
+
+    def set_everything(self, arrays: list[NDArray[np.float32]]) -> None:
+        """Set what `everything` gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ PLAIN = (
 )
 
 
-def write_checkpoint(path: Path, variables: FlatVariables, state: State) -> None:
+def write_checkpoint(path: Path, variables: Variables, state: State) -> None:
     """Write the variables, the optimizer's included, and how far the training has come."""
     content = io.BytesIO()
     plain = {name: getattr(state, name) for name in PLAIN}
@@ -69,7 +77,7 @@ def write_checkpoint(path: Path, variables: FlatVariables, state: State) -> None
     write_atomic(path, content.getvalue())
 
 
-def read_checkpoint(path: Path, variables: FlatVariables, state: State) -> None:
+def read_checkpoint(path: Path, variables: Variables, state: State) -> None:
     """Set the variables and the state that `write_checkpoint` wrote.
 
     Raises:

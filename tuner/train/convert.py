@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.errors import TuneError
-from tuner.spec import Precision
+from tuner.spec import Architecture, Precision
 from tuner.train.quiet import quiet
 
 if TYPE_CHECKING:
@@ -82,6 +83,68 @@ def convert_tflite(
             return bytes(converter.convert())
     except Exception as error:  # the converter raises many types, all of them final
         raise TuneError(f"The TFLite converter refused the {precision} model: {error}") from error
+
+
+def convert_with_ranges(
+    model: keras.Model,
+    architecture: Architecture,
+    ranges: Mapping[str, tuple[float, float]],
+    input_range: tuple[float, float],
+) -> bytes:
+    """Convert to int8 with known ranges in place of those of calibration images.
+
+    TFLite's quantizer reads a float32 file that has a range for each tensor. Its calibrator writes
+    them there, and so does this; the rest of the way is that of `convert_tflite`, so the file has
+    the same operators and the same size.
+
+    Args:
+        model: of `build_keras`, one image input, logits out.
+        architecture: that it was built from.
+        ranges: lowest and highest output, by the names of the nodes that have a range of their
+            own; that of the others is their input's.
+        input_range: lowest and highest value that the input can have, one of `INPUT_RANGES`.
+
+    Raises:
+        TuneError: an operator of the file is not the only one of its node, or a node has none.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.python.convert import mlir_quantize
+    from tensorflow.lite.python.lite import _deduplicate_readonly_buffers
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    content = convert_tflite(model, "float32")
+    file = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    graph = file.subgraphs[0]
+    held = {int(graph.inputs[0]): input_range}
+    placed = set()
+    for operator in graph.operators:
+        output = int(operator.outputs[0])
+        node = _node_of(graph.tensors[output].name.decode(), architecture)
+        if node in placed:
+            raise TuneError(f"The float32 file computes '{node}' by more than one operator.")
+        if node in ranges:
+            placed.add(node)
+            held[output] = ranges[node]
+        else:
+            held[output] = next(held[index] for index in operator.inputs if index in held)
+    if left := ranges.keys() - placed:
+        raise TuneError(f"The float32 file has no operator for {', '.join(sorted(left))}.")
+    for tensor, (low, high) in held.items():
+        quantization = schema.QuantizationParametersT()
+        quantization.min, quantization.max = [low], [high]
+        graph.tensors[tensor].quantization = quantization
+    calibrated = bytes(flatbuffer_utils.convert_object_to_bytearray(file))
+    with quiet():
+        quantized = mlir_quantize(calibrated, input_data_type=tf.int8, output_data_type=tf.int8)
+    return bytes(_deduplicate_readonly_buffers(quantized))
+
+
+def _node_of(tensor: str, architecture: Architecture) -> str:
+    """The node whose layers, named by `build_keras`, compute a tensor of a converted file."""
+    found = re.search(r"/n(\d+)[ab]?(_\d+)?(/|;|$)", tensor)
+    # The output has a name of its own.
+    return architecture.nodes[int(found[1])].name if found else architecture.outputs[0]
 
 
 def _span(images: NDArray[np.float32], input_range: tuple[float, float]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.spec import TrainingSettings
-from tuner.train.forward import Average
+from tuner.train.forward import Average, forward
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +37,7 @@ class FlatVariables:
     def __init__(self, model: keras.Model, settings: TrainingSettings) -> None:
         import tensorflow as tf
 
-        self._settings = settings
+        self._model, self._settings = model, settings
         self._trained = model.trainable_variables
         self._averaged = model.non_trainable_weights
         self._weights = tf.Variable(_flatten(self._trained))
@@ -45,9 +45,20 @@ class FlatVariables:
         self._first, self._second = (tf.Variable(tf.zeros_like(self._weights)) for _ in range(2))
         self._all = (self._weights, self._averages, self._first, self._second)
 
+    @property
+    def largest_activation(self) -> int:
+        """Values of the largest output of a layer, of one image."""
+        return largest_activation(self._model)
+
     def weights(self) -> list[Any]:
         """The weights, a tensor for each trainable variable of the model."""
         return _unflatten(self._weights, self._trained)
+
+    def logits(
+        self, images: Any, weights: list[Any], *, training: bool
+    ) -> tuple[Any, list[Average]]:
+        """What the model computes with `weights`; see `forward`."""
+        return forward(self._model, images, self.reader(weights), training=training)
 
     def reader(self, weights: list[Any]) -> Callable[[keras.Variable], Any]:
         """What gives the tensor of a variable of the model; `weights` are those to use."""
@@ -61,43 +72,19 @@ class FlatVariables:
     ) -> None:
         """Make one step of the optimizer, and add a batch to the moving averages.
 
-        The same numbers as Keras' optimizer of that name gives, up to the order of float32
-        operations. AdamW: Loshchilov and Hutter, arXiv 1711.05101; Kingma and Ba, arXiv
-        1412.6980. SGD with Nesterov's momentum: Sutskever et al., ICML 2013.
-
         Args:
             gradients: one for each of `weights`.
             averages: from `forward`.
             learning_rate: float32 scalar.
             step: float32 scalar, from 1.
         """
-        import tensorflow as tf
-
-        if self._settings.weight_decay:
-            kept = 1.0 - learning_rate * self._settings.weight_decay
-            self._weights.assign(self._weights * kept)
-        if self._settings.optimizer == "sgd":
-            tf.raw_ops.ResourceApplyKerasMomentum(
-                var=self._weights.handle,
-                accum=self._first.handle,
-                lr=learning_rate,
-                grad=_flatten(gradients),
-                momentum=MOMENTUM,
-                use_nesterov=True,
-            )
-        else:
-            tf.raw_ops.ResourceApplyAdam(
-                var=self._weights.handle,
-                m=self._first.handle,
-                v=self._second.handle,
-                beta1_power=tf.pow(BETA_1, step),
-                beta2_power=tf.pow(BETA_2, step),
-                lr=learning_rate,
-                beta1=BETA_1,
-                beta2=BETA_2,
-                epsilon=EPSILON,
-                grad=_flatten(gradients),
-            )
+        step_of_optimizer(
+            self._settings,
+            (self._weights, self._first, self._second),
+            _flatten(gradients),
+            learning_rate,
+            step,
+        )
         if averages:
             added = {id(average.variable): average for average in averages}
             ordered = [added[id(variable)] for variable in self._averaged]
@@ -125,6 +112,10 @@ class FlatVariables:
         """A copy of all values."""
         return np.concatenate([self._weights.numpy(), self._averages.numpy()])
 
+    def store(self, snapshot: NDArray[np.float32]) -> None:
+        """Put what `snapshot` gave into the model."""
+        store(self._model, snapshot)
+
 
 def store(model: keras.Model, snapshot: NDArray[np.float32]) -> None:
     """Put what `FlatVariables.snapshot` gave into a model of the same architecture."""
@@ -133,6 +124,60 @@ def store(model: keras.Model, snapshot: NDArray[np.float32]) -> None:
         end = start + math.prod(variable.shape)
         variable.assign(snapshot[start:end].reshape(variable.shape))
         start = end
+
+
+def largest_activation(model: Any) -> int:
+    """Values of the largest output of a layer of a Keras model, of one image."""
+    return max(math.prod(layer.output.shape[1:]) for layer in model.layers)
+
+
+def step_of_optimizer(
+    settings: TrainingSettings,
+    variables: tuple[Any, Any, Any],
+    gradient: Any,
+    learning_rate: Any,
+    step: Any,
+) -> None:
+    """Change weights by a step, inside a `tf.function`.
+
+    The same numbers as Keras' optimizer of that name gives, up to the order of float32
+    operations. AdamW: Loshchilov and Hutter, arXiv 1711.05101; Kingma and Ba, arXiv 1412.6980.
+    SGD with Nesterov's momentum: Sutskever et al., ICML 2013.
+
+    Args:
+        settings: optimizer and weight decay are used.
+        variables: the weights and the optimizer's two of the same shape, zeros at first.
+        gradient: of the weights, of their shape.
+        learning_rate: float32 scalar.
+        step: float32 scalar, from 1.
+    """
+    import tensorflow as tf
+
+    weights, first, second = variables
+    if settings.weight_decay:
+        weights.assign(weights * (1.0 - learning_rate * settings.weight_decay))
+    if settings.optimizer == "sgd":
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=weights.handle,
+            accum=first.handle,
+            lr=learning_rate,
+            grad=gradient,
+            momentum=MOMENTUM,
+            use_nesterov=True,
+        )
+    else:
+        tf.raw_ops.ResourceApplyAdam(
+            var=weights.handle,
+            m=first.handle,
+            v=second.handle,
+            beta1_power=tf.pow(BETA_1, step),
+            beta2_power=tf.pow(BETA_2, step),
+            lr=learning_rate,
+            beta1=BETA_1,
+            beta2=BETA_2,
+            epsilon=EPSILON,
+            grad=gradient,
+        )
 
 
 def _flatten(tensors: list[Any]) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from tuner.errors import TuneError
 from tuner.spec import Candidate, Metric
 from tuner.train.augment import change, draw_changes
 from tuner.train.checkpoint import Contender, read_checkpoint, write_checkpoint
-from tuner.train.flat import FlatVariables, store
-from tuner.train.forward import forward, mean_averages
+from tuner.train.flat import FlatVariables, largest_activation
+from tuner.train.forward import Average, forward, mean_averages
 
 if TYPE_CHECKING:
     import keras
@@ -100,6 +100,39 @@ class Trained:
         return self.contenders[0].epoch
 
 
+class Net(Protocol):
+    """A net with the variables that a training changes; see `FlatVariables`, which is one."""
+
+    @property
+    def largest_activation(self) -> int:
+        """Values of the largest output of a layer, of one image."""
+
+    def weights(self) -> list[Any]:
+        """What is trained, for `logits` and `tf.gradients`."""
+
+    def logits(
+        self, images: Any, weights: list[Any], *, training: bool
+    ) -> tuple[Any, list[Average]]:
+        """Logits of scaled images, inside a `tf.function`; see `forward`."""
+
+    def update(
+        self, gradients: list[Any], averages: list[Average], learning_rate: Any, step: Any
+    ) -> None:
+        """Make one step of the optimizer, inside a `tf.function`."""
+
+    def everything(self) -> list[NDArray[np.float32]]:
+        """Copies of all variables, the optimizer's included."""
+
+    def set_everything(self, arrays: list[NDArray[np.float32]]) -> None:
+        """Set what `everything` gave."""
+
+    def snapshot(self) -> NDArray[np.float32]:
+        """A copy of all values but the optimizer's."""
+
+    def store(self, snapshot: NDArray[np.float32]) -> None:
+        """Put what `snapshot` gave into the model."""
+
+
 def scale_in_graph(images: Any, scaling: str) -> Any:
     """Pixels, 0 to 255 -> float32 tensor, as `tuner.data.preprocess.scale` does for arrays."""
     import tensorflow as tf
@@ -109,7 +142,7 @@ def scale_in_graph(images: Any, scaling: str) -> Any:
 
 
 def train(
-    model: keras.Model,
+    model: keras.Model | Net,
     candidate: Candidate,
     training: LabelledImages,
     validation: LabelledImages,
@@ -125,6 +158,7 @@ def train(
     metric: Metric = "accuracy",
     contenders: int = 1,
     steady_epochs: int | None = None,
+    span: tuple[float, float] = (0.0, 1.0),
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
@@ -132,7 +166,7 @@ def train(
     """Train `model` in place and leave the weights of its best epoch in it.
 
     Args:
-        model: from `build_keras`, logits out.
+        model: from `build_keras`, logits out; or a net with variables of its own.
         candidate: its preprocessing and training settings are used.
         training: what is learned from.
         validation: what decides the best epoch, and when to stop early.
@@ -155,6 +189,8 @@ def train(
         contenders: so many of the best epochs have their weights kept.
         steady_epochs: stop when the training loss of so many epochs spans less than
             `STEADY_CHANGE`.
+        span: the part of the candidate's schedule of learning rates that this training is; the
+            rest lies in one before or after it.
         checkpoint: a file that is written every `CHECKPOINT_SECONDS`, and gone on from if it is
             there; the outcome is that of a training that was never interrupted.
         stop: asked after each epoch whether to end there.
@@ -167,18 +203,20 @@ def train(
         TuneError: the loss is not a number from the first epoch on, or the checkpoint is not of
             this training.
     """
+    import keras
+
     settings, image = candidate.training, candidate.architecture.input
     count = len(training.labels)
     batch = min(settings.batch_size, count)
     steps = count // batch
-    variables = FlatVariables(model, settings)
+    variables: Net = FlatVariables(model, settings) if isinstance(model, keras.Model) else model
     parts = parts_of_batch(batch, threads)
-    run_steps = _make_steps(model, variables, candidate, batch, loss, parts)
+    run_steps = _make_steps(variables, candidate, batch, loss, parts)
     evaluate = _make_evaluator(
-        model,
         validation,
         candidate.preprocessing.scaling,
-        lambda: variables.reader(variables.weights()),
+        lambda images: variables.logits(images, variables.weights(), training=False)[0],
+        variables.largest_activation,
         threads,
     )
     generator = np.random.default_rng(seed)
@@ -193,7 +231,8 @@ def train(
     while state.done < state.planned:
         done, planned = state.done, state.planned
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
-        rates = _learning_rates(settings.schedule, settings.learning_rate, done, planned, steps)
+        progress = span[0] + (span[1] - span[0]) * (done + np.arange(steps) / steps) / planned
+        rates = _learning_rates(settings.schedule, settings.learning_rate, progress)
         changes = draw_changes(
             settings.augmentation,
             (steps, batch),
@@ -243,7 +282,7 @@ def train(
             write_checkpoint(checkpoint, variables, state)
             written = time.monotonic()
     best = state.contenders[0]
-    store(model, best.weights)
+    variables.store(best.weights)
     return Trained(
         epochs=state.done,
         planned=state.planned,
@@ -354,8 +393,7 @@ def parts_of_batch(batch: int, threads: int) -> int:
 
 
 def _make_steps(
-    model: keras.Model,
-    variables: FlatVariables,
+    variables: Net,
     candidate: Candidate,
     batch: int,
     loss: Any,
@@ -388,14 +426,13 @@ def _make_steps(
     def run_steps(images: Any, labels: Any, changes: Any, rates: Any, first: Any) -> Any:
         def step(index: Any, total: Any) -> tuple[Any, Any]:
             weights = variables.weights()
-            read = variables.reader(weights)
             split = {name: tf.split(values[index], parts) for name, values in changes.items()}
             pixels, wanted = tf.split(images[index], parts), tf.split(labels[index], parts)
             losses, averages = [], []
             for part in range(parts):
                 drawn = {name: values[part] for name, values in split.items()}
                 changed = scale_in_graph(change(pixels[part], drawn, augmentation), scaling)
-                logits, added = forward(model, changed, read, training=True)
+                logits, added = variables.logits(changed, weights, training=True)
                 losses.append(loss(wanted[part], logits))
                 averages.append(added)
             value = tf.add_n(losses) / parts
@@ -423,22 +460,26 @@ def _chunks(count: int, image_bytes: int) -> list[slice]:
 
 def make_evaluator(model: keras.Model, data: LabelledImages, scaling: str) -> Callable[[], float]:
     """A function that gives the model's accuracy on `data`, compiled once."""
-    evaluate = _make_evaluator(model, data, scaling, lambda: lambda variable: variable.value)
+    evaluate = _make_evaluator(
+        data,
+        scaling,
+        lambda images: forward(model, images, lambda variable: variable.value, training=False)[0],
+        largest_activation(model),
+    )
     return lambda: evaluate()[0]
 
 
 def _make_evaluator(
-    model: keras.Model,
     data: LabelledImages,
     scaling: str,
-    reader: Callable[[], Callable[[Any], Any]],
+    compute: Callable[[Any], Any],
+    largest: int,
     threads: int = 1,
 ) -> Callable[[], tuple[float, float]]:
     """A function that gives accuracy and mean cross-entropy on `data`, compiled once."""
     import tensorflow as tf
 
     count = len(data.labels)
-    largest = max(math.prod(layer.output.shape[1:]) for layer in model.layers)
     batch = max(1, min(EVALUATION_BATCH, count, EVALUATION_BYTES // (4 * largest)))
 
     @tf.function(  # type: ignore[untyped-decorator]
@@ -449,12 +490,9 @@ def _make_evaluator(
         ],
     )
     def score(images: Any, labels: Any) -> Any:
-        read = reader()
-
         def part(start: Any, right: Any, entropy: Any) -> tuple[Any, Any, Any]:
-            pixels = scale_in_graph(images[start : start + batch], scaling)
+            logits = compute(scale_in_graph(images[start : start + batch], scaling))
             wanted = labels[start : start + batch]
-            logits, _ = forward(model, pixels, read, training=False)
             same = tf.cast(tf.argmax(logits, axis=-1) == wanted, tf.int64)
             each = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
             return (
@@ -486,11 +524,11 @@ def _make_evaluator(
 
 
 def _learning_rates(
-    schedule: str, peak: float, epoch: int, epochs: int, steps: int
+    schedule: str, peak: float, progress: NDArray[np.float64]
 ) -> NDArray[np.float32]:
+    """Of steps, by how much of the schedule has gone by before each, 0 to 1."""
     if schedule == "constant":
-        return np.full(steps, peak, np.float32)
-    progress = (epoch + np.arange(steps) / steps) / epochs
+        return np.full(progress.shape, peak, np.float32)
     warm = np.minimum(1.0, (progress + 1e-3) / WARM_UP_SHARE)
     left = 1.0 - np.clip(progress, 0.0, 1.0)
     fall = left if schedule == "linear" else 0.5 * (1.0 - np.cos(np.pi * left))

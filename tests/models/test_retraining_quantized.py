@@ -1,0 +1,166 @@
+"""Retraining whose last part is quantization-aware: builds, weights, failures, interruptions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tuner.data import open_dataset
+from tuner.errors import InputError
+from tuner.models.retrain import _parts, retrain
+from tuner.runtimes.interpreter import run_tflite
+from tuner.spec import Retraining, Template
+from tuner.store.files import cache_folder
+from tuner.store.models import FLOAT_PART, ModelFolder, find_model, models_folder
+from tuner.store.templates import write_template
+from tuner.testing.models import template_of
+from tuner.testing.specs import small_candidate
+from tuner.train.build import load_keras, run_keras
+from tuner.train.convert import convert_tflite
+from walk_support import small_digits
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with the template `digit`, and a version: 12 epochs, 4 quantization-aware."""
+    home = tmp_path_factory.mktemp("quantized")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_HOME", str(home))
+        patch.chdir(home)
+        small_digits(home / "digits.npz")
+        write_template(home / "digit.toml", template(home), "")
+        retrain(template(home), epochs=12, quantization_percent=30)
+        yield home
+
+
+def template(home: Path) -> Template:
+    """A small net on the digits."""
+    candidate = small_candidate(side=8, outputs=3)
+    plain = template_of(candidate, str(home / "digits.npz"), "digit", target="raspberry-pi-4")
+    settings = dataclasses.replace(plain.training, batch_size=32, learning_rate=0.02)
+    return dataclasses.replace(plain, seed=1, training=settings)
+
+
+def held_out(folder: ModelFolder) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled validation images and their labels."""
+    made = folder.read().template
+    dataset = open_dataset(made.data, split_seed=0, cache=cache_folder())
+    images, labels = dataset.arrays(made.preprocessing, "validation", cache_folder())
+    return (images.astype(np.float32) - 128.0) / 128.0, labels
+
+
+def test_all_builds_have_the_weights_of_the_quantization_aware_part(place: Path) -> None:
+    folder = find_model("digit@1")
+    version = folder.read()
+    assert version.epochs == len(version.curve) == 12
+    assert version.quantization is not None
+    assert version.quantization.epochs == 4
+    assert 0 < version.quantization.train_seconds < version.train_seconds
+    assert version.builds["int8"].recipe == "quantization-aware, 4 epochs"
+    assert not (folder.path / "quantized").exists()
+    assert not (folder.path / FLOAT_PART).exists()
+    model = load_keras(folder.path / "model.keras")
+    content = (folder.path / "float32.tflite").read_bytes()
+    assert content == convert_tflite(model, "float32")
+    images, labels = held_out(folder)
+    logits = run_tflite((folder.path / "int8.tflite").read_bytes(), "int8", images, "xnnpack")
+    right = float((logits.argmax(axis=-1) == labels).mean())
+    assert right == pytest.approx(version.builds["int8"].accuracy["validation"].value)
+    assert right == pytest.approx(version.curve[version.best_epoch - 1], abs=0.011)
+    agreed = run_keras(model, images).argmax(axis=-1) == logits.argmax(axis=-1)
+    assert agreed.mean() >= 0.97
+
+
+def test_the_int8_file_is_as_large_as_without(place: Path) -> None:
+    quantized = find_model("digit@1").read().builds["int8"].size_bytes
+    plain = retrain(template(place), epochs=2, quantization_percent=0, name="plain").read()
+    assert plain.builds["int8"].size_bytes == quantized
+    assert plain.quantization is None
+
+
+def test_all_of_a_training_can_be_quantization_aware(place: Path) -> None:
+    version = retrain(template(place), epochs=6, quantization_percent=100, name="all").read()
+    assert version.epochs == version.quantization.epochs == 6
+    assert version.train_seconds == version.quantization.train_seconds
+    assert version.builds["int8"].recipe == "quantization-aware, 6 epochs"
+
+
+def test_a_failure_leaves_the_float32_training_which_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = place / "broken" / "tensorflow_model_optimization"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('no tfmot here')\n")
+    monkeypatch.syspath_prepend(str(broken.parent))
+    notes: list[str] = []
+    made = retrain(
+        template(place), epochs=10, quantization_percent=50, name="failed", on_note=notes.append
+    )
+    version = made.read()
+    assert version.epochs == len(version.curve) == 10
+    assert version.quantization is None
+    assert version.builds["int8"].recipe.startswith("min-max")
+    assert max(version.curve) > 0.8
+    assert any(
+        "Quantization-aware training failed: no tfmot here." in note
+        and note.endswith("The rest is trained in float32.")
+        for note in notes
+    )
+
+
+def test_a_killed_training_does_not_repeat_its_float32_part(place: Path) -> None:
+    command = [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--name", "killed",
+               "--minutes", "0.2", "--quantization-percent", "70"]  # fmt: skip
+    options = {"cwd": place, "env": {**os.environ, "TUNE_HOME": str(place)}, "text": True}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    while not list(models_folder().glob(f"killed/.new-*/{FLOAT_PART}")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    [kept] = models_folder().glob(f"killed/.new-*/{FLOAT_PART}")
+    before = kept.read_bytes()
+    done = subprocess.run(command, capture_output=True, check=True, **options)
+    assert "Going on after the float32 part of a training" in done.stderr
+    assert "quantization-aware" in done.stdout
+    version = find_model("killed").read()
+    seconds = version.train_seconds - version.quantization.train_seconds
+    assert json.loads(before)["train_seconds"] == pytest.approx(seconds, abs=0.01)
+
+
+@pytest.mark.parametrize("percent", [-1, 101])
+def test_a_percentage_is_from_0_to_100(place: Path, percent: float) -> None:
+    message = rf"from 0 to 100 for --quantization-percent\. Received: {percent}\."
+    with pytest.raises(InputError, match=message):
+        retrain(template(place), quantization_percent=percent)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "share", "expected"),
+    [(10, 0.0, (10, None)), (10, 0.3, (7, 3)), (1, 0.3, (1, None)), (2, 0.9, (1, 1)),
+     (10, 1.0, (None, 10))],
+)  # fmt: skip
+def test_the_epochs_are_divided(epochs: int, share: float, expected: tuple) -> None:
+    whole = Retraining(epochs=epochs, threads=1, quantization_share=share)
+    first, second = _parts(whole)
+    assert tuple(part and part.epochs for part in (first, second)) == expected
+    if first and second:
+        assert (first.span, second.span) == ((0.0, 1.0 - share), (1.0 - share, 1.0))
+        assert (first.seconds, second.seconds) == (None, None)
+
+
+def test_the_minutes_are_divided() -> None:
+    whole = Retraining(epochs=1, threads=1, seconds=100.0, quantization_share=0.25)
+    first, second = _parts(whole)
+    assert (first.seconds, second.seconds) == (75.0, 25.0)
+    assert (first.epochs, second.epochs) == (1, 1)

@@ -1,0 +1,149 @@
+"""The quantization-aware part of a retraining: a job for a process of its own.
+
+tfmot needs another Keras than the rest, so the worker that does this job must be a fresh one, and
+one that did it takes no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tuner import catalog
+from tuner.engine.jobs import (
+    PATIENCE_SHARE,
+    labelled,
+    make_builds,
+    open_data,
+    score_builds,
+)
+from tuner.engine.retraining import MOST_EPOCHS, STOP, curves
+from tuner.spec import (
+    Candidate,
+    Retraining,
+    RunSpec,
+    ScoredEpoch,
+    Split,
+    from_plain,
+    seed_of,
+    to_plain,
+)
+from tuner.store.files import write_atomic, write_json
+from tuner.store.models import CHECKPOINT
+
+
+def train_quantization_aware(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    retraining_plain: Mapping[str, Any],
+    weights: Path | None,
+    before: int,
+    progress: Path,
+) -> dict[str, Any]:
+    """Train so that the int8 file is as accurate as it can be; builds are scored as after float32.
+
+    The float32 build, `model.keras` and the int8 build all have the weights that come out; the
+    int8 build has the ranges that were learned with them. Goes on from the checkpoint in `folder`,
+    if there is one, and ends after an epoch when there is a file `stop` in the folder above.
+
+    Args:
+        run: plain RunSpec.
+        folder: gets the builds and `model.keras`; a folder in that of the version that is made.
+        candidate_plain: plain Candidate.
+        retraining_plain: plain Retraining of this part.
+        weights: `model.keras` to train on from; None to begin anew.
+        before: epochs of the float32 part, for the progress.
+        progress: file that gets the newest epoch.
+    """
+    from tuner.train.quantization_aware import QuantizationAwareNet, import_legacy_keras
+
+    import_legacy_keras()
+    from tuner.train.build import build_keras, start_anew
+    from tuner.train.convert import INPUT_RANGES, convert_with_ranges
+    from tuner.train.loop import Epoch, train
+    from tuner.train.weights import read_weights
+
+    spec = from_plain(RunSpec, run, "run.json")
+    candidate = from_plain(Candidate, candidate_plain, "template")
+    retraining = from_plain(Retraining, retraining_plain, "retraining")
+    settings = candidate.training
+    if retraining.seconds is not None:  # as many epochs as the time allows
+        settings = replace(settings, epochs=MOST_EPOCHS)
+    # Another order of images than that of the epochs before.
+    seed = seed_of(spec.seed, candidate.id) + retraining.seed_shift + before
+    candidate = replace(candidate, training=settings)
+    dataset = open_data(spec.dataset)
+    task = catalog.load_module("tasks", spec.task)
+    training = labelled(dataset, candidate, "training")
+    start_anew(seed)
+    model = build_keras(candidate.architecture, dropout_seed=seed)
+    if weights is not None:
+        read_weights(weights, model)
+    net = QuantizationAwareNet(candidate.architecture, model, settings, dropout_seed=seed)
+
+    def note(epoch: Epoch) -> None:
+        told = replace(epoch, number=before + epoch.number, planned=before + epoch.planned)
+        write_json(progress, {**to_plain(told), "quantization_aware": True})
+
+    trained = train(
+        net,
+        candidate,
+        training,
+        labelled(dataset, candidate, "validation"),
+        epochs=retraining.epochs,
+        seed=seed,
+        loss=task.loss(settings, training.labels, task.outputs(spec.dataset)),
+        seconds=retraining.seconds,
+        patience_share=retraining.patience_share or PATIENCE_SHARE,
+        patience_waits=retraining.patience_share is None,
+        threads=retraining.threads,
+        metric=retraining.metric,
+        steady_epochs=retraining.steady_epochs,
+        span=retraining.span,
+        checkpoint=folder / CHECKPOINT,
+        stop=(folder.parent / STOP).exists,
+        on_epoch=note,
+    )
+    if retraining.keep == "last":
+        net.store(trained.last.weights)
+    net.give_weights(model)
+    runtime = catalog.load_module("runtimes", spec.targets[0].runtime)
+    builds = make_builds(model, candidate, training, (runtime.RUN_WITH,), folder)
+    content = convert_with_ranges(
+        model,
+        candidate.architecture,
+        net.ranges(),
+        INPUT_RANGES[candidate.preprocessing.scaling],
+    )
+    write_atomic(folder / builds["int8"].artifact, content)
+    builds["int8"] = replace(
+        builds["int8"],
+        recipe=f"quantization-aware, {trained.epochs} epochs",
+        size_bytes=len(content),
+    )
+    splits: tuple[Split, ...] = (
+        ("validation", "test") if spec.dataset.counts["test"] else ("validation",)
+    )
+    scored = score_builds(builds, spec, candidate, dataset, folder, splits)
+    model.save(folder / "model.keras")
+    return {
+        "builds": to_plain(scored),
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "train_seconds": round(trained.seconds, 3),
+        **curves(trained),
+        # The net rounds as its int8 file does, so its own accuracy is that of the file.
+        "scored": [
+            to_plain(
+                ScoredEpoch(
+                    epoch=epoch,
+                    accuracy={"int8": trained.curve[epoch - 1]},
+                    loss={"int8": trained.validation_losses[epoch - 1]},
+                )
+            )
+            for epoch in sorted({trained.best_epoch, trained.last.epoch})
+        ],
+    }
