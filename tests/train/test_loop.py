@@ -309,7 +309,7 @@ def test_a_training_near_another_goes_on():
 
 
 def test_a_clock_lengthens_the_first_half_of_a_training_and_cuts_the_second() -> None:
-    state = loop._State(planned=100, best_weights=np.zeros(1, np.float32))
+    state = loop._State(planned=100)
     clock = loop._Clock(state)
 
     def epochs(count: int, seconds: float) -> None:
