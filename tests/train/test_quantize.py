@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from tuner.cost.lower import lower
 from tuner.data import open_dataset
 from tuner.data.preprocess import scale
 from tuner.data.stratify import stratified_rows
@@ -72,6 +73,8 @@ def test_every_recipe_gives_the_converters_file_but_for_its_numbers(name: str):
     wanted = parse_graph(default)
     float32 = convert_tflite(model, "float32")
     quantizer = Quantizer(float32, images, SIGNED)
+    operators = lower(NETS[name]).operators  # the order of `Build.snr_db` is theirs
+    assert [item.kind for item in operators] == [item.kind for item in wanted.operators]
     for recipe in RECIPES:
         content = quantizer.quantize(recipe)
         assert len(content) == len(default), recipe

@@ -50,6 +50,7 @@ def retrain(
     """
     from tuner.cli.run import interrupt_on_signals
     from tuner.cli.show import percent
+    from tuner.models.int8_loss import int8_warning
     from tuner.models.retrain import retrain as train_in_full
     from tuner.store.models import find_model
     from tuner.store.templates import read_template
@@ -110,4 +111,6 @@ def retrain(
             for split, accuracy in build.accuracy.items()
         )
         print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes)")
+    if warning := int8_warning(version):
+        note(f"Warning: {warning}")
     print(f"Next: tune export {version.name}@{version.version} --to tflite")
