@@ -67,6 +67,11 @@ def test_report_has_what_scripts_rely_on(home_with_run: Path):
         assert cost["flash_parts"]["model"] == pytest.approx(
             row["builds"]["int8"]["size_bytes"], rel=0.03
         )
+        # What is trained to its end gets the recipe that suits it; the rest, the converter's.
+        build = row["builds"]["int8"]
+        assert ("the best of" in build["recipe"]) == ended
+        assert bool(build["snr_db"]) == ended
+        assert set(build["beside_float32"]) == ({"validation"} if ended else set())
     best = rows[0]["accuracy"]["validation"]
     assert best["int8"] > 0.9
     finished = rows[:FINISHED]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from report_support import add_images, made_up_run, small_pictures
+from report_support import IMAGES, add_images, made_up_run, small_pictures
 from tuner.dashboard.report_page import report_page
 from tuner.engine.board import board
 
@@ -112,6 +112,9 @@ def test_a_candidate_opens_with_its_layers_and_confusion(opened: Callable[..., A
     assert "peak ▲" in text
     assert all(heading in text for heading in ("Costs", "Layers", "Learning curve", "JSON"))
     assert all(name in text for name in HOSTILE)
+    layers = page.locator("dialog table:has(th:text-is('int8 signal to noise')) tbody tr")
+    assert layers.nth(1).locator("td").last.inner_text() == "40 dB"
+    assert f"of {IMAGES} validation images 3 lost, 1 gained" in text
     assert page.evaluate("window.harmed") is None
     first = page.inner_text("#candidate-title")
     page.click("dialog .bar button:text('Next')")

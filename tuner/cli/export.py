@@ -27,13 +27,18 @@ def export(
     ] = None,
 ) -> None:
     """Export a model version; every file is run against the model before it is handed over."""
+    import sys
+
     from tuner.models.export import check_passed
     from tuner.models.export import export as export_model
+    from tuner.models.int8_loss import int8_warning
     from tuner.store.files import read_json
     from tuner.store.models import find_model
     from tuner.train.quiet import import_tensorflow
 
     found = find_model(model)
+    if warning := int8_warning(found.read()):
+        print(f"Warning: {warning}", file=sys.stderr)
     import_tensorflow()
     folder = export_model(found, to, output)
     report = read_json(folder / "export_report.json")

@@ -87,6 +87,7 @@ def retrain(
     from tuner.cli.epochs import EpochLine
     from tuner.cli.run import interrupt_on_signals
     from tuner.cli.show import percent
+    from tuner.models.int8_loss import int8_warning
     from tuner.models.retrain import retrain as train_in_full
     from tuner.store.models import find_model
     from tuner.store.templates import read_template
@@ -147,6 +148,8 @@ def retrain(
         )
         recipe = f", {build.recipe}" if build.recipe else ""
         print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes{recipe})")
+    if warning := int8_warning(version):
+        line.note(f"Warning: {warning}")
     print(f"Next: tune export {version.name}@{version.version} --to tflite")
 
 

@@ -15,7 +15,6 @@ from tuner.spec import (
     Accuracy,
     Build,
     Candidate,
-    Paired,
     Precision,
     Quantity,
     RunSpec,
@@ -27,9 +26,6 @@ from tuner.spec import (
 from tuner.store.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from tuner.runtimes import CompiledModel
 
 COMPILED_WITH_IMAGES = 100
@@ -152,7 +148,11 @@ def _simulate(
         artifact=artifact.relative_to(folder).as_posix(),
         size_bytes=len(compiled.content),
         accuracy={"validation": accuracy},
-        paired={"validation": _paired(logits, int8, labels)},
+        paired={
+            "validation": jobs.pairs(
+                logits.argmax(axis=-1) == labels, int8.argmax(axis=-1) == labels
+            )
+        },
     )
 
 
@@ -210,14 +210,3 @@ def _compile(
         },
     )
     return compiled, artifact
-
-
-def _paired(
-    own: NDArray[np.float32], other: NDArray[np.float32], labels: NDArray[np.int64]
-) -> Paired:
-    right, other_right = own.argmax(axis=-1) == labels, other.argmax(axis=-1) == labels
-    return Paired(
-        images=len(labels),
-        gained=int((right & ~other_right).sum()),
-        lost=int((other_right & ~right).sum()),
-    )

@@ -15,11 +15,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
+from tuner.cost.lower import lower
 from tuner.errors import DataError
 from tuner.spec import (
     Build,
     Candidate,
     DatasetSpec,
+    Paired,
     Precision,
     RunSpec,
     Split,
@@ -39,6 +41,17 @@ if TYPE_CHECKING:
     from tuner.train.loop import Epoch, LabelledImages, Trained
 
 CALIBRATION_IMAGES = 200
+"""Training images that int8 is calibrated with."""
+
+CHOICE_IMAGES = 400
+"""Other training images that a recipe for int8 is chosen by, at most."""
+
+LEAST_CHOICE_IMAGES = 50
+CHOICE_MACS = 20e9
+"""Multiply-accumulates that the choice may take, for all recipes: fewer images for larger nets,
+but never fewer than `LEAST_CHOICE_IMAGES`."""
+
+
 WEIGHTS = "weights.npz"
 PROGRESS = "progress.json"
 PATIENCE_SHARE = 0.35
@@ -123,6 +136,7 @@ def train_candidate(
         rung=rung,
         options={"others": others, "threads": threads},
         keep_predictions=last,
+        chosen=last,
     )
     if "reason" in fields:
         return {"status": "stopped", "rung": rung, **fields}
@@ -192,7 +206,9 @@ def repeat_candidate(
         write_weights(weights, model)
     dataset = open_data(spec.dataset)
     training = labelled(dataset, candidate, "training")
-    builds = make_builds(model, candidate, training, tuple(runs_with(spec)), folder, where)
+    builds = make_builds(
+        model, candidate, training, tuple(runs_with(spec)), folder, where, chosen=True
+    )
     scored = score_builds(builds, spec, candidate, dataset, folder, ("validation",))
     shutil.rmtree(where)
     return {
@@ -221,11 +237,12 @@ def _train(
     rung: int = 0,
     options: Mapping[str, Any] = MappingProxyType({}),
     keep_predictions: bool = False,
+    chosen: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """Train, build and score; the Keras model and the fields of what came of it.
 
-    Builds are written to `where`, `folder` or one in it; training goes on from `weights`, and
-    `options` are given to `train`.
+    Builds are written to `where`, `folder` or one in it, int8 by a `chosen` recipe; training goes
+    on from `weights`, and `options` are given to `train`.
     """
     dataset = open_data(spec.dataset)
     model, trained = fit(
@@ -252,7 +269,9 @@ def _train(
         )
         return model, {"reason": reason, **told}
     training = labelled(dataset, candidate, "training")
-    builds = make_builds(model, candidate, training, tuple(runs_with(spec)), folder, where)
+    builds = make_builds(
+        model, candidate, training, tuple(runs_with(spec)), folder, where, chosen=chosen
+    )
     builds = score_builds(
         builds, spec, candidate, dataset, folder, splits, keep_predictions=keep_predictions
     )
@@ -351,6 +370,8 @@ def make_builds(
     runs_with: Sequence[tuple[str, str]],
     folder: Path,
     where: Path | None = None,
+    *,
+    chosen: bool = False,
 ) -> dict[str, Build]:
     """Convert a trained model to float32 and int8 TFLite files in `folder`.
 
@@ -361,23 +382,23 @@ def make_builds(
         runs_with: runtime and kernels that score the builds.
         folder: of the candidate.
         where: the folder in it that gets the files, if not itself.
+        chosen: choose the recipe for int8 among those of `tuner.train.recipes`, by other training
+            images, in place of the converter's own: seconds for a small net. The builds are then
+            compared with float32 too.
 
     Returns:
         Builds by precision for the first of `runs_with`; by `builds_key` for the others.
     """
-    from tuner.data.preprocess import evenly_spaced, scale
-    from tuner.train.convert import INPUT_RANGES, convert_tflite
+    from tuner.train.convert import convert_tflite
 
-    rows = evenly_spaced(len(training.labels), CALIBRATION_IMAGES)
-    calibration = scale(training.images[rows], candidate.preprocessing.scaling)
+    float32 = convert_tflite(model, "float32")
+    if chosen:
+        int8, recipe, snr_db = _quantize_best(float32, candidate, training)
+    else:
+        int8, recipe = _quantize_by_converter(model, candidate, training)
+        snr_db = ()
     builds: dict[str, Build] = {}
-    for precision in PRECISIONS:
-        content = convert_tflite(
-            model,
-            precision,
-            calibration,
-            input_range=INPUT_RANGES[candidate.preprocessing.scaling],
-        )
+    for precision, content in zip(PRECISIONS, (float32, int8), strict=True):
         artifact = (where or folder) / f"{precision}.tflite"
         write_atomic(artifact, content)
         for index, (runtime, kernels) in enumerate(runs_with):
@@ -386,10 +407,11 @@ def make_builds(
                 runtime=runtime,
                 kernels=kernels,
                 precision=precision,
-                recipe=f"min-max over {len(rows)} training images" if precision == "int8" else "",
+                recipe=recipe if precision == "int8" else "",
                 artifact=artifact.relative_to(folder).as_posix(),
                 size_bytes=len(content),
                 accuracy={},
+                snr_db=snr_db if precision == "int8" else (),
             )
     return builds
 
@@ -418,6 +440,49 @@ def run_build(
             for part in scaled_chunks(images, candidate.preprocessing.scaling)
         ]
     )
+
+
+def _quantize_by_converter(
+    model: Any, candidate: Candidate, training: LabelledImages
+) -> tuple[bytes, str]:
+    """The int8 file of TFLite's converter, and the recipe in words."""
+    from tuner.data.preprocess import evenly_spaced, scale
+    from tuner.train.convert import INPUT_RANGES, convert_tflite
+
+    scaling = candidate.preprocessing.scaling
+    rows = evenly_spaced(len(training.labels), CALIBRATION_IMAGES)
+    calibration = scale(training.images[rows], scaling)
+    int8 = convert_tflite(model, "int8", calibration, input_range=INPUT_RANGES[scaling])
+    return int8, f"min-max over {len(rows)} training images"
+
+
+def _quantize_best(
+    float32: bytes, candidate: Candidate, training: LabelledImages
+) -> tuple[bytes, str, tuple[float, ...]]:
+    """The int8 file of the best recipe, the recipe in words, and signal-to-noise of each layer."""
+    from tuner.data.preprocess import scale
+    from tuner.data.stratify import stratified_rows
+    from tuner.train.convert import INPUT_RANGES
+    from tuner.train.quantize import quantize_best
+    from tuner.train.recipes import RECIPES
+
+    scaling = candidate.preprocessing.scaling
+    possible = int(CHOICE_MACS / len(RECIPES) / max(1, lower(candidate.architecture).macs))
+    count = min(CHOICE_IMAGES, max(LEAST_CHOICE_IMAGES, possible))
+    rows, others = stratified_rows(training.labels, (CALIBRATION_IMAGES, count))
+    # A single image calibrates, and there is nothing to choose by but itself.
+    others = others if len(others) else rows
+    best = quantize_best(
+        float32,
+        scale(training.images[rows], scaling),
+        scale(training.images[others], scaling),
+        INPUT_RANGES[scaling],
+    )
+    words = (
+        f"{best.recipe.words} over {len(rows)} training images; the best of {len(RECIPES)} recipes "
+        f"on {len(others)} others"
+    )
+    return best.content, words, best.snr_db
 
 
 def score_builds(
@@ -451,13 +516,29 @@ def score_builds(
     for split in splits:
         data = labelled(dataset, candidate, split)
         predictions = {}
+        right: dict[str, NDArray[np.bool_]] = {}
         for key, build in scored.items():
             logits = run_build(build, spec, candidate, data.images, folder)
             accuracy = task.score(logits, data.labels, task.outputs(spec.dataset))
             scored[key] = replace(build, accuracy={**build.accuracy, split: accuracy})
             predictions[key] = predictions_of(logits)
+            right[key] = predictions[key].classes == data.labels
+        for key, build in scored.items():
+            exact = key.replace("int8", "float32", 1)
+            if build.snr_db and exact in right:
+                beside = {**build.beside_float32, split: pairs(right[key], right[exact])}
+                scored[key] = replace(build, beside_float32=beside)
         if keep_predictions:
             write_predictions(
                 folder, split, SplitPredictions(labels=data.labels, builds=predictions)
             )
     return scored
+
+
+def pairs(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> Paired:
+    """Compare which images two builds classified correctly, booleans in the same order."""
+    return Paired(
+        images=len(right),
+        gained=int((right & ~other).sum()),
+        lost=int((other & ~right).sum()),
+    )

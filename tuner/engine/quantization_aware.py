@@ -61,9 +61,11 @@ def train_quantization_aware(
     from tuner.train.quantization_aware import QuantizationAwareNet, import_legacy_keras
 
     import_legacy_keras()
+    from tuner.data.preprocess import evenly_spaced, scale
     from tuner.train.build import build_keras, start_anew
     from tuner.train.convert import INPUT_RANGES, convert_with_ranges
     from tuner.train.loop import Epoch, train
+    from tuner.train.quantize import COMPARED_IMAGES, signal_to_noise
     from tuner.train.weights import read_weights
 
     spec = from_plain(RunSpec, run, "run.json")
@@ -119,10 +121,14 @@ def train_quantization_aware(
         INPUT_RANGES[candidate.preprocessing.scaling],
     )
     write_atomic(folder / builds["int8"].artifact, content)
+    float32 = (folder / builds["float32"].artifact).read_bytes()
+    rows = evenly_spaced(len(training.labels), COMPARED_IMAGES)
+    seen = scale(training.images[rows], candidate.preprocessing.scaling)
     builds["int8"] = replace(
         builds["int8"],
         recipe=f"quantization-aware, {trained.epochs} epochs",
         size_bytes=len(content),
+        snr_db=signal_to_noise(float32, content, seen),
     )
     splits: tuple[Split, ...] = (
         ("validation", "test") if spec.dataset.counts["test"] else ("validation",)

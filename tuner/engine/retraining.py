@@ -154,7 +154,9 @@ def retrain_candidate(
     store(model, weights[kept])
     dataset = jobs.open_data(spec.dataset)
     training = jobs.labelled(dataset, candidate, "training")
-    builds = jobs.make_builds(model, candidate, training, tuple(jobs.runs_with(spec)), folder)
+    builds = jobs.make_builds(
+        model, candidate, training, tuple(jobs.runs_with(spec)), folder, chosen=True
+    )
     builds = jobs.score_builds(builds, spec, candidate, dataset, folder, splits)
     model.save(folder / "model.keras")
     return {

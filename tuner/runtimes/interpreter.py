@@ -10,7 +10,7 @@ int8 bytes as one image at a time and is not faster, so images run one by one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -82,10 +82,7 @@ def run_tflite(
         interpreter.set_tensor(read, tensors[index : index + 1])
         interpreter.invoke()
         logits[index] = interpreter.get_tensor(written)[0]
-    if precision == "int8":
-        scale, zero_point = sink["quantization"]
-        return (logits.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    return logits.astype(np.float32, copy=False)
+    return _real(logits, sink["quantization"])
 
 
 def quantize(values: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
@@ -104,7 +101,43 @@ def quantize(values: NDArray[np.float32], scale: float, zero_point: int) -> NDAr
     return rounded
 
 
-def _interpreter(model: bytes, kernels: Kernels) -> Any:
+def run_tensors(
+    model: bytes, images: NDArray[np.float32], tensors: Sequence[int]
+) -> Iterator[dict[int, NDArray[np.float32]]]:
+    """Run a model image by image with the built-in kernels, and look at what it computes.
+
+    Args:
+        model: the bytes of an int8 or float32 TFLite file; one image input of batch 1.
+        images: images x height x width x channels, scaled as the net reads them.
+        tensors: their numbers in the file.
+
+    Yields:
+        For each image, what the tensors hold, with the batch of 1; int8 values by their scale and
+        zero point.
+    """
+    interpreter = _interpreter(model, "builtin", preserve=True)
+    source = interpreter.get_input_details()[0]
+    details = {item["index"]: item for item in interpreter.get_tensor_details()}
+    whole = source["dtype"] == np.int8
+    for image in images:
+        value = quantize(image[None], *source["quantization"]) if whole else image[None]
+        interpreter.set_tensor(source["index"], value)
+        interpreter.invoke()
+        yield {
+            number: _real(interpreter.get_tensor(number), details[number]["quantization"])
+            for number in tensors
+        }
+
+
+def _real(values: NDArray[Any], quantization: tuple[float, int]) -> NDArray[np.float32]:
+    """What the values of a tensor stand for; a scale of 0 says that it is not quantized."""
+    scale, zero_point = quantization
+    if not scale:
+        return values.astype(np.float32, copy=False)
+    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+
+
+def _interpreter(model: bytes, kernels: Kernels, *, preserve: bool = False) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     try:
@@ -113,6 +146,7 @@ def _interpreter(model: bytes, kernels: Kernels) -> Any:
                 model_content=model,
                 num_threads=1,
                 experimental_op_resolver_type=OpResolverType[_RESOLVERS[kernels]],
+                experimental_preserve_all_tensors=preserve,
             )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

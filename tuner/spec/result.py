@@ -47,12 +47,12 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
-    """How a build did beside the int8 build of the same candidate, on the same images.
+    """How a build did beside another one of the same candidate, on the same images.
 
     Args:
-        images: that both were run on, drawn at random from their split.
+        images: that both were run on.
         gained: of them right in this build alone.
-        lost: right in the int8 build alone.
+        lost: right in the other one alone.
     """
 
     images: int
@@ -72,8 +72,11 @@ class Build:
         artifact: path relative to the folder of the run or model version.
         size_bytes: of the artifact.
         accuracy: by split; the test split is filled in once, after the search.
-        paired: by split, where a slow simulator ran a part of the images; `accuracy` is of that
-            part.
+        paired: by split, beside the int8 build, where a slow simulator ran a part of the images,
+            drawn at random; `accuracy` is of that part.
+        beside_float32: by split, of int8 that was made by a chosen recipe.
+        snr_db: likewise, the signal-to-noise of each operator in the file's order, int8 beside
+            float32, decibels.
     """
 
     runtime: str
@@ -84,6 +87,8 @@ class Build:
     size_bytes: int
     accuracy: Mapping[str, Accuracy]
     paired: Mapping[str, Paired] = field(default_factory=dict)
+    beside_float32: Mapping[str, Paired] = field(default_factory=dict)
+    snr_db: tuple[float, ...] = ()
 
 
 def builds_key(precision: Precision, runtime: str, kernels: str) -> str:

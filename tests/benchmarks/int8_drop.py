@@ -1,0 +1,212 @@
+"""What int8 costs trained nets: by TFLite's converter, and by the recipe that is chosen.
+
+Draws candidates of every search space that fit a target, trains each for a while on the CIFAR-10
+subset of `cifar10_search.py` and on sample:parts in turn, makes both int8 files from the same
+weights, and runs them and float32 on all test images with XNNPACK. One line of JSON a net,
+resumable, one thread:
+    .venv/bin/python tests/benchmarks/int8_drop.py run drop.jsonl --nets 30 --seconds 60
+    .venv/bin/python tests/benchmarks/int8_drop.py report drop.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1", KERAS_BACKEND="tensorflow")
+
+import numpy as np
+from cifar10_search import DATA, TRAINING_IMAGES_PER_CLASS, unpack
+from numpy.typing import NDArray
+
+from tuner import catalog
+from tuner.cost.lower import lower
+from tuner.engine import jobs
+from tuner.engine.costs import cost_on
+from tuner.propose.choices import RandomChoices
+from tuner.spec import Candidate, Context, DatasetSpec
+
+TARGETS = ("nano33ble", "stm32h743")
+"""A small and a large one, in turn."""
+
+INT8 = ("default", "chosen")
+
+
+def data_sets(home: Path) -> list[str]:
+    """What `--data` takes, in turn."""
+    images = home / "cifar10"
+    if not images.exists():
+        unpack(DATA / "cifar10-train.zip", images / "train", TRAINING_IMAGES_PER_CLASS)
+        unpack(DATA / "cifar10-test.zip", images / "test", None)
+    return [str(images), "sample:parts"]
+
+
+def draw(space: str, target_name: str, data: DatasetSpec, seed: int) -> Candidate:
+    """The first random candidate of a space that fits."""
+    module = catalog.load_space(space)
+    target = catalog.load_target(target_name)
+    context = Context(
+        limits=target.model_limits, kernels=target.kernels,
+        accelerated=target.accelerator != "none",
+        image_height=data.image_height, image_width=data.image_width, colour=data.colour,
+        outputs=len(data.classes),
+    )  # fmt: skip
+    generator = random.Random(f"{space}/{target_name}/{seed}")
+    while True:
+        candidate = module.draw(RandomChoices(generator.getrandbits(32)), context)
+        if cost_on(lower(candidate.architecture), target).fits:
+            return candidate
+
+
+def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
+    """Draw and train one net, quantize it twice and test all three."""
+    from tuner.data import open_dataset
+    from tuner.train.build import build_keras, start_anew
+    from tuner.train.loop import train
+
+    sources, spaces = data_sets(home), sorted(catalog.names("search_spaces"))
+    source, space = sources[number % len(sources)], spaces[number // len(sources) % len(spaces)]
+    target = TARGETS[number // len(sources) // len(spaces) % len(TARGETS)]
+    dataset = open_dataset(source, split_seed=0, cache=home / "cache")
+    os.environ["TUNE_HOME"] = str(home)
+    candidate = draw(space, target, dataset.spec, number)
+    training, validation, test = (
+        jobs.labelled(dataset, candidate, split) for split in ("training", "validation", "test")
+    )
+    task = catalog.load_module("tasks", "classification")
+    start_anew(number)
+    model = build_keras(candidate.architecture, dropout_seed=number)
+    trained = train(
+        model, candidate, training, validation, epochs=candidate.training.epochs, seed=number,
+        seconds=seconds,
+        loss=task.loss(candidate.training, training.labels, task.outputs(dataset.spec)),
+    )  # fmt: skip
+    row: dict[str, Any] = {
+        "number": number, "id": candidate.id, "space": space, "target": target,
+        "data": Path(source).name, "macs": lower(candidate.architecture).macs,
+        "epochs": trained.epochs, "train_seconds": round(trained.seconds, 1),
+        "images": len(test.labels), "int8": {},
+    }  # fmt: skip
+    for name in INT8:
+        with tempfile.TemporaryDirectory() as place:
+            started = time.monotonic()
+            builds = jobs.make_builds(
+                model, candidate, training, [("litert", "xnnpack")], Path(place),
+                chosen=name == "chosen",
+            )  # fmt: skip
+            took = time.monotonic() - started
+            exact, int8 = (
+                classes(Path(place, builds[precision].artifact), precision, test.images, candidate)
+                for precision in jobs.PRECISIONS
+            )
+        right = exact == test.labels
+        row["float32"] = int(right.sum())
+        row["int8"][name] = {
+            "correct": int((int8 == test.labels).sum()),
+            "lost": int((right & (int8 != test.labels)).sum()),
+            "gained": int((~right & (int8 == test.labels)).sum()),
+            "changed": int((int8 != exact).sum()),
+            "seconds": round(took, 2),
+            "recipe": builds["int8"].recipe,
+            "least_snr_db": min(builds["int8"].snr_db, default=None),
+        }
+    return row
+
+
+def classes(
+    file: Path, precision: Any, images: NDArray[np.uint8], candidate: Candidate
+) -> NDArray[np.int64]:
+    """What a file takes each image for."""
+    from tuner.data.preprocess import scaled_chunks
+    from tuner.runtimes.interpreter import run_tflite
+
+    content = file.read_bytes()
+    return np.concatenate(
+        [
+            run_tflite(content, precision, part, "xnnpack").argmax(axis=1)
+            for part in scaled_chunks(images, candidate.preprocessing.scaling)
+        ]
+    )
+
+
+def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Points of accuracy lost, with the standard error of each net's pairs, and what it took."""
+    table: dict[str, Any] = {
+        "nets": len(rows),
+        "test_images": sum(row["images"] for row in rows),
+        "mean_train_seconds": round(statistics.mean(row["train_seconds"] for row in rows), 1),
+    }
+    for name in INT8:
+        found = [row["int8"][name] for row in rows]
+        images = [row["images"] for row in rows]
+        drops = [
+            100 * (item["lost"] - item["gained"]) / count
+            for item, count in zip(found, images, strict=True)
+        ]
+        errors = [
+            100 * math.sqrt(item["lost"] + item["gained"]) / count
+            for item, count in zip(found, images, strict=True)
+        ]
+        table[name] = {
+            "mean_drop": round(statistics.mean(drops), 3),
+            "standard_error_of_mean": round(math.hypot(*errors) / len(errors), 3),
+            "mean_of_drops_above_0": round(statistics.mean(max(drop, 0.0) for drop in drops), 3),
+            "same_by_chance_alone": round(
+                # The mean of a normal deviate's positive part is its deviation / sqrt(2 pi).
+                statistics.mean(error / math.sqrt(2 * math.pi) for error in errors), 3
+            ),
+            "worst_drop": round(max(drops), 2),
+            "beyond_two_errors": sum(
+                drop > 2 * error for drop, error in zip(drops, errors, strict=True)
+            ),
+            "changed_percent": round(
+                100 * sum(item["changed"] for item in found) / sum(images), 3
+            ),
+            "mean_seconds": round(statistics.mean(item["seconds"] for item in found), 2),
+        }  # fmt: skip
+    words = [row["int8"]["chosen"]["recipe"].split(" over ")[0] for row in rows]
+    table["recipes"] = {word: words.count(word) for word in sorted(set(words))}
+    return table
+
+
+def main() -> None:
+    """Run or report."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("action", choices=("run", "report"))
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--nets", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training, each")
+    parser.add_argument("--home", type=Path, help="a folder to keep prepared images in")
+    options = parser.parse_args()
+    rows = []
+    if options.rows.exists():
+        rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
+    if options.action == "run":
+        if not (DATA / "cifar10-train.zip").exists():
+            sys.exit(f"cifar10-train.zip and cifar10-test.zip are needed in {DATA}")
+        jobs.import_tensorflow()
+        home = options.home or Path(tempfile.mkdtemp())
+        home.mkdir(parents=True, exist_ok=True)
+        done = {row["number"] for row in rows}
+        for number in (item for item in range(options.nets) if item not in done):
+            row = measure(number, home, options.seconds)
+            rows.append(row)
+            with options.rows.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    print(json.dumps(report(rows), indent=2))
+
+
+if __name__ == "__main__":
+    main()
