@@ -29,6 +29,7 @@ class State(Protocol):
     best_epoch: int
     gained_epoch: int
     seconds: float
+    frozen_epochs: int | None
 
 
 PLAIN = (
@@ -38,6 +39,7 @@ PLAIN = (
     "best_epoch",
     "gained_epoch",
     "seconds",
+    "frozen_epochs",
 )
 
 

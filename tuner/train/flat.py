@@ -49,6 +49,11 @@ class FlatVariables:
         """The weights, a tensor for each trainable variable of the model."""
         return _unflatten(self._weights, self._trained)
 
+    def restart(self) -> None:
+        """Forget what the optimizer has gathered, as at the beginning of a training."""
+        for variable in (self._first, self._second):
+            variable.assign(np.zeros(variable.shape, np.float32))
+
     def reader(self, weights: list[Any]) -> Callable[[keras.Variable], Any]:
         """What gives the tensor of a variable of the model; `weights` are those to use."""
         variables = [*self._trained, *self._averaged]
@@ -66,22 +71,31 @@ class FlatVariables:
         1412.6980. SGD with Nesterov's momentum: Sutskever et al., ICML 2013.
 
         Args:
-            gradients: one for each of `weights`.
+            gradients: one for each of `weights`; None for those that stay as they are, which
+                have not been changed since `restart` or the beginning.
             averages: from `forward`.
             learning_rate: float32 scalar.
             step: float32 scalar, from 1.
         """
         import tensorflow as tf
 
+        pairs = list(zip(self._trained, gradients, strict=True))
+        gradient = _flatten(
+            [tf.zeros(variable.shape) if value is None else value for variable, value in pairs]
+        )
         if self._settings.weight_decay:
-            kept = 1.0 - learning_rate * self._settings.weight_decay
-            self._weights.assign(self._weights * kept)
+            decay = learning_rate * self._settings.weight_decay
+            if any(value is None for _, value in pairs):
+                decay *= _flatten(
+                    [tf.fill(v.shape, float(value is not None)) for v, value in pairs]
+                )
+            self._weights.assign(self._weights * (1.0 - decay))
         if self._settings.optimizer == "sgd":
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=self._weights.handle,
                 accum=self._first.handle,
                 lr=learning_rate,
-                grad=_flatten(gradients),
+                grad=gradient,
                 momentum=MOMENTUM,
                 use_nesterov=True,
             )
@@ -96,7 +110,7 @@ class FlatVariables:
                 beta1=BETA_1,
                 beta2=BETA_2,
                 epsilon=EPSILON,
-                grad=_flatten(gradients),
+                grad=gradient,
             )
         if averages:
             added = {id(average.variable): average for average in averages}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 WARM_UP_SHARE = 0.05
 GROWTH_SHARE = 0.1
 """Of a training, in which the clock may still lengthen it: the first epochs tend to be slow."""
+UNFROZEN_PACE = 3.0
+"""Seconds of an epoch that trains all layers, by those of one that trains the head: about three
+passes for one. Only for the first plan of a training with a clock."""
 CHECKPOINT_SECONDS = 20.0
 MIN_PATIENCE_EPOCHS = 8
 HOPELESS_BELOW = 0.1
@@ -101,6 +104,7 @@ def train(
     keep: Literal["best", "last"] = "best",
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
+    frozen_share: float = 0.0,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Train `model` in place and leave the weights of its best epoch in it, or of its last.
@@ -129,6 +133,9 @@ def train(
         checkpoint: a file that is written every `CHECKPOINT_SECONDS`, and gone on from if it is
             there; the outcome is that of a training that was never interrupted.
         stop: asked after each epoch whether to end there.
+        frozen_share: of the epochs, the first ones, in which only the layers from the global pool
+            or flattening on are trained; all others compute as outside of training. Then the
+            optimizer starts anew, at the settings' `unfrozen_rate` times the learning rate.
         on_epoch: called after each epoch.
 
     Returns:
@@ -144,7 +151,11 @@ def train(
     steps = count // batch
     variables = FlatVariables(model, settings)
     parts = parts_of_batch(batch, threads)
-    run_steps = _make_steps(model, variables, candidate, batch, loss, parts)
+    body = frozenset(_body(model)) if frozen_share else frozenset()
+    steps_of = {
+        frozen: _make_steps(model, variables, candidate, batch, loss, parts, frozen)
+        for frozen in {body, frozenset()}
+    }
     evaluate = _make_evaluator(
         model,
         validation,
@@ -163,8 +174,19 @@ def train(
     hopeless = False
     while state.done < state.planned:
         done, planned = state.done, state.planned
+        frozen = state.is_frozen(frozen_share)
+        first, end, rate = 0, planned, settings.learning_rate
+        if frozen:
+            end = frozen_epochs(frozen_share, planned)
+        else:
+            if state.frozen_epochs is None:
+                state.frozen_epochs = done
+                if done:
+                    variables.restart()
+                    clock.restart()
+            first, rate = state.frozen_epochs, rate * settings.unfrozen_rate
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
-        rates = _learning_rates(settings.schedule, settings.learning_rate, done, planned, steps)
+        rates = _learning_rates(settings.schedule, rate, done - first, end - first, steps)
         changes = draw_changes(
             settings.augmentation,
             (steps, batch),
@@ -174,12 +196,12 @@ def train(
         )
         mean_loss = 0.0
         for chunk in _chunks(steps, batch * training.images[0].nbytes):
-            total = run_steps(
+            total = steps_of[body if frozen else frozenset()](
                 np.take(training.images, order[chunk], axis=0),
                 training.labels[order[chunk]].astype(np.int32),
                 {name: values[chunk] for name, values in changes.items()},
                 rates[chunk],
-                np.float32(done * steps + chunk.start + 1),
+                np.float32((done - first) * steps + chunk.start + 1),
             )
             mean_loss += float(total) / steps
         if not math.isfinite(mean_loss):
@@ -206,7 +228,7 @@ def train(
         if hopeless or stop() or (not waits and state.gains_no_more(patience_share)):
             break
         if seconds is not None:
-            clock.plan(seconds, max(epochs, settings.epochs))
+            clock.plan(seconds, max(epochs, settings.epochs), frozen_share)
         if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_SECONDS:
             write_checkpoint(checkpoint, variables, state)
             written = time.monotonic()
@@ -232,6 +254,12 @@ class _State:
     best_epoch: int = 0
     gained_epoch: int = 0
     seconds: float = 0.0
+    frozen_epochs: int | None = None
+    """With which the training began; None as long as it is in them."""
+
+    def is_frozen(self, share: float) -> bool:
+        """Whether the next epoch trains the head alone."""
+        return self.frozen_epochs is None and self.done < frozen_epochs(share, self.planned)
 
     @property
     def done(self) -> int:
@@ -268,7 +296,11 @@ class _Clock:
         """Since the training began."""
         return time.monotonic() - self._started
 
-    def plan(self, seconds: float, most: int) -> None:
+    def restart(self) -> None:
+        """Measure the pace anew: other layers are trained from here on."""
+        self._first = None
+
+    def plan(self, seconds: float, most: int, frozen_share: float) -> None:
         """Set the planned epochs, at most `most`, to what fits; but for the beginning, only cut."""
         state = self._state
         if self._first is None:
@@ -278,8 +310,31 @@ class _Clock:
         done, elapsed = self._first
         pace = (state.seconds - elapsed) / (state.done - done)
         affordable = state.done + max(0, int((seconds - state.seconds) / max(pace, 1e-6)))
+        if state.is_frozen(frozen_share):  # the others take longer
+            average = frozen_share + (1.0 - frozen_share) * UNFROZEN_PACE
+            affordable = max(state.done, int(affordable / average))
         begins = state.done <= max(2, GROWTH_SHARE * state.planned)
         state.planned = min(most if begins else state.planned, affordable)
+
+
+def frozen_epochs(share: float, planned: int) -> int:
+    """Epochs of a training in which the head alone learns: a share of all, 1 at least.
+
+    One at least trains all layers, unless the share is 1.
+    """
+    if share in (0.0, 1.0):
+        return round(share) * planned
+    return min(max(1, round(share * planned)), planned - 1)
+
+
+def _body(model: keras.Model) -> Iterator[str]:
+    """Names of the layers before the head, which begins with a global pool or flattening."""
+    from keras import layers
+
+    for layer in model.layers:
+        if isinstance(layer, layers.GlobalAveragePooling2D | layers.Flatten):
+            return
+        yield layer.name
 
 
 def _wanted(others: Sequence[float], progress: float) -> float:
@@ -306,12 +361,22 @@ def _make_steps(
     batch: int,
     loss: Any,
     parts: int,
+    frozen: Collection[str],
 ) -> Callable[..., Any]:
     """A function that trains some steps and returns the sum of their losses, compiled once.
 
-    The parts of a batch are computed beside each other, each normalized by itself.
+    The parts of a batch are computed beside each other, each normalized by itself. The layers of
+    `frozen` stay as they are.
     """
     import tensorflow as tf
+
+    kept = {
+        id(variable)
+        for layer in model.layers
+        if layer.name in frozen
+        for variable in layer.trainable_variables
+    }
+    learns = [id(variable) not in kept for variable in model.trainable_variables]
 
     augmentation, scaling = candidate.training.augmentation, candidate.preprocessing.scaling
     image = candidate.architecture.input
@@ -341,12 +406,14 @@ def _make_steps(
             for part in range(parts):
                 drawn = {name: values[part] for name, values in split.items()}
                 changed = scale_in_graph(change(pixels[part], drawn, augmentation), scaling)
-                logits, added = forward(model, changed, read, training=True)
+                logits, added = forward(model, changed, read, training=True, frozen=frozen)
                 losses.append(loss(wanted[part], logits))
                 averages.append(added)
             value = tf.add_n(losses) / parts
             number = first + tf.cast(index, tf.float32)
-            gradients = tf.gradients(value, weights)
+            trained = [weight for weight, free in zip(weights, learns, strict=True) if free]
+            found = iter(tf.gradients(value, trained))
+            gradients = [next(found) if free else None for free in learns]
             variables.update(gradients, mean_averages(averages), rates[index], number)
             return index + 1, total + value
 
