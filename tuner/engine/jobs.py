@@ -183,21 +183,28 @@ def measure_epoch(
         for split in (training, validation)
         for count in [math.ceil(share * len(split.labels))]
     )
-    start_anew(0)
-    ends: list[float] = []
-    train(
-        build_keras(candidate.architecture),
-        candidate,
-        few,
-        held_out,
-        epochs=TIMED_EPOCHS,
-        seed=0,
-        loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
-        threads=threads,
-        on_epoch=lambda epoch: ends.append(epoch.seconds),
-    )
-    # The first epoch also traces the graph.
-    return {"seconds": float(np.median(np.diff(ends))) / share}
+
+    def seconds(frozen_share: float) -> float:
+        start_anew(0)
+        ends: list[float] = []
+        train(
+            build_keras(candidate.architecture),
+            candidate,
+            few,
+            held_out,
+            epochs=TIMED_EPOCHS,
+            seed=0,
+            loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
+            threads=threads,
+            frozen_share=frozen_share,
+            on_epoch=lambda epoch: ends.append(epoch.seconds),
+        )
+        # The first epoch also traces the graph.
+        return float(np.median(np.diff(ends))) / share
+
+    frozen = candidate.training.frozen_share
+    parts = [part * seconds(kind) for kind, part in ((0.0, 1.0 - frozen), (1.0, frozen)) if part]
+    return {"seconds": sum(parts)}
 
 
 def repeat_candidate(
@@ -378,6 +385,7 @@ def _fit(
     `options` are given to `train`.
     """
     import_tensorflow()
+    from tuner.train.backbones import begin_from, reestimate_statistics
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import train
     from tuner.train.weights import read_weights
@@ -393,8 +401,14 @@ def _fit(
         write_json(progress, to_plain(epoch))
 
     model = build_keras(candidate.architecture, dropout_seed=seed)
+    settings = candidate.training
+    frozen_share = settings.frozen_share
     if weights is not None:
         read_weights(weights, model)
+        frozen_share = 1.0 if frozen_share == 1.0 else 0.0  # the other layers have begun to learn
+    elif settings.weights:
+        begin_from(model, candidate.architecture, settings.weights)
+        reestimate_statistics(model, training.images, candidate.preprocessing.scaling)
     trained = train(
         model,
         candidate,
@@ -404,6 +418,7 @@ def _fit(
         seed=seed + rung,  # another rung has another order of images
         loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
         seconds=seconds,
+        frozen_share=frozen_share,
         on_epoch=note,
         **{"patience_share": PATIENCE_SHARE, **options},
     )

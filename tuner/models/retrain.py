@@ -17,6 +17,7 @@ from tuner.engine import jobs
 from tuner.engine.costs import cost_on
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
+from tuner.engine.transfer import install
 from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InputError, InterruptedRunError, TuneError
 from tuner.spec import (
@@ -117,6 +118,8 @@ def retrain(
         )
     if parent is not None:
         _check_parent(parent, template, dataset.spec.classes)
+    elif template.training.weights:
+        install(Path(template.weights), template.training.weights)
     retraining = Retraining(
         epochs=template.training.epochs,
         threads=threads or available_cores(),

@@ -76,14 +76,25 @@ def fingerprint(arrays: Mapping[str, NDArray[np.float32]]) -> str:
     return "w" + digest.hexdigest()[:11]
 
 
-def keep(backbone: Backbone, arrays: Arrays, side: int | None = None) -> Backbone:
-    """Keep weights in this home; the backbone with their file in place of those it names."""
-    kept = replace(backbone, files=(WeightsFile(weights=fingerprint(arrays), side=side),))
+def keep(backbone: Backbone, arrays: Arrays, where: str) -> Backbone:
+    """Keep the weights of a backbone in this home, and return it.
+
+    Args:
+        backbone: has their fingerprint.
+        arrays: the weights.
+        where: names their source in errors.
+
+    Raises:
+        InputError: they are not those of its layers, or not all numbers.
+    """
+    _check_shapes(backbone.architecture, arrays, where)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise InputError(f"Expected numbers in {where}. Received: weights that are not finite.")
     content = io.BytesIO()
-    text = np.array(json.dumps(to_plain(kept)))
+    text = np.array(json.dumps(to_plain(backbone)))
     np.savez(content, **{_ARCHITECTURE: text}, **arrays)  # type: ignore[arg-type]
-    write_atomic(weights_path(kept.files[0].weights), content.getvalue())
-    return kept
+    write_atomic(weights_path(backbone.files[0].weights), content.getvalue())
+    return backbone
 
 
 def read_kept(path: Path) -> tuple[Backbone, Arrays]:
@@ -137,7 +148,7 @@ def read_file(path: Path) -> Backbone:
         if path.suffix == ".npz":
             with np.load(path) as stored:
                 if _ARCHITECTURE in stored.files:
-                    return keep(*_named(path))
+                    return keep(*read_kept(path), str(path))
                 order = sorted(stored.files, key=lambda name: (len(name), name))
                 found = match([stored[name] for name in order])
         else:
@@ -155,23 +166,15 @@ def read_file(path: Path) -> Backbone:
     return _kept_mobilenet(net, channels, arrays, str(path))
 
 
-def _named(path: Path) -> tuple[Backbone, Arrays, int | None]:
-    backbone, arrays = read_kept(path)
-    _check_shapes(backbone.architecture, arrays, str(path))
-    _check_finite(arrays, str(path))
-    return backbone, arrays, backbone.files[0].side
-
-
 def _kept_mobilenet(
     net: MobileNet, channels: int, arrays: Arrays, where: str, side: int | None = None
 ) -> Backbone:
-    _check_finite(arrays, where)
     backbone = Backbone(
         name=net.name,
         architecture=net.architecture(_pixels(channels, side or SMALLEST_SIDE)),
-        files=(WeightsFile(weights="none yet"),),
+        files=(WeightsFile(weights=fingerprint(arrays), side=side),),
     )
-    return keep(backbone, arrays, side)
+    return keep(backbone, arrays, where)
 
 
 def _pixels(channels: int, side: int) -> Preprocessing:
@@ -308,15 +311,14 @@ def read_model(path: Path, name: str, architecture: Architecture, scaling: Any) 
         raise InputError(
             f"Expected the layers of {name} in {path}. Received others; the file was changed."
         )
-    _check_finite(arrays, name)
     backbone = Backbone(
         name=name,
         architecture=layers,
-        files=(WeightsFile(weights="none yet"),),
+        files=(WeightsFile(weights=fingerprint(arrays)),),
         head=head,
         scaling=scaling,
     )
-    return keep(backbone, arrays)
+    return keep(backbone, arrays, name)
 
 
 def _check_shapes(layers: Architecture, arrays: Arrays, where: str) -> None:
@@ -329,11 +331,6 @@ def _check_shapes(layers: Architecture, arrays: Arrays, where: str) -> None:
         f"The weights in {where} are not those of the net's layers: expected "
         f"{wanted.get(name, 'nothing')} at {name}. Received: {found.get(name, 'nothing')}."
     )
-
-
-def _check_finite(arrays: Arrays, where: str) -> None:
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise InputError(f"Expected numbers in {where}. Received: weights that are not finite.")
 
 
 def begin_from(model: keras.Model, architecture: Architecture, weights: str) -> None:

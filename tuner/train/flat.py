@@ -86,9 +86,7 @@ class FlatVariables:
         if self._settings.weight_decay:
             decay = learning_rate * self._settings.weight_decay
             if any(value is None for _, value in pairs):
-                decay *= _flatten(
-                    [tf.fill(v.shape, float(value is not None)) for v, value in pairs]
-                )
+                decay *= _flatten([tf.fill(v.shape, float(g is not None)) for v, g in pairs])
             self._weights.assign(self._weights * (1.0 - decay))
         if self._settings.optimizer == "sgd":
             tf.raw_ops.ResourceApplyKerasMomentum(
