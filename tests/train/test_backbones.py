@@ -280,9 +280,11 @@ def test_without_internet_there_is_one_line(
     from keras.src.applications import mobilenet_v2
 
     monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", "http://127.0.0.1:9/")
-    with pytest.raises(TuneError, match=r"Expected to download the ImageNet weights of MobileNetV2 "
-                       r"0\.35 at 128x128\. That failed: URL fetch failure .*refused.*Connect to the "
-                       r"internet once, or give a file of such a net with --weights FILE\."
-                       ) as caught:  # fmt: skip
+    message = (
+        r"Expected to download the ImageNet weights of MobileNetV2 0\.35 at 128x128\. That failed: "
+        r"URL fetch failure .*refused.* Connect to the internet once, or give a file of such a net "
+        r"with --weights FILE\."
+    )
+    with pytest.raises(TuneError, match=message) as caught:
         backbones.fetch_imagenet("MobileNetV2", 0.35, (128,))
     assert "\n" not in str(caught.value)

@@ -59,14 +59,16 @@ class TransferSpace:
         dropout = choices.ordered("dropout", (0.0, 0.1, 0.2, 0.3, 0.4))
         layers = at_side(backbone.architecture, preprocessing)
         training = draw_loss(choices, draw_training(choices))
+        frozen = choices.ordered("frozen_share", FROZEN_SHARES)
+        rate = choices.ordered("unfrozen_rate", UNFROZEN_RATES) if frozen < 1.0 else 1.0
         return Candidate(
             preprocessing=preprocessing,
             architecture=with_head(layers, backbone.head, dropout, context.outputs),
             training=replace(
                 training,
                 weights=backbone.weights_at(side),
-                frozen_share=choices.ordered("frozen_share", FROZEN_SHARES),
-                unfrozen_rate=choices.ordered("unfrozen_rate", UNFROZEN_RATES),
+                frozen_share=frozen,
+                unfrozen_rate=rate,
             ),
         )
 

@@ -148,7 +148,10 @@ def read_file(path: Path) -> Backbone:
         if path.suffix == ".npz":
             with np.load(path) as stored:
                 if _ARCHITECTURE in stored.files:
-                    return keep(*read_kept(path), str(path))
+                    backbone, arrays = read_kept(path)
+                    side = backbone.files[0].side
+                    own = WeightsFile(weights=fingerprint(arrays), side=side)
+                    return keep(replace(backbone, files=(own,)), arrays, str(path))
                 order = sorted(stored.files, key=lambda name: (len(name), name))
                 found = match([stored[name] for name in order])
         else:
