@@ -1,12 +1,12 @@
 """Transfer to few images against training from scratch, and what int8 costs either.
 
-A ResNet-8 is trained on five classes of CIFAR-10 (airplane to deer by name) and taken over for
-the other five, of which there are few images. Candidates are the first starting point of the
-space `transfer` and random draws of it; each is trained twice for the same epochs, once with the
-weights and once without them, nothing frozen. Accuracies are of test images. Prints a line a
-training, then JSON. Run it alone; a home keeps the trained base for another call:
-    .venv/bin/python tests/benchmarks/transfer.py --base-minutes 10 --candidates 8
-    .venv/bin/python tests/benchmarks/transfer.py --home /tmp/transfer --base-minutes 2
+A net of `mixed_stages`, "plain, then separable", is trained on 1,000 images of each of five
+classes of CIFAR-10, the first by name, and taken over for the other five, of which there are few
+images. Candidates are the first starting point of the space `transfer` and random draws of it;
+each is trained twice for the same epochs, once with the weights and once without them, nothing
+frozen. Accuracies are of test images. Prints a line a candidate, then JSON. What was done stays in
+the home, so that an interrupted call can be made again. Run it alone:
+    .venv/bin/python tests/benchmarks/transfer.py --home ~/transfer --candidates 8
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tuner.catalog import load_target
+from tuner.catalog import load_space, load_target
 from tuner.data import open_dataset
 from tuner.engine import jobs
-from tuner.engine.baselines import draw_known_net
 from tuner.engine.transfer import find_backbones
 from tuner.models.retrain import retrain
 from tuner.propose.choices import RandomChoices, TableChoices
@@ -52,6 +51,7 @@ from tuner.store.files import cache_folder
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TARGET = "raspberry-pi-4"
+FORM = "plain, then separable"
 BASE_CLASSES, NEW_CLASSES = slice(0, 5), slice(5, 10)
 VALIDATION = 20
 """Images a class, beside those that are trained on."""
@@ -88,19 +88,30 @@ def write(path: Path, classes: slice, each: int, test: int) -> None:
     )  # fmt: skip
 
 
-def train_base(home: Path, minutes: float) -> None:
+def train_base(home: Path, epochs: int) -> None:
     """`base@1` of the home."""
     write(home / "base.npz", BASE_CLASSES, 1000, 200)
     dataset = open_dataset(str(home / "base.npz"), split_seed=0, cache=cache_folder()).spec
-    candidate, _ = draw_known_net("ResNet-8", dataset, len(dataset.classes))
+    space = load_space("mixed_stages")
+    points = {point.name: point for point in space.starting_points(_context(dataset))}
+    table = {**points[FORM].sizes[0], "resolution": 32, "width": 16}
+    candidate = space.draw(TableChoices(table), _context(dataset))
     template = Template(
         name="base", run="benchmark", candidate=candidate.id, task="classification",
         data=str(home / "base.npz"), fingerprint=dataset.fingerprint, split_seed=0, seed=0,
         preprocessing=candidate.preprocessing, training=candidate.training,
         architecture=candidate.architecture, target=load_target(TARGET),
     )  # fmt: skip
-    version = retrain(template, minutes=minutes).read()
+    version = retrain(template, epochs=epochs).read()
     print(f"base: {version.epochs} epochs, test {_accuracies(to_plain(version.builds))}")
+
+
+def _context(dataset: DatasetSpec) -> Context:
+    target = load_target(TARGET)
+    return Context(
+        limits=target.model_limits, kernels=target.kernels, accelerated=True, image_height=32,
+        image_width=32, colour="rgb", outputs=len(dataset.classes),
+    )  # fmt: skip
 
 
 def _accuracies(builds: Any) -> dict[str, float]:
@@ -134,9 +145,8 @@ def main() -> None:
     """Train, compare, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path)
-    parser.add_argument("--base-minutes", type=float, default=10.0)
+    parser.add_argument("--base-epochs", type=int, default=40)
     parser.add_argument("--candidates", type=int, default=8, help="0 trains the base alone")
-    parser.add_argument("--first", type=int, default=0, help="number of the first candidate")
     parser.add_argument("--images", type=int, default=20, help="to train on, a class")
     parser.add_argument("--test-images", type=int, default=1000, help="a class")
     parser.add_argument("--seed", type=int, default=0)
@@ -147,20 +157,17 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     os.environ["TUNE_HOME"] = str(home)
     if not (home / "models" / "base" / "1").exists():
-        train_base(home, options.base_minutes)
+        train_base(home, options.base_epochs)
     few = home / f"few-{options.images}-{options.test_images}.npz"
     if not few.exists():
         write(few, NEW_CLASSES, options.images, options.test_images)
     dataset = open_dataset(str(few), split_seed=0, cache=cache_folder()).spec
-    target = load_target(TARGET)
-    context = Context(
-        limits=target.model_limits, kernels=target.kernels, accelerated=True, image_height=32,
-        image_width=32, colour="rgb", outputs=len(dataset.classes),
-    )  # fmt: skip
+    target, context = load_target(TARGET), _context(dataset)
     space = TransferSpace(find_backbones("base@1", {TARGET: target}, {TARGET: context}))
-    rows = []
+    known = home / f"rows-{options.images}-{options.test_images}-{options.seed}.json"
+    rows = json.loads(known.read_text(encoding="utf-8")) if known.exists() else []
     candidates = draws(space, context, options.candidates) if options.candidates else ()
-    for candidate in candidates[options.first :]:
+    for candidate in candidates[len(rows) :]:
         plain = replace(candidate.training, weights="", frozen_share=0.0, unfrozen_rate=1.0)
         began = time.monotonic()
         row: dict[str, Any] = {
@@ -175,6 +182,7 @@ def main() -> None:
         }
         row["wall_seconds"] = round(time.monotonic() - began, 1)
         rows.append(row)
+        known.write_text(json.dumps(rows), encoding="utf-8")
         print(json.dumps(row), file=sys.stderr, flush=True)
     if rows:
         print(json.dumps(summary(rows), indent=2))

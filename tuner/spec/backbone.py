@@ -113,7 +113,8 @@ def weight_shapes(architecture: Architecture) -> dict[str, Shape]:
     Args:
         architecture: convolutions only, no dense layers.
     """
-    shapes, found = architecture.shapes(), {}
+    shapes = architecture.shapes()
+    found: dict[str, Shape] = {}
     for index, node in enumerate(architecture.nodes):
         operator = node.op
         if not isinstance(operator, Conv2D | DepthwiseConv2D):
