@@ -32,7 +32,9 @@ IMAGENET = "imagenet"
 
 def absolute(source: str) -> str:
     """What `--weights` said, so that it means the same in another folder."""
-    return source if source == IMAGENET or _is_model(source) else str(Path(source).resolve())
+    if source == IMAGENET or _is_model(source):
+        return source
+    return str(Path(source).expanduser().resolve())
 
 
 def _is_model(source: str) -> bool:
@@ -57,7 +59,7 @@ def find_backbones(
     if source == IMAGENET:
         return _imagenet(targets, contexts)
     if not _is_model(source):
-        return (backbones.read_file(Path(source)),)
+        return (backbones.read_file(Path(source).expanduser()),)
     folder = find_model(source)
     template = folder.read().template
     found = backbones.read_model(

@@ -414,7 +414,9 @@ def fetch_imagenet(kind: str, alpha: float, sides: Sequence[int]) -> Backbone:
     Raises:
         TuneError: they cannot be downloaded.
     """
-    os.environ.setdefault("KERAS_HOME", str(cache_folder() / "weights" / "keras"))
+    downloads = cache_folder() / "weights" / "keras"
+    downloads.mkdir(parents=True, exist_ok=True)  # else Keras takes a folder for all users
+    os.environ.setdefault("KERAS_HOME", str(downloads))
     import_tensorflow()
     import keras
 
