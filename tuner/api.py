@@ -280,6 +280,7 @@ def search(
     rank_by: RankBy | None = None,
     repeats: int | None = None,
     baselines: bool | None = None,
+    weights: str | Path | None = None,
     ram_kb: float | None = None,
     flash_kb: float | None = None,
     latency_ms: float | None = None,
@@ -310,6 +311,9 @@ def search(
             the time, the search keeps what these trainings do not need.
         baselines: train known nets too, as published, for comparison: ResNet-8 and MobileNetV1
             0.25. They are the first of the candidates, and are trained to their end.
+        weights: trained weights to begin with: `imagenet` (downloaded by Keras), a file of a
+            MobileNet of keras.applications, or MODEL@N. Layers up to the head are taken over and
+            trained on, the head alone at first; space names what is searched beside.
         ram_kb: RAM that the model may use, KB of 1024 bytes.
         flash_kb: flash for model and runtime, KB of 1024 bytes.
         latency_ms: time of one inference.
@@ -350,6 +354,7 @@ def search(
             "rank_by": rank_by,
             "repeats": repeats,
             "baselines": baselines,
+            "weights": None if weights is None else str(weights),
             "ram_kb": ram_kb,
             "flash_kb": flash_kb,
             "latency_ms": latency_ms,

@@ -62,6 +62,13 @@ def tune(
         bool,
         typer.Option("--baselines", help="Train ResNet-8 and MobileNetV1 0.25 too, as published."),
     ] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="imagenet|FILE|MODEL@N",
+            help="Begin with trained weights: of MobileNets, or of a model of your own.",
+        ),
+    ] = None,
     ram_kb: Annotated[
         float | None, typer.Option(help="RAM that the model may use, KB of 1024 bytes.")
     ] = None,

@@ -297,7 +297,6 @@ def fit(
     import_tensorflow()
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import train
-    from tuner.train.weights import read_weights
 
     dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
@@ -310,8 +309,12 @@ def fit(
         write_json(progress, to_plain(epoch))
 
     model = build_keras(candidate.architecture, dropout_seed=seed)
-    if weights is not None:
-        read_weights(weights, model)
+    settings = candidate.training
+    until = options.get("span", (0.0, 1.0))[1]
+    frozen_share = min(1.0, settings.frozen_share / until)
+    if weights is not None and settings.frozen_share < 1.0:
+        frozen_share = 0.0  # the other layers have begun to learn
+    set_weights(model, candidate, weights, training)
     trained = train(
         model,
         candidate,
@@ -321,10 +324,32 @@ def fit(
         seed=seed + rung,  # another rung has another order of images
         loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
         seconds=seconds,
+        frozen_share=frozen_share,
         on_epoch=note,
         **{"patience_share": PATIENCE_SHARE, **options},
     )
     return model, trained
+
+
+def set_weights(
+    model: Any, candidate: Candidate, weights: Path | None, training: LabelledImages
+) -> None:
+    """Put into a fresh Keras model what its training begins with.
+
+    Args:
+        model: of the candidate.
+        candidate: may name trained weights to begin with.
+        weights: of an earlier training of it, which come first.
+        training: images that the candidate is trained on.
+    """
+    from tuner.train.backbones import begin_from, reestimate_statistics
+    from tuner.train.weights import read_weights
+
+    if weights is not None:
+        read_weights(weights, model)
+    elif candidate.training.weights:
+        begin_from(model, candidate.architecture, candidate.training.weights)
+        reestimate_statistics(model, training.images, candidate.preprocessing.scaling)
 
 
 def score_on_test(

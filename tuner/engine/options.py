@@ -40,6 +40,7 @@ class SearchOptions:
     rank_by: RankBy | None = None
     repeats: int | None = None
     baselines: bool | None = None
+    weights: str | None = None
     ram_kb: float | None = None
     flash_kb: float | None = None
     latency_ms: float | None = None
@@ -84,6 +85,8 @@ def read_request(
     if again is not None:
         if fields.keys() & {"data", "seed", "group_by"}:  # other data, or other splits of the same
             fields["fingerprint"] = None
+        if "weights" in fields:
+            fields["backbones"] = ()
         return replace(again, **fields), notes
     if "targets" not in fields:
         names = ", ".join(sorted(catalog.names("targets")))
@@ -121,7 +124,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     names = {"target": "targets", "space": "spaces"}
     same = (
         "data", "group_by", "max_candidates", "workers", "seed", "name", "rank_by", "repeats",
-        "baselines",
+        "baselines", "weights",
     )  # fmt: skip
     fields = {names.get(name, name): options[name] for name in (*same, *names) if name in options}
     least = {"max_candidates": 1, "workers": 1, "repeats": 1, "seed": 0}

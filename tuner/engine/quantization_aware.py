@@ -18,6 +18,7 @@ from tuner.engine.jobs import (
     make_builds,
     open_data,
     score_builds,
+    set_weights,
 )
 from tuner.engine.retraining import MOST_EPOCHS, STOP, curves
 from tuner.spec import (
@@ -66,7 +67,6 @@ def train_quantization_aware(
     from tuner.train.convert import INPUT_RANGES, convert_with_ranges
     from tuner.train.loop import Epoch, train
     from tuner.train.quantize import COMPARED_IMAGES, signal_to_noise
-    from tuner.train.weights import read_weights
 
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "template")
@@ -82,8 +82,7 @@ def train_quantization_aware(
     training = labelled(dataset, candidate, "training")
     start_anew(seed)
     model = build_keras(candidate.architecture, dropout_seed=seed)
-    if weights is not None:
-        read_weights(weights, model)
+    set_weights(model, candidate, weights, training)
     net = QuantizationAwareNet(candidate.architecture, model, settings, dropout_seed=seed)
 
     def note(epoch: Epoch) -> None:

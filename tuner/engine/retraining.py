@@ -63,21 +63,28 @@ def measure_epoch(
         for split in (training, validation)
         for count in [math.ceil(share * len(split.labels))]
     )
-    start_anew(0)
-    ends: list[float] = []
-    train(
-        build_keras(candidate.architecture),
-        candidate,
-        few,
-        held_out,
-        epochs=TIMED_EPOCHS,
-        seed=0,
-        loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
-        threads=threads,
-        on_epoch=lambda epoch: ends.append(epoch.seconds),
-    )
-    # The first epoch also traces the graph.
-    return {"seconds": float(np.median(np.diff(ends))) / share}
+
+    def seconds(frozen_share: float) -> float:
+        start_anew(0)
+        ends: list[float] = []
+        train(
+            build_keras(candidate.architecture),
+            candidate,
+            few,
+            held_out,
+            epochs=TIMED_EPOCHS,
+            seed=0,
+            loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
+            threads=threads,
+            frozen_share=frozen_share,
+            on_epoch=lambda epoch: ends.append(epoch.seconds),
+        )
+        # The first epoch also traces the graph.
+        return float(np.median(np.diff(ends))) / share
+
+    frozen = candidate.training.frozen_share
+    parts = [part * seconds(kind) for kind, part in ((0.0, 1.0 - frozen), (1.0, frozen)) if part]
+    return {"seconds": sum(parts)}
 
 
 def retrain_candidate(

@@ -15,11 +15,20 @@ from tuner.engine.costs import costs_on
 from tuner.engine.plan import Plan
 from tuner.engine.slots import available_workers
 from tuner.engine.supervisor import Observer, OnEvent, Supervisor
+from tuner.engine.transfer import (
+    absolute,
+    check_again,
+    find_backbones,
+    keep_with_run,
+    restore,
+)
 from tuner.errors import DataError, InputError, NothingFitsError
 from tuner.propose import edge_impulse
 from tuner.propose.bands import size_bands
 from tuner.propose.proposer import LARGEST_OF, Proposer
+from tuner.propose.transfer import TRANSFER, TransferSpace
 from tuner.spec import (
+    Backbone,
     Candidate,
     Context,
     Cost,
@@ -71,6 +80,9 @@ class SearchRequest:
         window: see RunSpec; at least the number of workers.
         fingerprint: that the data must have; None for any.
         space_files: contents of search-space files that `spaces` names and a run kept.
+        weights: trained weights to begin with: `imagenet`, a file, or MODEL@N; then the space is
+            `transfer`, beside those of `spaces`. Empty for none.
+        backbones: that the weights have to be; none for any.
     """
 
     targets: tuple[str | Target, ...]
@@ -89,6 +101,8 @@ class SearchRequest:
     window: int = DEFAULT_WINDOW
     fingerprint: str | None = None
     space_files: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    backbones: tuple[Backbone, ...] = ()
 
 
 def request_again(spec: RunSpec) -> SearchRequest:
@@ -99,7 +113,9 @@ def request_again(spec: RunSpec) -> SearchRequest:
         budget_seconds=spec.budget_seconds,
         max_candidates=spec.max_candidates,
         workers=spec.workers,
-        spaces=spec.spaces,
+        spaces=tuple(name for name in spec.spaces if name != TRANSFER or not spec.weights),
+        weights=spec.weights,
+        backbones=spec.backbones,
         seed=spec.seed,
         rank_by=spec.rank_by,
         repeats=spec.repeats,
@@ -143,12 +159,21 @@ def prepare_run(request: SearchRequest) -> RunFolder:
             f"fingerprint {request.fingerprint}. Received: {dataset.spec.fingerprint}. Put that "
             f"data back, or give --data {request.data} to search on what is there now."
         )
+    contexts = _contexts(targets, dataset.spec, TASK)
+    backbones: tuple[Backbone, ...] = ()
+    if request.weights:
+        by_name = {target.name: target for target in targets}
+        backbones = find_backbones(request.weights, by_name, contexts)
+        check_again(request.weights, request.backbones, backbones)
+    spaces = _load_spaces(request.spaces, contexts) if request.spaces or not backbones else ()
     spec = RunSpec(
         name=folder.name,
         dataset=dataset.spec,
         targets=targets,
         task=TASK,
-        spaces=_load_spaces(request.spaces, _contexts(targets, dataset.spec, TASK)),
+        spaces=(*spaces, TRANSFER) if backbones else spaces,
+        weights=absolute(request.weights) if request.weights else "",
+        backbones=backbones,
         space_files=space_files,
         seed=request.seed,
         window=max(request.window, workers),
@@ -174,6 +199,7 @@ def prepare_run(request: SearchRequest) -> RunFolder:
             f"A run named '{folder.name}' was started by another process in the meantime; "
             "choose another --name."
         ) from None
+    keep_with_run(folder, spec)
     folder.write_spec(spec)
     return folder
 
@@ -205,12 +231,15 @@ def run_search(
 
 
 def _open_data_of(folder: RunFolder) -> None:
-    """Open the data of a run, before anything is changed for its sake.
+    """Open the data and weights of a run, before anything is changed for its sake.
 
     Raises:
         DataError: the data changed since the run began, or is gone.
+        InputError: so did its weights.
     """
-    jobs.open_data(folder.spec().dataset)
+    spec = folder.spec()
+    jobs.open_data(spec.dataset)
+    restore(folder, spec)
 
 
 def extend_run(folder: RunFolder, seconds: float | None, candidates: int | None) -> RunSpec:
@@ -388,7 +417,10 @@ def make_proposer(
         if name in spec.space_files
         else catalog.load_space(name)
         for name in spec.spaces
+        if name != TRANSFER or not spec.backbones
     }
+    if spec.backbones:
+        spaces[TRANSFER] = TransferSpace(spec.backbones)
     targets = {target.name: target for target in spec.targets}
 
     def gate(candidate: Candidate, names: Sequence[str]) -> Mapping[str, Cost]:

@@ -22,6 +22,7 @@ from tuner.engine.retraining import STOP, measure_epoch, retrain_candidate
 from tuner.engine.search import with_limits
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
+from tuner.engine.transfer import install
 from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InputError, InterruptedRunError, TuneError
 from tuner.models.time_limit import check_time, with_time
@@ -125,9 +126,7 @@ def retrain(
 
     if epochs is not None and minutes is not None:
         raise InputError("Expected --epochs or --minutes. Received: both; leave one of them out.")
-    if quantization_percent is None:
-        quantization_percent = QUANTIZATION_PERCENT
-    if not 0.0 <= quantization_percent <= 100.0:
+    if quantization_percent is not None and not 0.0 <= quantization_percent <= 100.0:
         raise InputError(
             "Expected a number from 0 to 100 for --quantization-percent. "
             f"Received: {quantization_percent:g}."
@@ -137,6 +136,14 @@ def retrain(
         if parent is None:
             raise InputError("Expected a template, or --continue MODEL@VERSION. Received: neither.")
         template = parent.read().template
+    head_alone = template.training.frozen_share == 1.0
+    if quantization_percent is None:
+        quantization_percent = 0.0 if head_alone else QUANTIZATION_PERCENT
+    elif quantization_percent and head_alone:
+        raise InputError(
+            "Expected --quantization-percent 0 for a net whose head alone is trained, because all "
+            f"layers round. Received: {quantization_percent:g}. Or lower frozen_share in the template."
+        )
     name = name or template.name
     given = {
         "epochs": epochs,
@@ -172,6 +179,8 @@ def retrain(
         )
     if parent is not None:
         _check_parent(parent, template, dataset.spec.classes)
+    elif template.training.weights:
+        install(Path(template.weights), template.training.weights)
     retraining = Retraining(
         epochs=template.training.epochs,
         threads=threads or available_cores(),

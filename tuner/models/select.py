@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tuner.cost.fit import reasons
 from tuner.engine.board import Board, board, find_candidate
+from tuner.engine.transfer import run_weights
 from tuner.errors import InputError
 from tuner.rank.order import Ranked
 from tuner.spec import Result, RunSpec, Target, Template
@@ -13,8 +14,10 @@ from tuner.store.runs import RunFolder, check_name
 from tuner.store.templates import write_template
 
 
-def make_template(spec: RunSpec, result: Result, target: Target, name: str) -> Template:
-    """The template of a result for a target."""
+def make_template(
+    spec: RunSpec, result: Result, target: Target, name: str, weights: str = ""
+) -> Template:
+    """The template of a result for a target; its training begins with the file `weights`."""
     return Template(
         name=name,
         run=spec.name,
@@ -29,6 +32,7 @@ def make_template(spec: RunSpec, result: Result, target: Target, name: str) -> T
         training=result.candidate.training,
         architecture=result.candidate.architecture,
         target=target,
+        weights=weights,
     )
 
 
@@ -68,7 +72,10 @@ def select(
     check_name("model", output.stem)
     if output.exists():
         raise InputError(f"{output} exists; choose another name with -o, or remove it first.")
-    write_template(output, make_template(spec, result, target, output.stem), _card(ranked, row))
+    fingerprint = result.candidate.training.weights
+    weights = str(run_weights(folder, fingerprint)) if fingerprint else ""
+    template = make_template(spec, result, target, output.stem, weights)
+    write_template(output, template, _card(ranked, row))
     return output
 
 

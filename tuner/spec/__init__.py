@@ -1,6 +1,14 @@
 """The nouns, as frozen data that round-trips through JSON; standard library only."""
 
 from tuner.spec.architecture import Architecture, Node, Shape
+from tuner.spec.backbone import (
+    Backbone,
+    WeightsFile,
+    at_side,
+    split_at_head,
+    weight_shapes,
+    with_head,
+)
 from tuner.spec.candidate import (
     Augmentation,
     Candidate,
@@ -24,6 +32,7 @@ from tuner.spec.drawing import (
     resolutions,
     widths,
 )
+from tuner.spec.mobilenets import ALPHAS, IMAGENET_SIDES, MOBILENETS, MobileNet, MobileNetKind
 from tuner.spec.model import Metric, ModelVersion, QuantizationAware, Retraining, ScoredEpoch
 from tuner.spec.operators import (
     OPERATORS,
@@ -48,6 +57,9 @@ from tuner.spec.template import Template
 from tuner.spec.tool import Tool
 
 __all__ = [
+    "ALPHAS",
+    "IMAGENET_SIDES",
+    "MOBILENETS",
     "OPERATORS",
     "SIDES",
     "SPLITS",
@@ -57,6 +69,7 @@ __all__ = [
     "Architecture",
     "Augmentation",
     "AveragePool2D",
+    "Backbone",
     "Build",
     "Candidate",
     "Choices",
@@ -77,6 +90,8 @@ __all__ = [
     "Limits",
     "MaxPool2D",
     "Metric",
+    "MobileNet",
+    "MobileNetKind",
     "ModelVersion",
     "Node",
     "Operator",
@@ -102,6 +117,8 @@ __all__ = [
     "Throughput",
     "Tool",
     "TrainingSettings",
+    "WeightsFile",
+    "at_side",
     "builds_key",
     "draw_loss",
     "draw_preprocessing",
@@ -111,7 +128,10 @@ __all__ = [
     "multiple_of",
     "resolutions",
     "seed_of",
+    "split_at_head",
     "suits",
     "to_plain",
+    "weight_shapes",
     "widths",
+    "with_head",
 ]

@@ -79,6 +79,11 @@ class TrainingSettings:
         label_smoothing: share of each label that is spread evenly over all classes.
         class_weights: `balanced` counts an image n / (classes x images of its class) times, so
             that all classes weigh the same.
+        weights: fingerprint of the weights that all layers but the head begin with; empty for
+            random ones.
+        frozen_share: of the epochs, at their beginning, in which the head alone learns; 1 never
+            changes the other layers. Where a search trains in several steps, of the first.
+        unfrozen_rate: the learning rate of the other epochs, relative to `learning_rate`.
     """
 
     epochs: int = 60
@@ -90,6 +95,9 @@ class TrainingSettings:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    weights: str = ""
+    frozen_share: float = 0.0
+    unfrozen_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -106,9 +114,26 @@ class TrainingSettings:
                 "expected label_smoothing from 0 to below 1. "
                 f"Received: label_smoothing={self.label_smoothing}."
             )
+        if not 0.0 <= self.frozen_share <= 1.0 or (self.frozen_share and not self.weights):
+            raise SpecError(
+                "expected frozen_share from 0 to 1, and 0 without weights. "
+                f"Received: frozen_share={self.frozen_share}, weights='{self.weights}'."
+            )
+        if not 0.0 < self.unfrozen_rate <= 1.0:
+            raise SpecError(
+                "expected unfrozen_rate above 0, at most 1. "
+                f"Received: unfrozen_rate={self.unfrozen_rate}."
+            )
 
 
-_LATER_SETTINGS = ("optimizer", "label_smoothing", "class_weights")
+_LATER_SETTINGS = (
+    "optimizer",
+    "label_smoothing",
+    "class_weights",
+    "weights",
+    "frozen_share",
+    "unfrozen_rate",
+)
 """Training settings that came after the first runs. At their defaults they are left out of the
 id, so that candidates of those runs keep their names."""
 

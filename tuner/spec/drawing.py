@@ -224,6 +224,10 @@ class Layers:
         self._sizes[name] = (height, width, channels)
         return name
 
+    def without_end(self) -> Architecture:
+        """The layers so far, the last one as the output."""
+        return Architecture(nodes=tuple(self._nodes), outputs=(self.last,))
+
     def end(self, choices: Choices, outputs: int, *, flat: bool = False) -> Architecture:
         """Choose `dropout` and add the classifier.
 

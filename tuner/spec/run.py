@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tuner.errors import SpecError
+from tuner.spec.backbone import Backbone
 from tuner.spec.dataset import DatasetSpec
 from tuner.spec.target import Target
 
@@ -71,6 +72,8 @@ class RunSpec:
         repeats: how often the best candidates are trained, each time from another seed.
         baselines: known nets that are trained first, to their end; see `tuner.engine.baselines`.
         throughput: of this machine; None when no clock limits the search.
+        weights: what `--weights` said, an absolute path in place of a relative one; empty for none.
+        backbones: layers and weights that came of it, for the space `transfer`.
         versions: of the packages that decide results.
         created: when the run began, ISO 8601, UTC.
     """
@@ -92,6 +95,8 @@ class RunSpec:
     left_out: Mapping[str, str] = field(default_factory=dict)
     extended: tuple[Extension, ...] = ()
     space_files: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    backbones: tuple[Backbone, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
 

@@ -28,6 +28,8 @@ class Template:
         architecture: see Candidate.
         target: the device, with the limits of the run.
         group_by: see DatasetSpec.
+        weights: file of the weights that training begins with, whose fingerprint
+            `training.weights` is; empty where there are none.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Template:
     architecture: Architecture
     target: Target
     group_by: str = ""
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:

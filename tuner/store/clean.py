@@ -19,7 +19,7 @@ from tuner.store.runs import RunFolder, known_runs
 
 Kind = Literal["weights", "remains", "run", "images"]
 
-KEPT_IN_CACHE = ("index", "samples")
+KEPT_IN_CACHE = ("index", "samples", "weights")
 """What the cache holds beside a folder of prepared images for each dataset's fingerprint."""
 
 

@@ -54,6 +54,7 @@ class State(Protocol):
     best_accuracy: float
     gained_epoch: int
     seconds: float
+    frozen_epochs: int | None
 
 
 PLAIN = (
@@ -64,6 +65,7 @@ PLAIN = (
     "best_accuracy",
     "gained_epoch",
     "seconds",
+    "frozen_epochs",
 )
 
 

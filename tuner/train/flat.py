@@ -7,7 +7,7 @@ dozen operations that take longer to trace than the net and up to a tenth of a s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,11 +54,31 @@ class FlatVariables:
         """The weights, a tensor for each trainable variable of the model."""
         return _unflatten(self._weights, self._trained)
 
+    def restart(self) -> None:
+        """Forget what the optimizer has gathered, as at the beginning of a training."""
+        for variable in (self._first, self._second):
+            variable.assign(np.zeros(variable.shape, np.float32))
+
+    def learns(self, frozen: Collection[str]) -> list[bool]:
+        """Of each of `weights`, whether it is trained while the layers of these names are not."""
+        kept = {
+            id(variable)
+            for layer in self._model.layers
+            if layer.name in frozen
+            for variable in layer.trainable_variables
+        }
+        return [id(variable) not in kept for variable in self._trained]
+
     def logits(
-        self, images: Any, weights: list[Any], *, training: bool
+        self,
+        images: Any,
+        weights: list[Any],
+        *,
+        training: bool,
+        frozen: Collection[str] = (),
     ) -> tuple[Any, list[Average]]:
         """What the model computes with `weights`; see `forward`."""
-        return forward(self._model, images, self.reader(weights), training=training)
+        return forward(self._model, images, self.reader(weights), training=training, frozen=frozen)
 
     def reader(self, weights: list[Any]) -> Callable[[keras.Variable], Any]:
         """What gives the tensor of a variable of the model; `weights` are those to use."""
@@ -73,17 +93,25 @@ class FlatVariables:
         """Make one step of the optimizer, and add a batch to the moving averages.
 
         Args:
-            gradients: one for each of `weights`.
+            gradients: one for each of `weights`; None for those that stay as they are, which
+                have not been changed since `restart` or the beginning.
             averages: from `forward`.
             learning_rate: float32 scalar.
             step: float32 scalar, from 1.
         """
+        import tensorflow as tf
+
+        pairs = list(zip(self._trained, gradients, strict=True))
+        stay = any(gradient is None for _, gradient in pairs)
         step_of_optimizer(
             self._settings,
             (self._weights, self._first, self._second),
-            _flatten(gradients),
+            _flatten([tf.zeros(own.shape) if value is None else value for own, value in pairs]),
             learning_rate,
             step,
+            _flatten([tf.fill(own.shape, float(value is not None)) for own, value in pairs])
+            if stay
+            else None,
         )
         if averages:
             added = {id(average.variable): average for average in averages}
@@ -137,6 +165,7 @@ def step_of_optimizer(
     gradient: Any,
     learning_rate: Any,
     step: Any,
+    decayed: Any = None,
 ) -> None:
     """Change weights by a step, inside a `tf.function`.
 
@@ -150,12 +179,14 @@ def step_of_optimizer(
         gradient: of the weights, of their shape.
         learning_rate: float32 scalar.
         step: float32 scalar, from 1.
+        decayed: 1 for each weight that decays and 0 for the others; None for all.
     """
     import tensorflow as tf
 
     weights, first, second = variables
     if settings.weight_decay:
-        weights.assign(weights * (1.0 - learning_rate * settings.weight_decay))
+        decay = learning_rate * settings.weight_decay
+        weights.assign(weights * (1.0 - (decay if decayed is None else decay * decayed)))
     if settings.optimizer == "sgd":
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=weights.handle,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,12 @@ def mean_averages(parts: Sequence[Sequence[Average]]) -> list[Average]:
 
 
 def forward(
-    model: keras.Model, images: Any, read: Callable[[keras.Variable], Any], *, training: bool
+    model: keras.Model,
+    images: Any,
+    read: Callable[[keras.Variable], Any],
+    *,
+    training: bool,
+    frozen: Collection[str] = (),
 ) -> tuple[Any, list[Average]]:
     """Compute `model(images, training=training)`, moving averages untouched, in a `tf.function`.
 
@@ -49,6 +54,7 @@ def forward(
         images: float32 tensor, batch x height x width x channels, scaled.
         read: gives the tensor to use for a variable of the model.
         training: normalize by the batch, and drop what dropout drops.
+        frozen: names of layers that compute as outside of training.
 
     Returns:
         Logits, batch x outputs; and what the batch adds to the moving averages, in training.
@@ -63,12 +69,13 @@ def forward(
     for layer in model.layers:
         if isinstance(layer, layers.InputLayer):
             continue
+        learns = training and layer.name not in frozen
         if isinstance(layer.input, list):
-            result = layer([tensors[id(item)] for item in layer.input], training=training)
+            result = layer([tensors[id(item)] for item in layer.input], training=learns)
         elif isinstance(layer, layers.BatchNormalization):
-            result = _normalize(layer, tensors[id(layer.input)], read, training, averages)
+            result = _normalize(layer, tensors[id(layer.input)], read, learns, averages)
         else:
-            result = _apply(layer, tensors[id(layer.input)], read, training)
+            result = _apply(layer, tensors[id(layer.input)], read, learns)
         tensors[id(layer.output)] = result
     return tensors[id(model.output)], averages
 

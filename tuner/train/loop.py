@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,9 @@ WARM_UP_SHARE = 0.05
 GROWTH_SHARE = 0.5
 """Of a training, in which the clock may still lengthen it: the first epochs tend to be slow. Later
 the rate has fallen, and would rise again."""
+UNFROZEN_PACE = 3.0
+"""Seconds of an epoch that trains all layers, by those of one that trains the head: about three
+passes for one. Only for the first plan of a training with a clock."""
 CHECKPOINT_SECONDS = 20.0
 MIN_PATIENCE_EPOCHS = 8
 STEADY_CHANGE = 0.05
@@ -110,10 +113,16 @@ class Net(Protocol):
     def weights(self) -> list[Any]:
         """What is trained, for `logits` and `tf.gradients`."""
 
+    def learns(self, frozen: Collection[str]) -> list[bool]:
+        """Of each of `weights`, whether it is trained while the layers of these names are not."""
+
     def logits(
-        self, images: Any, weights: list[Any], *, training: bool
+        self, images: Any, weights: list[Any], *, training: bool, frozen: Collection[str] = ()
     ) -> tuple[Any, list[Average]]:
         """Logits of scaled images, inside a `tf.function`; see `forward`."""
+
+    def restart(self) -> None:
+        """Forget what the optimizer has gathered, as at the beginning of a training."""
 
     def update(
         self, gradients: list[Any], averages: list[Average], learning_rate: Any, step: Any
@@ -161,6 +170,7 @@ def train(
     span: tuple[float, float] = (0.0, 1.0),
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
+    frozen_share: float = 0.0,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Train `model` in place and leave the weights of its best epoch in it.
@@ -194,6 +204,9 @@ def train(
         checkpoint: a file that is written every `CHECKPOINT_SECONDS`, and gone on from if it is
             there; the outcome is that of a training that was never interrupted.
         stop: asked after each epoch whether to end there.
+        frozen_share: of the epochs, the first ones, in which only the layers from the global pool
+            or flattening on are trained; all others compute as outside of training. Then the
+            optimizer starts anew, at the settings' `unfrozen_rate` times the learning rate.
         on_epoch: called after each epoch.
 
     Returns:
@@ -211,7 +224,11 @@ def train(
     steps = count // batch
     variables: Net = FlatVariables(model, settings) if isinstance(model, keras.Model) else model
     parts = parts_of_batch(batch, threads)
-    run_steps = _make_steps(variables, candidate, batch, loss, parts)
+    body = frozenset(_body(model)) if frozen_share else frozenset()
+    steps_of = {
+        frozen: _make_steps(variables, candidate, batch, loss, parts, frozen)
+        for frozen in {body, frozenset()}
+    }
     evaluate = _make_evaluator(
         validation,
         candidate.preprocessing.scaling,
@@ -230,9 +247,22 @@ def train(
     hopeless = diverged = False
     while state.done < state.planned:
         done, planned = state.done, state.planned
+        frozen = state.is_frozen(frozen_share)
+        # Where the schedule begins and ends, as shares of all that `span` is a part of.
+        begin, end, rate, began = 0.0, 1.0, settings.learning_rate, 0
+        if frozen:
+            end = span[1] * frozen_epochs(frozen_share, planned) / planned
+        else:
+            if state.frozen_epochs is None:
+                state.frozen_epochs = done
+                if done:
+                    variables.restart()
+                    clock.restart()
+            rate, began = rate * settings.unfrozen_rate, state.frozen_epochs
+            begin = settings.frozen_share if span[0] else span[1] * began / planned
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
-        progress = span[0] + (span[1] - span[0]) * (done + np.arange(steps) / steps) / planned
-        rates = _learning_rates(settings.schedule, settings.learning_rate, progress)
+        gone = span[0] + (span[1] - span[0]) * (done + np.arange(steps) / steps) / planned
+        rates = _learning_rates(settings.schedule, rate, (gone - begin) / (end - begin))
         changes = draw_changes(
             settings.augmentation,
             (steps, batch),
@@ -242,12 +272,12 @@ def train(
         )
         mean_loss = 0.0
         for chunk in _chunks(steps, batch * training.images[0].nbytes):
-            total = run_steps(
+            total = steps_of[body if frozen else frozenset()](
                 np.take(training.images, order[chunk], axis=0),
                 training.labels[order[chunk]].astype(np.int32),
                 {name: values[chunk] for name, values in changes.items()},
                 rates[chunk],
-                np.float32(done * steps + chunk.start + 1),
+                np.float32((done - began) * steps + chunk.start + 1),
             )
             mean_loss += float(total) / steps
         if not math.isfinite(mean_loss):
@@ -277,7 +307,7 @@ def train(
         if hopeless or stop() or ends:
             break
         if seconds is not None:
-            clock.plan(seconds, max(epochs, settings.epochs))
+            clock.plan(seconds, max(epochs, settings.epochs), frozen_share)
         if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_SECONDS:
             write_checkpoint(checkpoint, variables, state)
             written = time.monotonic()
@@ -308,6 +338,12 @@ class _State:
     best_accuracy: float = -1.0
     gained_epoch: int = 0
     seconds: float = 0.0
+    frozen_epochs: int | None = None
+    """With which the training began; None as long as it is in them."""
+
+    def is_frozen(self, share: float) -> bool:
+        """Whether the next epoch trains the head alone."""
+        return self.frozen_epochs is None and self.done < frozen_epochs(share, self.planned)
 
     @property
     def done(self) -> int:
@@ -361,7 +397,11 @@ class _Clock:
         """Since the training began."""
         return time.monotonic() - self._started
 
-    def plan(self, seconds: float, most: int) -> None:
+    def restart(self) -> None:
+        """Measure the pace anew: other layers are trained from here on."""
+        self._ends.clear()
+
+    def plan(self, seconds: float, most: int, frozen_share: float) -> None:
         """Set the planned epochs, at most `most`, to what fits; in the second half only cut."""
         state, ends = self._state, self._ends
         ends.append(state.seconds)
@@ -371,8 +411,31 @@ class _Clock:
         recent = last // 2  # the later half tells the pace: caches fill, other work ends
         pace = (ends[last] - ends[recent]) / (last - recent)
         affordable = state.done + max(0, int((seconds - state.seconds) / max(pace, 1e-6)))
+        if state.is_frozen(frozen_share):  # the others take longer
+            average = frozen_share + (1.0 - frozen_share) * UNFROZEN_PACE
+            affordable = max(state.done, int(affordable / average))
         begins = state.done <= max(2, GROWTH_SHARE * state.planned)
         state.planned = min(most if begins else state.planned, affordable)
+
+
+def frozen_epochs(share: float, planned: int) -> int:
+    """Epochs of a training in which the head alone learns: a share of all, 1 at least.
+
+    One at least trains all layers, unless the share is 1.
+    """
+    if share in (0.0, 1.0):
+        return round(share) * planned
+    return min(max(1, round(share * planned)), planned - 1)
+
+
+def _body(model: keras.Model) -> Iterator[str]:
+    """Names of the layers before the head, which begins with a global pool or flattening."""
+    from keras import layers
+
+    for layer in model.layers:
+        if isinstance(layer, layers.GlobalAveragePooling2D | layers.Flatten):
+            return
+        yield layer.name
 
 
 def _wanted(others: Sequence[float], progress: float) -> float:
@@ -398,13 +461,16 @@ def _make_steps(
     batch: int,
     loss: Any,
     parts: int,
+    frozen: Collection[str],
 ) -> Callable[..., Any]:
     """A function that trains some steps and returns the sum of their losses, compiled once.
 
-    The parts of a batch are computed beside each other, each normalized by itself.
+    The parts of a batch are computed beside each other, each normalized by itself. The layers of
+    `frozen` stay as they are.
     """
     import tensorflow as tf
 
+    learns = variables.learns(frozen)
     augmentation, scaling = candidate.training.augmentation, candidate.preprocessing.scaling
     image = candidate.architecture.input
     sizes = (image.height, image.width)
@@ -432,12 +498,14 @@ def _make_steps(
             for part in range(parts):
                 drawn = {name: values[part] for name, values in split.items()}
                 changed = scale_in_graph(change(pixels[part], drawn, augmentation), scaling)
-                logits, added = variables.logits(changed, weights, training=True)
+                logits, added = variables.logits(changed, weights, training=True, frozen=frozen)
                 losses.append(loss(wanted[part], logits))
                 averages.append(added)
             value = tf.add_n(losses) / parts
             number = first + tf.cast(index, tf.float32)
-            gradients = tf.gradients(value, weights)
+            trained = [weight for weight, free in zip(weights, learns, strict=True) if free]
+            found = iter(tf.gradients(value, trained))
+            gradients = [next(found) if free else None for free in learns]
             variables.update(gradients, mean_averages(averages), rates[index], number)
             return index + 1, total + value
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -150,8 +150,17 @@ class QuantizationAwareNet:
         """The variables that are trained."""
         return self._trained
 
+    def learns(self, frozen: Collection[str]) -> list[bool]:
+        """All of them: no layer is frozen."""
+        return [True] * len(self._trained)
+
+    def restart(self) -> None:
+        """Forget what the optimizer has gathered."""
+        for variable in (*self._first, *self._second):
+            variable.assign(np.zeros(variable.shape, np.float32))
+
     def logits(
-        self, images: Any, weights: list[Any], *, training: bool
+        self, images: Any, weights: list[Any], *, training: bool, frozen: Collection[str] = ()
     ) -> tuple[Any, list[Average]]:
         """What the net computes, rounded.
 
