@@ -142,7 +142,8 @@ def retrain(
     elif quantization_percent and head_alone:
         raise InputError(
             "Expected --quantization-percent 0 for a net whose head alone is trained, because all "
-            f"layers round. Received: {quantization_percent:g}. Or lower the template's frozen_share."
+            f"layers round. Received: {quantization_percent:g}. Or lower frozen_share in the "
+            "template."
         )
     name = name or template.name
     given = {

@@ -7,7 +7,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,9 @@ class Variables(Protocol):
 
     def set_everything(self, arrays: list[NDArray[np.float32]]) -> None:
         """Set what `everything` gave."""
+
+    def snapshot(self) -> NDArray[np.float32]:
+        """A copy of all but the optimizer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,10 @@ def write_checkpoint(path: Path, variables: Variables, state: State) -> None:
     content = io.BytesIO()
     plain = {name: getattr(state, name) for name in PLAIN}
     plain["contenders"] = [(item.epoch, item.score) for item in state.contenders]
-    weights = {f"best_{place}": item.weights for place, item in enumerate(state.contenders)}
-    np.savez(content, *variables.everything(), state=np.array(json.dumps(plain)), **weights)
+    named: dict[str, Any] = {
+        f"best_{place}": item.weights for place, item in enumerate(state.contenders)
+    }
+    np.savez(content, *variables.everything(), state=np.array(json.dumps(plain)), **named)
     write_atomic(path, content.getvalue())
 
 

@@ -156,7 +156,8 @@ def store(model: keras.Model, snapshot: NDArray[np.float32]) -> None:
 
 def largest_activation(model: Any) -> int:
     """Values of the largest output of a layer of a Keras model, of one image."""
-    return max(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    largest: int = max(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    return largest
 
 
 def step_of_optimizer(

@@ -158,7 +158,7 @@ class FloatNet:
 
     def same_scale(self) -> dict[int, int]:
         """Tensors that are quantized as another one is, by that one's rule, in graph order."""
-        found = {}
+        found: dict[int, int] = {}
         for operator in self.operators:
             if operator.kind in _SAME_SCALE:
                 source = operator.inputs[0]
@@ -287,7 +287,8 @@ def _mean_output(
         repeated = np.repeat(patches, weights.shape[3] // patches.shape[2], axis=2)
         depthwise: NDArray[np.float64] = (weights[0] * repeated).sum(axis=(0, 1))
         return depthwise
-    return np.einsum("oijc,ijc->o", weights.astype(np.float64), patches)
+    means: NDArray[np.float64] = np.einsum("oijc,ijc->o", weights.astype(np.float64), patches)
+    return means
 
 
 def _mean_patches(
@@ -324,8 +325,9 @@ def _mean_patches(
 
 
 def _name_of(enumeration: Any, number: int) -> str:
-    return next(
+    found: str = next(
         name
         for name, value in vars(enumeration).items()
         if value == number and not name.startswith("_")
     )
+    return found

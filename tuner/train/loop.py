@@ -362,7 +362,7 @@ class _State:
         """Of the last epoch; more is better."""
         return self.curve[-1] if metric == "accuracy" else -self.validation_losses[-1]
 
-    def compare(self, score: float, variables: FlatVariables, most: int) -> None:
+    def compare(self, score: float, variables: Net, most: int) -> None:
         """Keep the weights of the epoch that has just ended if it is among so many best."""
         if not self.contenders or score > self.contenders[0].score:
             self.gained_epoch = self.done
