@@ -123,7 +123,7 @@ class FlatVariables:
 
 def largest_activation(model: Any) -> int:
     """Values of the largest output of a layer of a Keras model, of one image."""
-    return max(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    return max(int(math.prod(layer.output.shape[1:])) for layer in model.layers)
 
 
 def step_of_optimizer(
