@@ -229,7 +229,7 @@ def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
     assert (row["kind"], row["name"]) == ("retraining", "long")
     log = retraining_log("long")
     for _ in range(600):
-        if "epoch" in log.read_text():
+        if "\nepoch " in log.read_text():
             break
         time.sleep(0.1)
     going = tune(place, "logs", "long").stdout

@@ -7,7 +7,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -64,8 +64,11 @@ def write_checkpoint(path: Path, variables: FlatVariables, state: State) -> None
     content = io.BytesIO()
     plain = {name: getattr(state, name) for name in PLAIN}
     plain["contenders"] = [(item.epoch, item.score) for item in state.contenders]
-    weights = {f"best_{place}": item.weights for place, item in enumerate(state.contenders)}
-    np.savez(content, *variables.everything(), state=np.array(json.dumps(plain)), **weights)
+    arrays: dict[str, NDArray[Any]] = {
+        f"best_{place}": item.weights for place, item in enumerate(state.contenders)
+    }
+    arrays["state"] = np.array(json.dumps(plain))
+    np.savez(content, *variables.everything(), **arrays)  # type: ignore[arg-type]  # allow_pickle
     write_atomic(path, content.getvalue())
 
 
