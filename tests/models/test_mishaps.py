@@ -137,7 +137,7 @@ def test_what_cannot_be_used_is_one_line(place: Path, options: tuple[str, str], 
         with np.load(place / "digits.npz") as arrays:
             many = {**arrays, "classes": np.array(list("abcde"))}
         many["y"] = many["y"].copy()
-        many["y"][:2] = 3, 4
+        many["y"][:4] = 3, 4, 3, 4
         np.savez(place / "five.npz", **many)
     (line,) = tune(place, "retrain", "digit.toml", *options, code=2).stderr.splitlines()
     assert words in line

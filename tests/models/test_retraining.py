@@ -230,16 +230,19 @@ def test_an_interrupted_training_keeps_the_best_so_far(place: Path):
 def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
     options = ("--epochs", 100_000, "--threads", 1, "--name", "long", "--background")
     assert "tune attach long" in tune(place, "retrain", "digit.toml", *options).stdout
-    (row,) = json.loads(tune(place, "ps", "--format", "json").stdout)
-    assert (row["kind"], row["name"]) == ("retraining", "long")
     log = retraining_log("long")
-    for _ in range(600):
-        if "epoch" in log.read_text():
-            break
-        time.sleep(0.1)
-    going = tune(place, "logs", "long").stdout
+    try:
+        (row,) = json.loads(tune(place, "ps", "--format", "json").stdout)
+        for _ in range(600):
+            if "\nepoch " in log.read_text():
+                break
+            time.sleep(0.1)
+        going = tune(place, "logs", "long").stdout
+    finally:
+        stopped = tune(place, "stop", "long").stdout
+    assert (row["kind"], row["name"]) == ("retraining", "long")
     assert re.search(r"epoch +\d+ of 100000  loss", going)
-    assert "long has stopped. Next: tune models" in tune(place, "stop", "long").stdout
+    assert "long has stopped. Next: tune models" in stopped
     lines = log.read_text().splitlines()
     shown = [line for line in lines if line.startswith("epoch ")]
     assert re.match(r"epoch \d+/100000  loss \d.\d{3}  validation [\d.]+ % \(best ", shown[0])
@@ -247,8 +250,8 @@ def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
     version = find_model("long").read()
     (best,) = [line for line in lines if line.startswith(f"  epoch {version.best_epoch}, the best")]
     assert best.endswith(", kept")
-    ended = tune(place, "logs", "long@1", "--lines", 5).stdout
-    assert f"the last 5 of {version.epochs} lines" in ended
+    ended = tune(place, "logs", "long@1", "--lines", 12).stdout
+    assert f"the last 12 of {version.epochs} lines" in ended
     assert f"validation {100 * version.curve[-1]:.1f} %, float32" in ended
     assert shown[-1] in ended
 

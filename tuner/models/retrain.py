@@ -169,8 +169,6 @@ def retrain(
         cache=cache_folder(),
         group_by=template.group_by,
     )
-    if dataset.spec.fingerprint != template.fingerprint:
-        on_note("The data is not the data that the candidate was selected on; accuracies differ.")
     outputs = catalog.load_module("tasks", template.task).outputs(dataset.spec)
     units = template.architecture.shapes()[template.architecture.outputs[0]][0]
     if outputs != units:
@@ -180,8 +178,13 @@ def retrain(
         )
     if parent is not None:
         _check_parent(parent, template, dataset.spec.classes)
+<<<<<<< HEAD
     elif template.training.weights:
         install(Path(template.weights), template.training.weights)
+=======
+    if dataset.spec.fingerprint != template.fingerprint:
+        on_note("The data is not the data that the candidate was selected on; accuracies differ.")
+>>>>>>> work6-trust
     retraining = Retraining(
         epochs=template.training.epochs,
         threads=threads or available_cores(),
