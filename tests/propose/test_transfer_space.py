@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests_support import context_of
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.transfer import TransferSpace
 from tuner.spec import (
@@ -35,6 +39,7 @@ def own_net() -> Backbone:
         files=(WeightsFile(weights="wown"),),
         head="map",
         scaling="unit",
+        trained_side=16,
     )
 
 
@@ -92,6 +97,25 @@ def test_draws_are_valid_and_replay(context: Context, seed: int, names: list[str
     assert [shapes[name] for name in candidate.architecture.outputs] == [(context.outputs,)]
     assert from_plain(Candidate, to_plain(candidate), "x") == candidate
     assert space.draw(TableChoices(choices.taken), context) == candidate
+
+
+@pytest.mark.parametrize(
+    ("trained_side", "images", "sides"),
+    [
+        (48, 100, (28, 32, 40, 48, 56, 64, 80, 96)),
+        (None, 100, (28, 32, 40, 48, 56, 64, 80, 96, 100)),
+        (224, 64, (64,)),
+        (16, 8, (8,)),
+    ],
+)
+def test_a_net_serves_about_the_size_it_was_trained_for(
+    trained_side: int | None, images: int, sides: tuple[int, ...]
+) -> None:
+    backbone = dataclasses.replace(BACKBONES["own@1"], trained_side=trained_side)
+    where = context_of("raspberry-pi-4", images, images)
+    (point,) = TransferSpace([backbone]).starting_points(where)
+    found = [table["resolution"] for table in point.sizes]
+    assert tuple(found[::-1]) == sides
 
 
 @given(context=contexts)

@@ -91,17 +91,21 @@ class TransferSpace:
 
 
 def _sides(backbone: Backbone, context: Context) -> tuple[int, ...]:
-    """Sides of the input, ascending: those with weights, or any that all layers can read.
+    """Sides of the input, ascending: those with weights, or those about as large as they were for.
 
-    Nothing is upsampled, unless the images are smaller than all that there are weights for.
+    Nothing is upsampled, unless the images are smaller than all that there are weights for. Filters
+    know things at the size they had: a net for 32 pixels brought 4 to 7 points there and
+    nothing at 12 (tests/benchmarks/transfer.py). So a net of a known side serves from half of it
+    to twice, or as near to that as the images are.
     """
     if backbone.sides:
         longest = min(context.image_height, context.image_width)
         return tuple(side for side in backbone.sides if side <= longest) or backbone.sides[:1]
-    possible = resolutions(context)
-    return tuple(side for side in possible if _readable(backbone, side)) or (
-        backbone.architecture.input.height,
-    )
+    possible = [side for side in resolutions(context) if _readable(backbone, side)]
+    own = backbone.trained_side
+    if own is not None:
+        possible = [side for side in possible if own / 2 <= side <= 2 * own] or possible[-1:]
+    return tuple(possible) or (backbone.architecture.input.height,)
 
 
 def _readable(backbone: Backbone, side: int) -> bool:

@@ -46,6 +46,7 @@ class Backbone:
         files: weights to begin with; one, or one for each side.
         head: of the net that the layers come from; a new one reads the same.
         scaling: of the pixels that the net was trained with; see Preprocessing.
+        trained_side: of the input that the net was trained with, pixels; None if not known.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Backbone:
     files: tuple[WeightsFile, ...]
     head: Head = "mean"
     scaling: Literal["unit", "signed"] = "signed"
+    trained_side: int | None = None
 
     def __post_init__(self) -> None:
         sides = [item.side for item in self.files]

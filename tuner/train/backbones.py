@@ -320,6 +320,7 @@ def read_model(path: Path, name: str, architecture: Architecture, scaling: Any) 
         files=(WeightsFile(weights=fingerprint(arrays)),),
         head=head,
         scaling=scaling,
+        trained_side=architecture.input.height,
     )
     return keep(backbone, arrays, name)
 
