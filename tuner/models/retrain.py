@@ -178,13 +178,10 @@ def retrain(
         )
     if parent is not None:
         _check_parent(parent, template, dataset.spec.classes)
-<<<<<<< HEAD
     elif template.training.weights:
         install(Path(template.weights), template.training.weights)
-=======
     if dataset.spec.fingerprint != template.fingerprint:
         on_note("The data is not the data that the candidate was selected on; accuracies differ.")
->>>>>>> work6-trust
     retraining = Retraining(
         epochs=template.training.epochs,
         threads=threads or available_cores(),

@@ -77,18 +77,10 @@ def write_checkpoint(path: Path, variables: Variables, state: State) -> None:
     content = io.BytesIO()
     plain = {name: getattr(state, name) for name in PLAIN}
     plain["contenders"] = [(item.epoch, item.score) for item in state.contenders]
-<<<<<<< HEAD
     named: dict[str, Any] = {
         f"best_{place}": item.weights for place, item in enumerate(state.contenders)
     }
     np.savez(content, *variables.everything(), state=np.array(json.dumps(plain)), **named)
-=======
-    arrays: dict[str, NDArray[Any]] = {
-        f"best_{place}": item.weights for place, item in enumerate(state.contenders)
-    }
-    arrays["state"] = np.array(json.dumps(plain))
-    np.savez(content, *variables.everything(), **arrays)  # type: ignore[arg-type]  # allow_pickle
->>>>>>> work6-trust
     write_atomic(path, content.getvalue())
 
 

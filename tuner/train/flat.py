@@ -156,12 +156,7 @@ def store(model: keras.Model, snapshot: NDArray[np.float32]) -> None:
 
 def largest_activation(model: Any) -> int:
     """Values of the largest output of a layer of a Keras model, of one image."""
-<<<<<<< HEAD
-    largest: int = max(math.prod(layer.output.shape[1:]) for layer in model.layers)
-    return largest
-=======
     return max(int(math.prod(layer.output.shape[1:])) for layer in model.layers)
->>>>>>> work6-qat
 
 
 def step_of_optimizer(
