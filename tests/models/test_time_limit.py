@@ -20,7 +20,7 @@ from tuner.spec import Limits
 from tuner.store.models import find_model, models_folder
 from walk_support import tune
 
-QUICKER, ROOM = 1.5, 1.3
+QUICKER, ROOM = 2.0, 1.5
 """A candidate this many times as quick as the best is sought; the limit is ROOM times its time."""
 
 DROP = 0.01
