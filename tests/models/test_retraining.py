@@ -252,6 +252,7 @@ def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_retrainings_go_on_and_harm_no_version(place: Path):
     before = {path: path.read_bytes() for path in models_folder().glob("digit/[0-9]*/*")}
     # No patience: the net is soon as good as it gets.

@@ -98,6 +98,7 @@ def unknown_run(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_walk_to_an_alternative_that_keeps_the_limit(home: Path):
     search(home)
     walk(home)
