@@ -475,7 +475,8 @@ def retrain(
         name: of the model; None for the template's.
         threads: TensorFlow threads; None for all cores, 1 repeats exactly.
         on_epoch: called with the newest epoch: `number`, `planned`, `loss`,
-            `validation_accuracy`, `validation_loss`, `seconds`. What it raises ends the training.
+            `validation_accuracy`, `validation_loss`, `best_validation_accuracy`, `seconds`. What
+            it raises ends the training.
 
     Raises:
         InputError: the template does not fit its target, the data cannot be used, or options that

@@ -19,7 +19,8 @@ class Terminal(io.StringIO):
 def epoch(number: int, planned: int = 60, accuracy: float = 0.5) -> dict:
     return {
         "number": number, "planned": planned, "loss": 1.25, "validation_loss": 1.0,
-        "validation_accuracy": accuracy, "seconds": 2.0 * number,
+        "validation_accuracy": accuracy, "best_validation_accuracy": max(accuracy, 0.25),
+        "seconds": 2.0 * number,
     }  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def test_a_terminal_has_one_line_that_is_written_anew():
     assert len(lines) == 30
     assert max(map(len, lines)) <= 80
     assert lines[-1].startswith(
-        "epoch 30/60  loss 1.250  validation 75.0 % (best 75.0)  1:00 of 2:00  ▁"
+        "epoch 30/60  loss 1.250  validation 75.0 % (best 75.0)  1:00/2:00  ▁"
     )
     assert lines[-1].endswith("█")
 

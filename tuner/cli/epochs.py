@@ -77,8 +77,8 @@ class EpochLine:
         line = (
             f"epoch {number}/{planned}  loss {epoch['loss']:.3f}  "
             f"validation {100 * self._accuracies[-1]:.1f} % "
-            f"(best {100 * max(self._accuracies):.1f})  "
-            f"{_clock(seconds)} of {_clock(seconds * planned / number)}"
+            f"(best {100 * epoch['best_validation_accuracy']:.1f})  "
+            f"{_clock(seconds)}/{_clock(seconds * planned / number)}"
             + ("  quantization-aware" if epoch.get("quantization_aware") else "")
         )
         room = min(WIDEST, self._columns - len(line) - 3)

@@ -41,7 +41,7 @@ def train_quantization_aware(
     candidate_plain: Mapping[str, Any],
     retraining_plain: Mapping[str, Any],
     weights: Path | None,
-    before: int,
+    before: tuple[int, float],
     progress: Path,
 ) -> dict[str, Any]:
     """Train so that the int8 file is as accurate as it can be; builds are scored as after float32.
@@ -56,7 +56,7 @@ def train_quantization_aware(
         candidate_plain: plain Candidate.
         retraining_plain: plain Retraining of this part.
         weights: `model.keras` to train on from; None to begin anew.
-        before: epochs of the float32 part, for the progress.
+        before: epochs and seconds of the float32 part, for the progress.
         progress: file that gets the newest epoch.
     """
     from tuner.train.quantization_aware import QuantizationAwareNet, import_legacy_keras
@@ -75,7 +75,7 @@ def train_quantization_aware(
     if retraining.seconds is not None:  # as many epochs as the time allows
         settings = replace(settings, epochs=MOST_EPOCHS)
     # Another order of images than that of the epochs before.
-    seed = seed_of(spec.seed, candidate.id) + retraining.seed_shift + before
+    seed = seed_of(spec.seed, candidate.id) + retraining.seed_shift + before[0]
     candidate = replace(candidate, training=settings)
     dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
@@ -86,7 +86,12 @@ def train_quantization_aware(
     net = QuantizationAwareNet(candidate.architecture, model, settings, dropout_seed=seed)
 
     def note(epoch: Epoch) -> None:
-        told = replace(epoch, number=before + epoch.number, planned=before + epoch.planned)
+        told = replace(
+            epoch,
+            number=before[0] + epoch.number,
+            planned=before[0] + epoch.planned,
+            seconds=before[1] + epoch.seconds,
+        )
         write_json(progress, {**to_plain(told), "quantization_aware": True})
 
     trained = train(

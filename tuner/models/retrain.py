@@ -419,7 +419,7 @@ def _train_parts(
             candidate,
             to_plain(second),
             weights,
-            outcome["epochs"],
+            (outcome["epochs"], outcome["train_seconds"]),
             folder / "progress.json",
             name="Quantization-aware training",
             allowed_seconds=_allowed_seconds(second, outcome),

@@ -68,6 +68,7 @@ class Epoch:
     loss: float
     validation_accuracy: float
     validation_loss: float
+    best_validation_accuracy: float
     seconds: float
 
 
@@ -298,6 +299,7 @@ def train(
                 loss=mean_loss,
                 validation_accuracy=accuracy,
                 validation_loss=validation_loss,
+                best_validation_accuracy=state.best_accuracy,
                 seconds=state.seconds,
             )
         )
