@@ -104,7 +104,7 @@ def test_every_space_is_trained_and_converted(space: str) -> None:
     net = QuantizationAwareNet(candidate.architecture, model, candidate.training)
     validation = squares(candidate, 400, seed=1)
     outcome = train(
-        net, candidate, squares(candidate, 640, seed=0), validation, epochs=3, seed=0, loss=LOSS
+        net, candidate, squares(candidate, 640, seed=0), validation, epochs=8, seed=0, loss=LOSS
     )
     net.give_weights(model)
     images = scaled(candidate, validation.images)
@@ -120,7 +120,7 @@ def test_every_space_is_trained_and_converted(space: str) -> None:
     for kernels in ("xnnpack", "builtin"):
         logits = run_tflite(content, "int8", images, kernels)
         agreed = (logits.argmax(axis=-1) == rounded.argmax(axis=-1)).mean()
-        assert agreed >= 0.99
+        assert agreed >= 0.99, outcome.curve
 
 
 MIXED = (
