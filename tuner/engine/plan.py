@@ -19,8 +19,8 @@ OVERHEAD_SECONDS = 3.0
 """Tracing, converting and scoring a candidate, beside its training: 2.3 to 3.3 s measured."""
 
 CHOOSING_SECONDS = 2.0
-"""The choice of a recipe for int8, beside that, of what is trained to its end: 1.3 s measured
-on a small net, 5 s on a busy machine."""
+"""The choice of a recipe for int8, beside that, of what is trained to its end: 1.0 to
+5.3 s measured, median 2.2 (docs/int8.md)."""
 
 FINAL_SHARE = 0.5
 """Of the budget, for training the best to the last rung."""
