@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests_support import make_result
 from tuner import catalog
 from tuner.engine.plan import (
+    CHOOSING_SECONDS,
     CORES_EXPONENT,
     MIN_EPOCHS,
     MIN_RUNG_SECONDS,
@@ -160,7 +161,9 @@ def test_the_last_step_uses_all_that_is_left():
     share = plan.share(candidate, 2, 400.0)
     assert share.last
     assert plan.final_threads == plan.spec.workers == 2
-    assert share.seconds == pytest.approx(400.0 - START_SECONDS - OVERHEAD_SECONDS)
+    assert share.seconds == pytest.approx(
+        400.0 - START_SECONDS - OVERHEAD_SECONDS - CHOOSING_SECONDS
+    )
     epoch = plan.epoch_seconds(candidate) / 2**CORES_EXPONENT
     assert share.epochs == int(share.seconds / epoch)
 

@@ -259,13 +259,12 @@ def test_logits_that_decide_nothing_are_cut_off():
     assert logits_range(near) == (-1.0, 2.0)
 
 
-def test_agreement_counts_classes_and_measures_distances():
-    float32 = np.array([[2.0, 1.0, -50.0], [0.0, 3.0, 1.0]], np.float32)
+def test_agreement_counts_classes_and_measures_probabilities():
+    float32 = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], np.float32))
     same = agreement(float32, float32 + np.array([[5.0], [-1.0]], np.float32))
-    assert (same.images, same.changed, same.error) == (2, 0, pytest.approx(0.0, abs=1e-6))
-    # One class changes; what lies beyond what matters counts as equal.
-    other = agreement(float32, np.array([[2.0, 2.5, -70.0], [0.0, 3.0, 1.0]], np.float32))
-    assert (other.changed, other.error) == (1, pytest.approx(1.5 / np.sqrt(6.0)))
+    assert (same.images, same.changed, same.divergence) == (2, 0, pytest.approx(0.0, abs=1e-6))
+    other = agreement(float32, np.log(np.array([[0.25, 0.5, 0.25], [0.1, 0.8, 0.1]], np.float32)))
+    assert (other.changed, other.divergence) == (1, pytest.approx(0.25 * np.log(2) / 2, abs=1e-6))
 
 
 def test_signal_to_noise_is_of_each_operator(digits: Callable[[], Trained]):
@@ -302,5 +301,5 @@ def test_a_recipe_that_changes_more_classes_is_not_taken(
     assert second.recipe == recipes[1]
 
 
-def agreement_of(changed: int, error: float) -> Agreement:
-    return Agreement(images=100, changed=changed, error=error)
+def agreement_of(changed: int, divergence: float) -> Agreement:
+    return Agreement(images=100, changed=changed, divergence=divergence)

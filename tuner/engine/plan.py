@@ -18,6 +18,10 @@ MIN_EPOCHS = 30
 OVERHEAD_SECONDS = 3.0
 """Tracing, converting and scoring a candidate, beside its training: 2.3 to 3.3 s measured."""
 
+CHOOSING_SECONDS = 2.0
+"""The choice of a recipe for int8, beside that, of what is trained to its end: 1.0 to
+5.3 s measured, median 2.2 (docs/int8.md)."""
+
 FINAL_SHARE = 0.5
 """Of the budget, for training the best to the last rung."""
 
@@ -280,13 +284,12 @@ class Plan:
         if ends and self.final_threads > 1:
             epoch = in_final
             seconds = remaining_seconds = remaining_seconds - START_SECONDS
-        affordable = int((seconds - OVERHEAD_SECONDS) / epoch)
         in_full = min(full, int((self.final_seconds - OVERHEAD_SECONDS) / in_final))
-        if affordable >= NEARLY_ALL * in_full:
+        if int((seconds - OVERHEAD_SECONDS) / epoch) >= NEARLY_ALL * in_full:
             last = True
             seconds = max(seconds, min(remaining_seconds, in_full * epoch + OVERHEAD_SECONDS))
-            affordable = int((seconds - OVERHEAD_SECONDS) / epoch)
-        return Share(max(1, min(full, affordable)), seconds - OVERHEAD_SECONDS, last)
+        seconds -= OVERHEAD_SECONDS + (CHOOSING_SECONDS if last else 0.0)
+        return Share(max(1, min(full, int(seconds / epoch))), seconds, last)
 
     def finishing_seconds(self, candidates: Iterable[Candidate]) -> float:
         """With a clock, the time in which the best are finished, if these are the best."""

@@ -280,15 +280,16 @@ def _mean_output(
 ) -> NDArray[np.float64]:
     """The mean over positions of what weights make of an input, by output channel."""
     if operator.kind == "FULLY_CONNECTED":
-        return weights.astype(np.float64) @ mean.reshape(-1)
+        product: NDArray[np.float64] = weights.astype(np.float64) @ mean.reshape(-1)
+        return product
     rows, columns = weights.shape[1:3]
     patches = _mean_patches(mean[0], (rows, columns), operator.stride, operator.same_padding)
     if operator.kind == "DEPTHWISE_CONV_2D":
         repeated = np.repeat(patches, weights.shape[3] // patches.shape[2], axis=2)
         depthwise: NDArray[np.float64] = (weights[0] * repeated).sum(axis=(0, 1))
         return depthwise
-    means: NDArray[np.float64] = np.einsum("oijc,ijc->o", weights.astype(np.float64), patches)
-    return means
+    whole: NDArray[np.float64] = np.einsum("oijc,ijc->o", weights.astype(np.float64), patches)
+    return whole
 
 
 def _mean_patches(
@@ -325,9 +326,5 @@ def _mean_patches(
 
 
 def _name_of(enumeration: Any, number: int) -> str:
-    found: str = next(
-        name
-        for name, value in vars(enumeration).items()
-        if value == number and not name.startswith("_")
-    )
-    return found
+    names = {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
+    return str(names[number])

@@ -51,18 +51,19 @@ _RULES: Mapping[Ranges, Callable[[Activations], tuple[float, float]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How near the logits of an int8 file are to those of float32, on the same images.
+    """How near an int8 file is to float32, on the same images.
 
     Args:
         images: compared.
         changed: of them taken for another class.
-        error: root mean square of what differs between the logits' distances to that of
-            float32's class, distances beyond `NEGLIGIBLE` counting as that.
+        divergence: Kullback and Leibler's, of int8's class probabilities from those of float32,
+            nats, mean over the images. Of six measures on 400 training images it told best how
+            many test images would change their class (mean rank correlation .53 over 14 nets).
     """
 
     images: int
     changed: int
-    error: float
+    divergence: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ def quantize_best(
     input_range: tuple[float, float],
     recipes: Sequence[Recipe] = RECIPES,
 ) -> Quantized:
-    """Quantize by each recipe and take the one whose logits are nearest to float32's.
+    """Quantize by each recipe and take the one whose probabilities diverge least from float32's.
 
     Those that change the class of more images than the best one does, beyond chance, are out.
     Equal files in give equal bytes out.
@@ -114,7 +115,7 @@ def quantize_best(
     fewest = min(found.changed for found, _, _ in tried)
     allowed = fewest + 2.0 * math.sqrt(fewest + 1.0)
     found, recipe, int8 = min(
-        (item for item in tried if item[0].changed <= allowed), key=lambda item: item[0].error
+        (item for item in tried if item[0].changed <= allowed), key=lambda item: item[0].divergence
     )
     return Quantized(
         content=int8,
@@ -194,17 +195,19 @@ def logits_range(logits: NDArray[np.float32]) -> tuple[float, float]:
 
 def agreement(float32: NDArray[np.float32], int8: NDArray[np.float32]) -> Agreement:
     """Compare logits, images x outputs."""
-    rows, classes = np.arange(len(float32)), float32.argmax(axis=1)
-    distances = (
-        np.clip(logits - logits[rows, classes][:, None], -NEGLIGIBLE, NEGLIGIBLE)
-        for logits in (float32, int8)
-    )
-    difference = next(distances) - next(distances)
+    wanted, found = _log_softmax(float32), _log_softmax(int8)
+    divergences = (np.exp(wanted) * (wanted - found)).sum(axis=1)
     return Agreement(
         images=len(float32),
-        changed=int((int8.argmax(axis=1) != classes).sum()),
-        error=float(np.sqrt(np.mean(np.square(difference, dtype=np.float64)))),
+        changed=int((int8.argmax(axis=1) != float32.argmax(axis=1)).sum()),
+        divergence=float(divergences.mean()),
     )
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    logarithms: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logarithms
 
 
 def signal_to_noise(
