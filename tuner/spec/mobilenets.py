@@ -38,8 +38,8 @@ IMAGENET_SIDES: dict[tuple[MobileNetKind, float], tuple[int, ...]] = {
     },
     ("MobileNetV3Small minimalistic", 1.0): (224,),
 }
-"""Input sides, pixels, that Keras has ImageNet weights for, by net and alpha. Of MobileNetV2 1.3 and
-1.4 there is one file each, others are not found (keras-team/keras issue 16452)."""
+"""Input sides, pixels, that Keras has ImageNet weights for, by net and alpha; of MobileNetV2 1.3
+and 1.4 there is one file each, others are not found (keras-team/keras issue 16452)."""
 
 _V1 = (
     (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1),
