@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,11 @@ import pytest
 import tuner
 from transfer_support import base_model, digits, residual_candidate
 from tuner.engine.options import read_request
-from tuner.engine.search import SearchRequest, load_targets, prepare_run, request_again
+from tuner.engine.search import SearchRequest, prepare_run, request_again
 from tuner.engine.transfer import find_backbones, run_weights
 from tuner.errors import InputError, NothingFitsError, UnknownNameError
 from tuner.models.retrain import retrain
-from tuner.spec import Limits, RunSpec
+from tuner.spec import Backbone, Limits, to_plain
 from tuner.store.models import find_model
 from tuner.store.runs import RunFolder
 from tuner.store.templates import read_template
@@ -87,6 +88,12 @@ def test_a_template_knows_its_weights_and_retrains(place: Path) -> None:
         assert np.array_equal(kernel, taken[name]) is not name.endswith(("b/2", "b/3")), name
 
 
+def write_changed(file: Path, backbone: Backbone, arrays: dict[str, np.ndarray]) -> None:
+    """A weights file like another, but for the first kernel."""
+    plain = np.array(json.dumps(to_plain(backbone)))
+    np.savez(file, **{**arrays, "n1/0": arrays["n1/0"] + 1, "backbone": plain})
+
+
 @pytest.mark.parametrize("changed", ["moved", "others"])
 def test_weights_that_were_moved_or_changed(place: Path, changed: str) -> None:
     run = tuner.Run("t")
@@ -97,10 +104,8 @@ def test_weights_that_were_moved_or_changed(place: Path, changed: str) -> None:
     try:
         if changed == "others":
             backbone, arrays = backbones.read_kept(Path(aside))
-            arrays["n1/0"] = arrays["n1/0"] + 1
+            write_changed(file, backbone, arrays)
             message = rf"expected the fingerprint {weights}\. Received: w[0-9a-f]{{11}}\."
-            text = np.array(backbones.json.dumps(backbones.to_plain(backbone)))
-            np.savez(file, backbone=text, **arrays)
         else:
             message = r"Expected a weights file at .*\.npz; there is none\."
         with pytest.raises(InputError, match=message):
@@ -141,10 +146,7 @@ def test_a_file_that_was_changed_is_not_searched_with_again(place: Path) -> None
     spec = prepare_run(request(place, "mine.npz", name="filed")).spec()
     assert spec.weights == str(file)
     assert spec.backbones == tuner.Run("t").spec.backbones
-    backbone, arrays = backbones.read_kept(file)
-    arrays["n1/0"] = arrays["n1/0"] + 1
-    text = np.array(backbones.json.dumps(backbones.to_plain(backbone)))
-    np.savez(file, backbone=text, **arrays)
+    write_changed(file, *backbones.read_kept(file))
     message = r"not what the run was made with: expected the fing.* or give --weights .*mine\.npz "
     with pytest.raises(InputError, match=message):
         prepare_run(request_again(spec))
@@ -190,13 +192,8 @@ def test_a_net_without_a_head_to_replace(place: Path) -> None:
 
 
 def test_imagenet_weights_of_nets_that_do_not_fit_are_not_asked_for(place: Path) -> None:
-    targets = load_targets(("nano33ble",), Limits(flash_bytes=150 << 10))
-    spec = RunSpec(
-        name="x", dataset=tuner.Run("t").spec.dataset, targets=targets, task="classification",
-        spaces=(), seed=0, workers=1, budget_seconds=None, max_candidates=1,
-    )  # fmt: skip
-    from tuner.engine.search import _contexts
-
-    contexts = _contexts(spec.targets, spec.dataset, spec.task)
+    small = dataclasses.replace(
+        request(place, "imagenet"), targets=("nano33ble",), limits=Limits(flash_bytes=150 << 10)
+    )
     with pytest.raises(NothingFitsError, match=r"No net that Keras has ImageNet weights for fits"):
-        find_backbones("imagenet", {target.name: target for target in targets}, contexts)
+        prepare_run(small)

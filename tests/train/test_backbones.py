@@ -232,9 +232,9 @@ def test_a_backbone_has_one_file_or_one_a_side(home: Path, stored: dict[str, Pat
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of a server that Keras takes MobileNetV2's weights from, with a new cache."""
+    """The folder of a server that Keras takes MobileNet's weights from, with a new cache."""
     from keras.src import backend
-    from keras.src.applications import mobilenet_v2
+    from keras.src.applications import mobilenet
 
     folder = tmp_path / "served"
     folder.mkdir()
@@ -242,7 +242,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{listening.server_address[1]}/"
-    monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", address)
+    monkeypatch.setattr(mobilenet, "BASE_WEIGHT_PATH", address)
     monkeypatch.setattr(backend.config, "_KERAS_DIR", str(tmp_path / "keras"))
     (tmp_path / "keras").mkdir()
     yield folder
@@ -255,36 +255,36 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-NAME = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{}_no_top.h5"
+NAME = "mobilenet_2_5_{}_tf_no_top.h5"
 
 
 def test_imagenet_is_downloaded_once(home: Path, server: Path) -> None:
-    model = keras_net(MobileNet(kind="MobileNetV2", alpha=0.35), 128)
+    model = keras_net(SMALLEST, 128)
     for side in (128, 160):
-        model.layers[1].set_weights([np.full((3, 3, 3, 16), side / 1000, np.float32)])
+        model.layers[1].set_weights([np.full((3, 3, 3, 8), side / 1000, np.float32)])
         model.save(server / NAME.format(side))
-    made_up = backbones.fetch_imagenet("MobileNetV2", 0.35, (128, 160))
-    assert made_up.name == "MobileNetV2 0.35"
+    made_up = backbones.fetch_imagenet("MobileNet", 0.25, (128, 160))
+    assert made_up.name == "MobileNet 0.25"
     assert made_up.sides == (128, 160)
     for side in made_up.sides:
         _, arrays = backbones.read_kept(backbones.weights_path(made_up.weights_at(side)))
         assert arrays["n1/0"].flat[0] == np.float32(side / 1000)
     for side in (128, 160):
         (server / NAME.format(side)).unlink()
-    assert backbones.fetch_imagenet("MobileNetV2", 0.35, (128, 160)) == made_up
+    assert backbones.fetch_imagenet("MobileNet", 0.25, (128, 160)) == made_up
 
 
 def test_without_internet_there_is_one_line(
     home: Path, server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keras.src.applications import mobilenet_v2
+    from keras.src.applications import mobilenet
 
-    monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", "http://127.0.0.1:9/")
+    monkeypatch.setattr(mobilenet, "BASE_WEIGHT_PATH", "http://127.0.0.1:9/")
     message = (
-        r"Expected to download the ImageNet weights of MobileNetV2 0\.35 at 128x128\. That failed: "
+        r"Expected to download the ImageNet weights of MobileNet 0\.25 at 128x128\. That failed: "
         r"URL fetch failure .*refused.* Connect to the internet once, or give a file of such a net "
         r"with --weights FILE\."
     )
     with pytest.raises(TuneError, match=message) as caught:
-        backbones.fetch_imagenet("MobileNetV2", 0.35, (128,))
+        backbones.fetch_imagenet("MobileNet", 0.25, (128,))
     assert "\n" not in str(caught.value)

@@ -16,6 +16,7 @@ from tuner.engine.plan import Plan
 from tuner.engine.slots import available_workers
 from tuner.engine.supervisor import Observer, OnEvent, Supervisor
 from tuner.engine.transfer import (
+    IMAGENET,
     absolute,
     check_again,
     find_backbones,
@@ -164,7 +165,8 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     if request.weights:
         by_name = {target.name: target for target in targets}
         backbones = find_backbones(request.weights, by_name, contexts)
-        check_again(request.weights, request.backbones, backbones)
+        if request.weights != IMAGENET:  # of those, the targets decide which are taken
+            check_again(request.weights, request.backbones, backbones)
     spaces = _load_spaces(request.spaces, contexts) if request.spaces or not backbones else ()
     spec = RunSpec(
         name=folder.name,

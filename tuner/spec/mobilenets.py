@@ -32,10 +32,14 @@ ALPHAS: dict[MobileNetKind, tuple[float, ...]] = {
 
 IMAGENET_SIDES: dict[tuple[MobileNetKind, float], tuple[int, ...]] = {
     **{("MobileNet", alpha): (128, 160, 192, 224) for alpha in ALPHAS["MobileNet"]},
-    **{("MobileNetV2", alpha): (128, 160, 192, 224) for alpha in ALPHAS["MobileNetV2"]},
+    **{
+        ("MobileNetV2", alpha): (96, 128, 160, 192, 224) if alpha <= 1.0 else (224,)
+        for alpha in ALPHAS["MobileNetV2"]
+    },
     ("MobileNetV3Small minimalistic", 1.0): (224,),
 }
-"""Input sides, pixels, that Keras has ImageNet weights for, by net and alpha."""
+"""Input sides, pixels, that Keras has ImageNet weights for, by net and alpha; of MobileNetV2 1.3
+and 1.4 there is one file each, others are not found (keras-team/keras issue 16452)."""
 
 _V1 = (
     (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1),
