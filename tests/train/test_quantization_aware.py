@@ -235,3 +235,18 @@ def test_a_node_without_an_operator_is_refused() -> None:
     ranges = {name: (0.0, 1.0) for name in ("a", "b", "c", "d", "e", "g", "h", "logits")}
     with pytest.raises(TuneError, match="The float32 file has no operator for h"):
         convert_with_ranges(model, candidate.architecture, ranges, (0.0, 1.0))
+
+
+def test_the_arena_is_that_of_the_default_file() -> None:
+    pytest.importorskip("tflite_micro")
+    from tuner.runtimes.recorder import recorded_arena
+
+    candidate = other_candidate(MIXED)
+    model = build_keras(candidate.architecture)
+    randomize_weights(model, 3)
+    names = ("a", "b", "d", "e", "g", "logits")
+    ranges = {name: (-0.4, 2.0) for name in names}
+    images = scaled(candidate, squares(candidate, 20, seed=0).images)
+    learned = convert_with_ranges(model, candidate.architecture, ranges, INPUT_RANGES["unit"])
+    plain = convert_tflite(model, "int8", images, input_range=INPUT_RANGES["unit"])
+    assert recorded_arena(learned) == recorded_arena(plain)
