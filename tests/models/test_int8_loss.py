@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from models_support import trained
 
-from tests_support import small_candidate
 from tuner.cost.lower import lower
 from tuner.models.int8_loss import int8_warning, noisiest_layers
 from tuner.spec import ModelVersion, Paired, to_plain
 from tuner.store.files import write_json
 from tuner.store.models import ModelFolder
+from tuner.testing.models import trained
+from tuner.testing.specs import small_candidate
 from tuner.train.recipes import RECIPES
 from walk_support import small_digits, tune
 
