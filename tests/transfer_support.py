@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from models_support import template_of
 
 from tuner.data import open_dataset
 from tuner.spec import (
@@ -21,6 +20,7 @@ from tuner.spec import (
 )
 from tuner.store.events import now
 from tuner.store.models import ModelFolder, new_version, write_version
+from tuner.testing.models import template_of
 from tuner.testing.weights import randomize_weights
 from tuner.train.build import build_keras, start_anew
 

@@ -284,7 +284,10 @@ def test_the_wheel_carries_the_page() -> None:
         "package-data"
     ]["tuner.dashboard"]
     files = [f"page/{path.name}" for path in (root / "tuner" / "dashboard" / "page").iterdir()]
-    assert {f"page/{name}" for name in (*SCRIPTS, "page.html", "style.css")} == set(files)
+    assert {
+        f"page/{name}"
+        for name in (*SCRIPTS, "page.html", "style.css", "compare.html", "compare.js")
+    } == set(files)
     assert all(any(fnmatch(name, glob) for glob in globs) for name in files)
 
 

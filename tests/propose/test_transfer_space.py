@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests_support import context_of
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.transfer import TransferSpace
 from tuner.spec import (
@@ -25,6 +24,7 @@ from tuner.spec import (
     from_plain,
     to_plain,
 )
+from tuner.testing.specs import context_of
 
 
 def own_net() -> Backbone:

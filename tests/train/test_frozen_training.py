@@ -13,6 +13,7 @@ from tuner.errors import SpecError
 from tuner.spec import TrainingSettings
 from tuner.train import loop
 from tuner.train.build import build_keras, start_anew
+from tuner.train.flat import store
 from tuner.train.loop import LabelledImages, frozen_epochs, train
 
 
@@ -37,8 +38,9 @@ def trained(share: float, **options: Any) -> tuple[dict[str, list[Any]], Any]:
     outcome = train(
         model, candidate, images(96, 0), images(48, 1), epochs=options.pop("epochs", 6), seed=5,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), frozen_share=share,
-        keep="last", **options,
+        **options,
     )  # fmt: skip
+    store(model, outcome.last.weights)
     after = {layer.name: layer.get_weights() for layer in model.layers}
     changed = {
         name: [not np.array_equal(*pair) for pair in zip(before[name], after[name], strict=True)]

@@ -349,7 +349,7 @@ def test_a_clock_lengthens_the_first_half_of_a_training_and_cuts_the_second() ->
         for _ in range(count):
             state.curve.append(0.5)
             state.seconds += seconds
-            clock.plan(100.0, 240)
+            clock.plan(100.0, 240, 0.0)
 
     epochs(20, 2.0)  # something else still runs
     assert state.planned == 50

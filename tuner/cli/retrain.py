@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -146,8 +147,10 @@ def retrain(
             f"{split} {percent(accuracy, error=True)} %"
             for split, accuracy in build.accuracy.items()
         )
-        recipe = f", {build.recipe}" if build.recipe else ""
-        print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes{recipe})")
+        print(f"  {precision:<8} {splits}  ({build.size_bytes} bytes)")
+        if build.recipe:
+            indent = " " * 11
+            print(textwrap.fill(build.recipe, 80, initial_indent=indent, subsequent_indent=indent))
     if warning := int8_warning(version):
         line.note(f"Warning: {warning}")
     print(f"Next: tune export {version.name}@{version.version} --to tflite")

@@ -305,12 +305,13 @@ def fit(
     training = labelled(dataset, candidate, "training")
     validation = labelled(dataset, candidate, "validation")
 
+    until = options.get("span", (0.0, 1.0))[1]
+
     def note(epoch: Epoch) -> None:
-        write_json(progress, to_plain(epoch))
+        write_json(progress, to_plain(replace(epoch, planned=round(epoch.planned / until))))
 
     model = build_keras(candidate.architecture, dropout_seed=seed)
     settings = candidate.training
-    until = options.get("span", (0.0, 1.0))[1]
     frozen_share = min(1.0, settings.frozen_share / until)
     if weights is not None and settings.frozen_share < 1.0:
         frozen_share = 0.0  # the other layers have begun to learn

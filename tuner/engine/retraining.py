@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from tuner import catalog
 from tuner.cost.training import train_seconds_per_image
 from tuner.engine import jobs
 from tuner.spec import (
+    Build,
     Candidate,
     Metric,
     Retraining,
@@ -27,9 +29,14 @@ from tuner.store.models import CHECKPOINT
 from tuner.train.quiet import import_tensorflow
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tuner.train.loop import Trained
 
 STOP = "stop"
+COMPARED = "compared"
+"""Folder of the builds of several epochs, in that of the version that is made."""
 CONTENDERS = 3
 """So many of the best epochs, by the float32 model, are compared as int8 models, with the last."""
 TIMED_SECONDS, TIMED_EPOCHS = 0.5, 4
@@ -155,22 +162,24 @@ def retrain_candidate(
         model.save(folder / "model.keras")
         return told
     scored = _scored_epochs(model, trained, spec, candidate, folder)
-    best = _best(scored, retraining.metric)
-    weights = {item.epoch: item.weights for item in (trained.last, *trained.contenders)}
-    kept = best.epoch if retraining.keep == "best" else trained.last.epoch
-    store(model, weights[kept])
+    best = _best([item.scored for item in scored.values()], retraining.metric)
+    kept = scored[best.epoch if retraining.keep == "best" else trained.last.epoch]
+    store(model, kept.weights)
+    builds = {}
+    for key, build in kept.builds.items():
+        name = Path(build.artifact).name
+        if (folder / build.artifact).exists():  # builds for several kernels share a file
+            os.replace(folder / build.artifact, folder / name)
+        builds[key] = replace(build, artifact=name)
+    shutil.rmtree(folder / COMPARED)
     dataset = jobs.open_data(spec.dataset)
-    training = jobs.labelled(dataset, candidate, "training")
-    builds = jobs.make_builds(
-        model, candidate, training, tuple(jobs.runs_with(spec)), folder, chosen=True
-    )
     builds = jobs.score_builds(builds, spec, candidate, dataset, folder, splits)
     model.save(folder / "model.keras")
     return {
         **told,
         "builds": to_plain(builds),
         "best_epoch": best.epoch,
-        "scored": to_plain(sorted(scored, key=lambda item: item.epoch)),
+        "scored": to_plain([scored[epoch].scored for epoch in sorted(scored)]),
     }
 
 
@@ -183,28 +192,38 @@ def curves(trained: Trained) -> dict[str, list[float]]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """An epoch whose builds were made: how they did, and its weights."""
+
+    scored: ScoredEpoch
+    builds: dict[str, Build]
+    weights: NDArray[np.float32]
+
+
 def _scored_epochs(
     model: Any, trained: Trained, spec: RunSpec, candidate: Candidate, folder: Path
-) -> list[ScoredEpoch]:
-    """The best epochs and the last one, as int8 builds of theirs do on the validation images."""
+) -> dict[int, _Compared]:
+    """The best epochs and the last one, by number, as their int8 builds do on validation images."""
     from tuner.train.flat import store
 
     dataset = jobs.open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
     training = jobs.labelled(dataset, candidate, "training")
     validation = jobs.labelled(dataset, candidate, "validation")
-    where = folder / "compared"
-    scored = {}
+    shutil.rmtree(folder / COMPARED, ignore_errors=True)  # of a process that was killed
+    compared = {}
     for item in (*trained.contenders, trained.last):
-        if item.epoch in scored:
+        if item.epoch in compared:
             continue
         store(model, item.weights)
+        where = folder / COMPARED / str(item.epoch)
         builds = jobs.make_builds(
-            model, candidate, training, tuple(jobs.runs_with(spec)), folder, where
+            model, candidate, training, tuple(jobs.runs_with(spec)), folder, where, chosen=True
         )
         logits = jobs.run_build(builds["int8"], spec, candidate, validation.images, folder)
         accuracy = task.score(logits, validation.labels, task.outputs(spec.dataset)).value
-        scored[item.epoch] = ScoredEpoch(
+        scored = ScoredEpoch(
             epoch=item.epoch,
             accuracy={"float32": trained.curve[item.epoch - 1], "int8": accuracy},
             loss={
@@ -212,8 +231,8 @@ def _scored_epochs(
                 "int8": task.mean_loss(logits, validation.labels),
             },
         )
-    shutil.rmtree(where)
-    return list(scored.values())
+        compared[item.epoch] = _Compared(scored, builds, item.weights)
+    return compared
 
 
 def _best(scored: Sequence[ScoredEpoch], metric: Metric) -> ScoredEpoch:

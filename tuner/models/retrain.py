@@ -18,7 +18,7 @@ from tuner.cost.fit import reasons
 from tuner.cost.lower import lower
 from tuner.engine.costs import cost_on
 from tuner.engine.quantization_aware import train_quantization_aware
-from tuner.engine.retraining import STOP, measure_epoch, retrain_candidate
+from tuner.engine.retraining import COMPARED, STOP, measure_epoch, retrain_candidate
 from tuner.engine.search import with_limits
 from tuner.engine.slots import Died, Raised, available_cores
 from tuner.engine.supervisor import ignore_signals
@@ -430,6 +430,7 @@ def _train_parts(
         fresh_worker()
         return {**_joined(outcome, train(second, weights)), "quantization": None}
     complete.unlink(missing_ok=True)  # from here on it is not what lies in the folder
+    shutil.rmtree(folder / COMPARED, ignore_errors=True)  # of an attempt to end in float32
     for path in part.iterdir():
         os.replace(path, folder / path.name)
     part.rmdir()

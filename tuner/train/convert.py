@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tuner.cost.lower import lower
 from tuner.errors import TuneError
 from tuner.spec import Architecture, Precision
 from tuner.train.quiet import quiet
@@ -105,7 +105,7 @@ def convert_with_ranges(
         input_range: lowest and highest value that the input can have, one of `INPUT_RANGES`.
 
     Raises:
-        TuneError: an operator of the file is not the only one of its node, or a node has none.
+        TuneError: the file's operators are not those of `lower`, or `ranges` has others.
     """
     import tensorflow as tf
     from tensorflow.lite.python import schema_py_generated as schema
@@ -117,19 +117,19 @@ def convert_with_ranges(
     file = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     graph = file.subgraphs[0]
     held = {int(graph.inputs[0]): input_range}
-    placed = set()
+    waiting = list(lower(architecture).operators)
+    if missing := ranges.keys() - {operator.name for operator in waiting}:
+        raise TuneError(f"Expected ranges of the net's operators. Received: {sorted(missing)}.")
     for operator in graph.operators:
-        output = int(operator.outputs[0])
-        node = _node_of(graph.tensors[output].name.decode(), architecture)
-        if node in placed:
-            raise TuneError(f"The float32 file computes '{node}' by more than one operator.")
-        if node in ranges:
-            placed.add(node)
-            held[output] = ranges[node]
-        else:
+        output, kind = int(operator.outputs[0]), _kind_of(operator, file, schema)
+        own = waiting.pop(0) if waiting and waiting[0].kind == kind else None
+        if own is not None and own.name in ranges:
+            held[output] = ranges[own.name]
+        elif own is not None or kind == "RESHAPE":  # which the converter adds to maps of 1 x 1
             held[output] = next(held[index] for index in operator.inputs if index in held)
-    if left := ranges.keys() - placed:
-        raise TuneError(f"The float32 file has no operator for {', '.join(sorted(left))}.")
+        else:
+            waiting = waiting or list(lower(architecture).operators)
+            raise TuneError(f"Expected {waiting[0].kind} in the float32 file. Received: {kind}.")
     for tensor, (low, high) in held.items():
         quantization = schema.QuantizationParametersT()
         quantization.min, quantization.max = [low], [high]
@@ -140,11 +140,11 @@ def convert_with_ranges(
     return bytes(_deduplicate_readonly_buffers(quantized))
 
 
-def _node_of(tensor: str, architecture: Architecture) -> str:
-    """The node whose layers, named by `build_keras`, compute a tensor of a converted file."""
-    found = re.search(r"/n(\d+)[ab]?(_\d+)?(/|;|$)", tensor)
-    # The output has a name of its own.
-    return architecture.nodes[int(found[1])].name if found else architecture.outputs[0]
+def _kind_of(operator: Any, file: Any, schema: Any) -> str:
+    """The name of an operator of a TFLite file."""
+    code = file.operatorCodes[operator.opcodeIndex].builtinCode
+    kinds = vars(schema.BuiltinOperator).items()
+    return next(name for name, number in kinds if number == code and not name.startswith("_"))
 
 
 def _span(images: NDArray[np.float32], input_range: tuple[float, float]) -> NDArray[np.float32]:
