@@ -80,13 +80,13 @@ def test_the_rates_of_both_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = []
     rates = loop._learning_rates
 
-    def noted(schedule: str, peak: float, epoch: int, epochs: int, steps: int) -> Any:
-        peaks.append((peak, epoch, epochs))
-        return rates(schedule, peak, epoch, epochs, steps)
+    def noted(schedule: str, peak: float, progress: np.ndarray) -> Any:
+        peaks.append((peak, round(3 * progress[0], 9)))
+        return rates(schedule, peak, progress)
 
     monkeypatch.setattr(loop, "_learning_rates", noted)
     trained(0.5)
-    frozen, all_layers = [(0.05, epoch, 3) for epoch in range(3)], [(0.025, e, 3) for e in range(3)]
+    frozen, all_layers = [(0.05, epoch) for epoch in range(3)], [(0.025, e) for e in range(3)]
     assert peaks == frozen + all_layers
 
 

@@ -289,24 +289,6 @@ def test_it_stops_after_an_epoch_when_asked():
     assert (outcome.epochs, outcome.planned) == (1, 50)
 
 
-def test_what_is_kept_of_a_stopped_training_may_differ():
-    images = stripes(256, 0).images
-    noise = LabelledImages(images=images, labels=np.random.default_rng(1).integers(0, 2, 256))
-    done: list[int] = []
-    model, outcome = trained(
-        epochs=20,
-        schedule="constant",
-        learning_rate=0.02,
-        training=noise,
-        keep="last",
-        keep_if_stopped="best",
-        stop=lambda: len(done) == 12,
-        on_epoch=lambda epoch: done.append(epoch.number),
-    )
-    assert outcome.epochs == 12
-    assert make_evaluator(model, stripes(64, 1), "signed")() == max(outcome.curve)
-
-
 def test_two_parts_have_the_learning_rates_of_a_whole(monkeypatch: pytest.MonkeyPatch):
     rates: list[np.ndarray] = []
     real = loop._learning_rates

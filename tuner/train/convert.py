@@ -144,7 +144,7 @@ def _kind_of(operator: Any, file: Any, schema: Any) -> str:
     """The name of an operator of a TFLite file."""
     code = file.operatorCodes[operator.opcodeIndex].builtinCode
     kinds = vars(schema.BuiltinOperator).items()
-    return next(name for name, number in kinds if number == code and not name.startswith("_"))
+    return next(str(name) for name, number in kinds if number == code and name[0] != "_")
 
 
 def _span(images: NDArray[np.float32], input_range: tuple[float, float]) -> NDArray[np.float32]:
