@@ -140,7 +140,7 @@ def _name_lengths(
             "MAX_POOL_2D": "MaxPool2d",
             "AVERAGE_POOL_2D": "AvgPool",
             "MEAN": "Mean",
-            "ADD": "Add",
+            "ADD": "BiasAdd" if channels else "Add",  # of maps of 1 x 1
             "RESHAPE": "Reshape",
         }[kind]
         output, weight, bias = [*last, f"{node}/{word}"], [], []

@@ -6,8 +6,10 @@ What the converter (TensorFlow 2.21, frozen function, batch 1) does with our ope
   per-channel weights and an int32 bias; there is a bias even when the layer had none;
 * `same` padding stays an attribute, for any stride and for odd sizes: no PAD;
 * the global pool becomes MEAN over a constant of two axes, without a RESHAPE;
-* a sum and its activation become one ADD; flatten becomes RESHAPE with a constant shape, and
-  nothing where it only feeds dense layers from a map of 1 x 1;
+* a sum and its activation become one ADD; of two maps of 1 x 1 the second is read as a vector, by a
+  RESHAPE (TensorFlow makes such a sum the addition of a bias);
+* flatten becomes RESHAPE with a constant shape, and nothing where it only feeds dense layers from a
+  map of 1 x 1;
 * dense becomes FULLY_CONNECTED with per-channel weights; dropout leaves nothing;
 * quantized inputs and outputs add no QUANTIZE or DEQUANTIZE;
 * nodes that no output depends on are dropped;
@@ -19,7 +21,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tuner.errors import SpecError
@@ -61,7 +63,8 @@ class GraphOperator:
         dilation: of the window, rows and columns.
         macs: multiply-accumulates; 0 for pools, sums and means.
         weights: entries of the weight tensor.
-        channels: entries of each quantization vector and of the bias; 0 without weights.
+        channels: entries of each quantization vector and of the bias, or of the vector that is
+            added to a map of 1 x 1; 0 otherwise.
         batch_norm: the node normalizes; changes the converter's names.
         activation: fused activation.
         half_pixel_centers: where a resize takes its samples.
@@ -159,7 +162,7 @@ def lower(architecture: Architecture) -> Graph:
                 read = shapes[node.inputs[0]]
                 inputs = tuple(alias[name] for name in node.inputs)
                 operators.append(_operator(node, layer, inputs, read, shapes[node.name]))
-    operators = _in_file_order(operators)
+    operators = [part for item in _in_file_order(operators) for part in _with_vector(item)]
     if not operators:
         raise SpecError("expected at least one operator between the input and the outputs.")
     outputs = tuple(alias[name] for name in architecture.outputs)
@@ -227,6 +230,27 @@ def _in_file_order(operators: list[GraphOperator]) -> list[GraphOperator]:
     for operator in (*with_constants, *by_name):
         visit(operator)
     return finished[::-1]
+
+
+def _with_vector(operator: GraphOperator) -> tuple[GraphOperator, ...]:
+    """A sum of maps of 1 x 1, and the RESHAPE before it; any other operator as it is.
+
+    The file may have the RESHAPE earlier, anywhere behind what it reads.
+    """
+    if operator.kind != "ADD" or operator.output_shape[:2] != (1, 1):
+        return (operator,)
+    channels = operator.output_shape[-1]
+    vector = GraphOperator(
+        kind="RESHAPE",
+        name=f"{operator.name}_vector",
+        inputs=operator.inputs[1:],
+        outputs=(f"{operator.name}_vector",),
+        input_shape=operator.input_shape,
+        output_shape=(channels,),
+        layer=operator.layer,
+    )
+    inputs = (operator.inputs[0], vector.name)
+    return vector, replace(operator, inputs=inputs, channels=channels)
 
 
 def _operator(

@@ -117,7 +117,8 @@ def convert_with_ranges(
     file = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     graph = file.subgraphs[0]
     held = {int(graph.inputs[0]): input_range}
-    waiting = list(lower(architecture).operators)
+    # A RESHAPE has its input's range, and its place in the file may differ.
+    waiting = [item for item in lower(architecture).operators if item.kind != "RESHAPE"]
     if missing := ranges.keys() - {operator.name for operator in waiting}:
         raise TuneError(f"Expected ranges of the net's operators. Received: {sorted(missing)}.")
     for operator in graph.operators:
@@ -125,11 +126,11 @@ def convert_with_ranges(
         own = waiting.pop(0) if waiting and waiting[0].kind == kind else None
         if own is not None and own.name in ranges:
             held[output] = ranges[own.name]
-        elif own is not None or kind == "RESHAPE":  # which the converter adds to maps of 1 x 1
+        elif own is not None or kind == "RESHAPE":
             held[output] = next(held[index] for index in operator.inputs if index in held)
         else:
-            waiting = waiting or list(lower(architecture).operators)
-            raise TuneError(f"Expected {waiting[0].kind} in the float32 file. Received: {kind}.")
+            wanted = waiting[0].kind if waiting else "its end"
+            raise TuneError(f"Expected {wanted} in the float32 file. Received: {kind}.")
     for tensor, (low, high) in held.items():
         quantization = schema.QuantizationParametersT()
         quantization.min, quantization.max = [low], [high]
