@@ -79,7 +79,7 @@ class EpochLine:
             f"validation {100 * self._accuracies[-1]:.1f} % "
             f"(best {100 * epoch['best_validation_accuracy']:.1f})  "
             f"{_clock(seconds)}/{_clock(seconds * planned / number)}"
-            + ("  quantization-aware" if epoch.get("quantization_aware") else "")
+            + ("  QAT" if epoch.get("quantization_aware") else "")
         )
         room = min(WIDEST, self._columns - len(line) - 3)
         return line if room < NARROWEST else f"{line}  {sparkline(self._accuracies, room)}"
