@@ -73,7 +73,8 @@ def check_time(template: Template, cost: Cost, seconds: float | None) -> None:
 def _alternative(template: Template, minutes: float, limit: float) -> str:
     """The best of the template's run that is retrained within a limit, in words; or nothing.
 
-    Its time is that of the template times the ratio of their work, by the reference rates.
+    Its time is that of the template times the ratio of their work, as fast as the run measured
+    this machine to be.
 
     Args:
         template: that takes too long.
@@ -81,13 +82,15 @@ def _alternative(template: Template, minutes: float, limit: float) -> str:
         limit: minutes.
     """
     try:
-        ranked = board(find_run(template.run), target_name=template.target.name)
+        run = find_run(template.run)
+        ranked = board(run, target_name=template.target.name)
     except TuneError:  # the run is not here, or no longer
         return ""
-    own = _work(template.as_candidate)
+    throughput = run.spec().throughput or REFERENCE  # a run without a clock measures nothing
+    own = _work(template.as_candidate, throughput)
     for row in ranked.rows:
         candidate = row.result.candidate
-        expected = minutes * _work(candidate) / own
+        expected = minutes * _work(candidate, throughput) / own
         accuracy = row.result.accuracy("int8")
         if row.fits and accuracy and expected * TIME_BAND[1] <= limit:
             pixels = candidate.preprocessing
@@ -99,8 +102,8 @@ def _alternative(template: Template, minutes: float, limit: float) -> str:
     return ""
 
 
-def _work(candidate: Candidate) -> float:
-    """Of a full training, in reference seconds for each image of the data."""
+def _work(candidate: Candidate, throughput: Throughput) -> float:
+    """Of a full training, in seconds of one slot for each image of the data."""
     training = candidate.training
-    seconds = train_seconds_per_image(candidate.architecture, training.batch_size, REFERENCE)
+    seconds = train_seconds_per_image(candidate.architecture, training.batch_size, throughput)
     return seconds * training.epochs
