@@ -107,45 +107,26 @@ def convert_with_ranges(
     Raises:
         TuneError: the file's operators are not those of `lower`, or `ranges` has others.
     """
-    import tensorflow as tf
-    from tensorflow.lite.python import schema_py_generated as schema
-    from tensorflow.lite.python.convert import mlir_quantize
-    from tensorflow.lite.python.lite import _deduplicate_readonly_buffers
-    from tensorflow.lite.tools import flatbuffer_utils
+    from tuner.train.float_net import FloatNet
+    from tuner.train.quantize import to_int8
 
-    content = convert_tflite(model, "float32")
-    file = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
-    graph = file.subgraphs[0]
-    held = {int(graph.inputs[0]): input_range}
+    net = FloatNet(convert_tflite(model, "float32"))
+    held = {net.input: input_range}
     # A RESHAPE has its input's range, and its place in the file may differ.
     waiting = [item for item in lower(architecture).operators if item.kind != "RESHAPE"]
     if missing := ranges.keys() - {operator.name for operator in waiting}:
         raise TuneError(f"Expected ranges of the net's operators. Received: {sorted(missing)}.")
-    for operator in graph.operators:
-        output, kind = int(operator.outputs[0]), _kind_of(operator, file, schema)
-        own = waiting.pop(0) if waiting and waiting[0].kind == kind else None
+    for operator in net.operators:
+        own = waiting.pop(0) if waiting and waiting[0].kind == operator.kind else None
         if own is not None and own.name in ranges:
-            held[output] = ranges[own.name]
-        elif own is not None or kind == "RESHAPE":
-            held[output] = next(held[index] for index in operator.inputs if index in held)
+            held[operator.output] = ranges[own.name]
+        elif own is not None or operator.kind == "RESHAPE":
+            held[operator.output] = held[operator.inputs[0]]
         else:
             wanted = waiting[0].kind if waiting else "its end"
-            raise TuneError(f"Expected {wanted} in the float32 file. Received: {kind}.")
-    for tensor, (low, high) in held.items():
-        quantization = schema.QuantizationParametersT()
-        quantization.min, quantization.max = [low], [high]
-        graph.tensors[tensor].quantization = quantization
-    calibrated = bytes(flatbuffer_utils.convert_object_to_bytearray(file))
-    with quiet():
-        quantized = mlir_quantize(calibrated, input_data_type=tf.int8, output_data_type=tf.int8)
-    return bytes(_deduplicate_readonly_buffers(quantized))
-
-
-def _kind_of(operator: Any, file: Any, schema: Any) -> str:
-    """The name of an operator of a TFLite file."""
-    code = file.operatorCodes[operator.opcodeIndex].builtinCode
-    kinds = vars(schema.BuiltinOperator).items()
-    return next(str(name) for name, number in kinds if number == code and name[0] != "_")
+            raise TuneError(f"Expected {wanted} in the float32 file. Received: {operator.kind}.")
+    net.set_ranges(held)
+    return to_int8(net.content())
 
 
 def _span(images: NDArray[np.float32], input_range: tuple[float, float]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ dozen operations that take longer to trace than the net and up to a tenth of a s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,10 +147,15 @@ class FlatVariables:
 
 def store(model: keras.Model, snapshot: NDArray[np.float32]) -> None:
     """Put what `FlatVariables.snapshot` gave into a model of the same architecture."""
+    assign([*model.trainable_variables, *model.non_trainable_weights], snapshot)
+
+
+def assign(variables: Sequence[Any], values: NDArray[np.float32]) -> None:
+    """Give variables the parts of a vector, in order."""
     start = 0
-    for variable in [*model.trainable_variables, *model.non_trainable_weights]:
+    for variable in variables:
         end = start + math.prod(variable.shape)
-        variable.assign(snapshot[start:end].reshape(variable.shape))
+        variable.assign(values[start:end].reshape(variable.shape))
         start = end
 
 

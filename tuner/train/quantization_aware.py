@@ -36,7 +36,7 @@ from tuner.spec import (
     TrainingSettings,
 )
 from tuner.train.build import build_keras
-from tuner.train.flat import step_of_optimizer
+from tuner.train.flat import assign, step_of_optimizer
 from tuner.train.forward import Average
 from tuner.train.quiet import import_tensorflow, quiet
 
@@ -196,11 +196,7 @@ class QuantizationAwareNet:
 
     def store(self, snapshot: NDArray[np.float32]) -> None:
         """Set what `snapshot` gave."""
-        start = 0
-        for variable in self._values:
-            end = start + math.prod(variable.shape)
-            variable.assign(snapshot[start:end].reshape(variable.shape))
-            start = end
+        assign(self._values, snapshot)
 
     def give_weights(self, model: keras.Model) -> None:
         """Put weights and moving averages into a Keras model of the same architecture."""

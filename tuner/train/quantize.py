@@ -152,11 +152,11 @@ class Quantizer:
         for tensor, source in net.same_scale().items():
             ranges[tensor] = ranges[source]
         net.set_ranges(ranges)
-        int8 = _to_int8(net.content())
+        int8 = to_int8(net.content())
         if recipe.corrected:
             means = {tensor: found.mean for tensor, found in seen.items()}
             net.correct_biases(FloatNet(int8), means)
-            int8 = _to_int8(net.content())
+            int8 = to_int8(net.content())
         return int8
 
     def signal_to_noise(self, recipe: Recipe, int8: bytes) -> tuple[float, ...]:
@@ -246,7 +246,7 @@ def signal_to_noise(
     return tuple(round(float(min(ratio, NOISELESS_DB)), 1) for ratio in ratios)
 
 
-def _to_int8(content: bytes) -> bytes:
+def to_int8(content: bytes) -> bytes:
     """TFLite's quantizer, on a float32 file whose tensors have ranges."""
     import tensorflow as tf
     from tensorflow.lite.python import convert
