@@ -3,8 +3,12 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 VENV := .venv
+comma := ,
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# Where .NET is (DOTNET_ROOT or `dotnet` in the path), the K230's compiler is installed too.
+DOTNET := $(or $(if $(DOTNET_ROOT),$(wildcard $(DOTNET_ROOT)/host)),$(shell command -v dotnet))
+EXTRAS := dev,referee,ethos-u$(if $(DOTNET),$(comma)k230)
+READY := $(VENV)/.ready$(if $(DOTNET),-k230)
 TUNE_TIME ?= 3m
 
 MINUTES ?= 10
@@ -27,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; install python3."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || sh .ci/install-venv $(PYTHON) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[dev,referee,ethos-u]'
+		--constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 tune: $(READY)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dotnet_support import false_nncase
-from tuner.engine import finalists, jobs
+from tuner.engine import finalists
+from tuner.engine.builds import PRECISIONS
 from tuner.engine.search import prepare_run
 from tuner.runtimes import kmodel
 from tuner.spec import to_plain
@@ -107,9 +108,9 @@ def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     monkeypatch.setattr(nncase, "compile_model", refuses)
     request = SearchRequest(targets=("k230",), data="sample:digits", max_candidates=1)
     spec = prepare_run(request).spec()
-    for precision in jobs.PRECISIONS:
+    for precision in PRECISIONS:
         (home / f"{precision}.tflite").write_bytes(b"model")
-    builds = {precision: {"artifact": f"{precision}.tflite"} for precision in jobs.PRECISIONS}
+    builds = {precision: {"artifact": f"{precision}.tflite"} for precision in PRECISIONS}
     from tuner.testing.specs import small_candidate
 
     given = finalists.measure_builds(

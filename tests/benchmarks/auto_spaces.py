@@ -1,11 +1,11 @@
-"""Each search space alone beside all of them in one search, at equal time, over three data sets.
+"""Each search space that suits the target alone beside all of them in one search (`together`).
 
 CIFAR-10 (1,000 training images a class), blood cells cut out of BCCD (three classes), and
-`sample:parts`. A run's score is the int8 accuracy of its rank 1 on the test images. One JSON a run
-in `--out`; what is there is not run again. Prints JSON: by data set the score of each, and what
-`together` loses to the best space alone, in points and in standard errors. Run it alone, it takes
-sets x (spaces + 1) x time:
-    .venv/bin/python tests/benchmarks/auto_spaces.py --time 4m --out bench-results/auto
+`sample:parts`; on each, every search has the same time. A run's score is the int8 accuracy of its
+rank 1 on the test images. One JSON a run in `--out`; what is there is not run again. Prints JSON:
+by data set the score of each, and what each loses to the best space alone, in points and in
+standard errors. Run it alone, it takes (spaces + 1) x the sum of the times:
+    .venv/bin/python tests/benchmarks/auto_spaces.py --times 4m 3m 2m --out bench-results/auto
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from xml.etree import ElementTree
 from cifar10_search import DATA, TRAINING_IMAGES_PER_CLASS, unpack
 from PIL import Image
 
-from tuner.catalog import names
+from tuner.catalog import load_space, names
+from tuner.spec.space import suits
+from tuner.testing.specs import context_of
 
 MARGIN = 0.1
 """Around a cell, of its width and height."""
@@ -106,34 +108,34 @@ def search(
 def main() -> None:
     """Search, compare, print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--time", default="4m")
+    parser.add_argument("--times", nargs=3, default=["4m", "3m", "2m"])
     parser.add_argument("--target", default="nano33ble")
     parser.add_argument("--out", type=Path, default=Path("bench-results/auto"))
     options = parser.parse_args()
     home = options.out.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    spaces = sorted(names("search_spaces"))
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for data_name, data in data_sets(home).items():
+    context = context_of(options.target, 32, 32)
+    spaces = sorted(name for name in names("search_spaces") if suits(load_space(name), context))
+    runs: dict[str, dict[str, dict[str, Any]]] = {}
+    for (data_name, data), minutes in zip(data_sets(home).items(), options.times, strict=True):
         for side in ("together", *spaces):
             kept = home / f"{data_name}-{side}.json"
             if not kept.exists():
                 own = spaces if side == "together" else [side]
-                row = search(home, data, own, options.target, options.time,
+                row = search(home, data, own, options.target, minutes,
                              f"{data_name}-{side}".replace("_", "-"))  # fmt: skip
                 kept.write_text(json.dumps(row, indent=2))
-            found.setdefault(data_name, {})[side] = json.loads(kept.read_text())
-    compared = {}
-    for data_name, rows in found.items():
-        together = rows["together"]
+            runs.setdefault(data_name, {})[side] = json.loads(kept.read_text())
+    lost: dict[str, dict[str, Any]] = {}
+    for data_name, rows in runs.items():
         best = max(spaces, key=lambda space: rows[space]["test"])
-        lost = rows[best]["test"] - together["test"]
-        compared[data_name] = {
-            "best_alone": best,
-            "points_lost": round(100 * lost, 2),
-            "standard_errors_lost": round(lost / (together["standard_error"] or 1e-9), 2),
-        }
-    print(json.dumps({"time": options.time, "compared": compared, "runs": found}, indent=2))
+        for side, row in rows.items():
+            less = rows[best]["test"] - row["test"]
+            lost.setdefault(data_name, {"best_alone": best})[side] = {
+                "points": round(100 * less, 2),
+                "standard_errors": round(less / (row["standard_error"] or 1e-9), 2),
+            }
+    print(json.dumps({"times": options.times, "lost": lost, "runs": runs}, indent=2))
 
 
 if __name__ == "__main__":

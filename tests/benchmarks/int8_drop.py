@@ -32,10 +32,12 @@ from numpy.typing import NDArray
 
 from tuner import catalog
 from tuner.cost.lower import lower
-from tuner.engine import jobs
+from tuner.engine.builds import PRECISIONS, make_builds
 from tuner.engine.costs import cost_on
+from tuner.engine.images import labelled
 from tuner.propose.choices import RandomChoices
 from tuner.spec import Candidate, Context, DatasetSpec
+from tuner.train.quiet import import_tensorflow
 
 TARGETS = ("nano33ble", "stm32h743")
 """A small and a large one, in turn."""
@@ -82,7 +84,7 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
     os.environ["TUNE_HOME"] = str(home)
     candidate = draw(space, target, dataset.spec, number)
     training, validation, test = (
-        jobs.labelled(dataset, candidate, split) for split in ("training", "validation", "test")
+        labelled(dataset, candidate, split) for split in ("training", "validation", "test")
     )
     task = catalog.load_module("tasks", "classification")
     start_anew(number)
@@ -101,14 +103,14 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
     for name in INT8:
         with tempfile.TemporaryDirectory() as place:
             started = time.monotonic()
-            builds = jobs.make_builds(
+            builds = make_builds(
                 model, candidate, training, [("litert", "xnnpack")], Path(place),
                 chosen=name == "chosen",
             )  # fmt: skip
             took = time.monotonic() - started
             exact, int8 = (
                 classes(Path(place, builds[precision].artifact), precision, test.images, candidate)
-                for precision in jobs.PRECISIONS
+                for precision in PRECISIONS
             )
         right = exact == test.labels
         row["float32"] = int(right.sum())
@@ -195,7 +197,7 @@ def main() -> None:
     if options.action == "run":
         if not (DATA / "cifar10-train.zip").exists():
             sys.exit(f"cifar10-train.zip and cifar10-test.zip are needed in {DATA}")
-        jobs.import_tensorflow()
+        import_tensorflow()
         home = options.home or Path(tempfile.mkdtemp())
         home.mkdir(parents=True, exist_ok=True)
         done = {row["number"] for row in rows}

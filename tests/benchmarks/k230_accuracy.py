@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.preprocess import evenly_spaced, scaled_chunks
-from tuner.engine import jobs
 from tuner.engine.board import board
+from tuner.engine.builds import PRECISIONS
 from tuner.engine.finalists import COMPILED_WITH_IMAGES
+from tuner.engine.images import labelled, open_data
 from tuner.runtimes import kmodel, litert, nncase
 from tuner.spec import Result, RunSpec
 from tuner.store.files import write_atomic
@@ -39,7 +40,7 @@ def kmodel_of(run: RunFolder, spec: RunSpec, result: Result, kept: Path) -> byte
         return (run.candidate(result.candidate.id) / result.builds["target"].artifact).read_bytes()
     if not kept.exists():
         candidate = result.candidate
-        training = jobs.labelled(jobs.open_data(spec.dataset), candidate, "training")
+        training = labelled(open_data(spec.dataset), candidate, "training")
         rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
         model = run.candidate(candidate.id) / result.builds["float32"].artifact
         input_range = INPUT_RANGES[candidate.preprocessing.scaling]
@@ -78,7 +79,7 @@ def measure(
 ) -> dict[str, Any]:
     """Accuracies of one candidate's three models."""
     candidate = result.candidate
-    test = jobs.labelled(jobs.open_data(spec.dataset), candidate, "test")
+    test = labelled(open_data(spec.dataset), candidate, "test")
     rows = np.random.default_rng(spec.seed).permutation(len(test.labels))[:count]
     content = kmodel_of(run, spec, result, out / f"{candidate.id}.kmodel")
     started = time.monotonic()
@@ -95,7 +96,7 @@ def measure(
         return row
     images, labels = test.images[rows], test.labels[rows]
     right = {"kmodel": logits.argmax(axis=-1) == labels}
-    for precision in jobs.PRECISIONS:
+    for precision in PRECISIONS:
         model = (run.candidate(candidate.id) / result.builds[precision].artifact).read_bytes()
         given = [
             litert.predict(model, precision, part)

@@ -29,7 +29,8 @@ from tuner import catalog
 from tuner.cost.lower import lower
 from tuner.data import Dataset, open_dataset
 from tuner.data.preprocess import evenly_spaced, scale, scaled_chunks
-from tuner.engine.jobs import CALIBRATION_IMAGES, labelled
+from tuner.engine.builds import CALIBRATION_IMAGES
+from tuner.engine.images import labelled
 from tuner.propose.choices import RandomChoices
 from tuner.runtimes.interpreter import run_tflite
 from tuner.spec import Augmentation, Candidate, Context, Limits, TrainingSettings

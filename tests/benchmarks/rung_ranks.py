@@ -30,6 +30,8 @@ import numpy as np
 from cifar10_search import DATA, TARGET, TRAINING_IMAGES_PER_CLASS, unpack
 
 from tuner.engine import jobs
+from tuner.engine.builds import make_builds, score_builds
+from tuner.engine.images import labelled, open_data
 from tuner.engine.plan import OVERHEAD_SECONDS, Plan
 from tuner.engine.search import SearchRequest, make_proposer, prepare_run
 from tuner.propose.sampler import Told
@@ -79,9 +81,9 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import LabelledImages, train
 
-    dataset = jobs.open_data(spec.dataset)
-    training = jobs.labelled(dataset, candidate, "training")
-    validation = jobs.labelled(dataset, candidate, "validation")
+    dataset = open_data(spec.dataset)
+    training = labelled(dataset, candidate, "training")
+    validation = labelled(dataset, candidate, "validation")
     seed = seed_of(spec.seed, candidate.id)
     task = catalog.load_module("tasks", spec.task)
     loss = task.loss(candidate.training, training.labels, task.outputs(spec.dataset))
@@ -133,8 +135,8 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
         row["curves"][name] = [round(value, 4) for value in done.curve]
     folder = Path(tempfile.mkdtemp())
     runs_with = [("litert", "builtin")]
-    builds = jobs.make_builds(model, candidate, training, runs_with, folder)
-    scored = jobs.score_builds(
+    builds = make_builds(model, candidate, training, runs_with, folder)
+    scored = score_builds(
         {"int8": builds["int8"]}, spec, candidate, dataset, folder, ("validation", "test")
     )
     row["int8"] = {split: found.value for split, found in scored["int8"].accuracy.items()}

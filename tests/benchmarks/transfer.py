@@ -31,7 +31,7 @@ from PIL import Image
 
 from tuner.catalog import load_space, load_target
 from tuner.data import open_dataset
-from tuner.engine import jobs
+from tuner.engine.retraining import retrain_candidate
 from tuner.engine.transfer import find_backbones
 from tuner.models.retrain import retrain
 from tuner.propose.choices import RandomChoices, TableChoices
@@ -129,7 +129,7 @@ def train(candidate: Candidate, dataset: DatasetSpec, seed: int) -> dict[str, fl
     )  # fmt: skip
     retraining = Retraining(epochs=candidate.training.epochs, threads=2)
     with tempfile.TemporaryDirectory() as folder:
-        fields = jobs.retrain_candidate(
+        fields = retrain_candidate(
             to_plain(spec), Path(folder), to_plain(candidate), to_plain(retraining), None
         )
     return {**_accuracies(fields["builds"]), "seconds": fields["train_seconds"]}

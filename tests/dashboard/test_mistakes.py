@@ -15,7 +15,7 @@ from report_support import add_images, made_up_run, small_pictures
 from tuner.dashboard import mistakes
 from tuner.dashboard.mistakes import gather_mistakes
 from tuner.dashboard.report_page import report_page
-from tuner.engine import jobs
+from tuner.engine import images
 from tuner.engine.board import board
 from tuner.engine.predictions import read_predictions
 from tuner.store.runs import RunFolder
@@ -32,7 +32,7 @@ def data(home: Path) -> Path:
 def folder(home: Path, data: Path) -> RunFolder:
     folder = made_up_run(home / "runs" / "pictured", 44, classes=CLASSES)
     add_images(folder, str(data))
-    jobs._open_data.cache_clear()
+    images._open_data.cache_clear()
     return folder
 
 

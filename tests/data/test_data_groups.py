@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pictures_support import fill, picture
 from tuner.data import open_dataset
 from tuner.data.split import fingerprint, split_rows
-from tuner.engine.jobs import open_data
+from tuner.engine.images import open_data
 from tuner.errors import DataError
 from tuner.spec import SPLITS, DatasetSpec, from_plain, to_plain
 

@@ -192,5 +192,10 @@ def test_the_document_is_plain_and_complete(tmp_path: Path) -> None:
     assert json.loads(json.dumps(document)) == document
     assert document["input"]["channels"] == 1
     assert document["classes"] == ["a", "b"]
-    assert document["scaling"] == {"name": "unit", "float32": "pixel / 255", "int8": "pixel - 128"}
+    assert document["scaling"] == {
+        "name": "unit",
+        "float32": "pixel / 255",
+        "int8": "pixel - 128",
+        "int16": "round(32767 * float32)",
+    }
     assert [step["step"] for step in document["steps"]] == ["decode", "colour", "crop", "resize"]

@@ -13,7 +13,9 @@ import pytest
 from runs_support import make_spec
 from tests_support import make_result, quantity
 from tuner import catalog
-from tuner.engine import finalists, jobs
+from tuner.engine import finalists
+from tuner.engine.builds import PRECISIONS
+from tuner.engine.images import labelled, open_data
 from tuner.engine.measuring import Measuring
 from tuner.engine.plan import Plan
 from tuner.engine.record import FINALISTS, Record
@@ -74,9 +76,9 @@ def measure(home: Path, seconds: float | None, model: bytes = b"model") -> dict:
         request = SearchRequest(targets=("k230",), data="sample:digits", max_candidates=1)
         (home / "spec").write_text(prepare_run(request).name)
     spec = RunFolder(home / "runs" / (home / "spec").read_text()).spec()
-    for precision in jobs.PRECISIONS:
+    for precision in PRECISIONS:
         (home / f"{precision}.tflite").write_bytes(model)
-    builds = {precision: {"artifact": f"{precision}.tflite"} for precision in jobs.PRECISIONS}
+    builds = {precision: {"artifact": f"{precision}.tflite"} for precision in PRECISIONS}
     candidate = to_plain(small_candidate(outputs=10))
     given = finalists.measure_builds(to_plain(spec), home, candidate, builds, ["k230"], seconds)
     assert given["missing"] == []
@@ -96,7 +98,7 @@ def test_a_part_is_drawn_by_the_runs_seed_and_counted(home: Path, kpu: FalseKpu)
     assert part["images"] == 150
     images = kpu.seen[-1]
     spec = RunFolder(home / "runs" / (home / "spec").read_text()).spec()
-    validation = jobs.labelled(jobs.open_data(spec.dataset), small_candidate(), "validation")
+    validation = labelled(open_data(spec.dataset), small_candidate(), "validation")
     rows = np.random.default_rng(spec.seed).permutation(len(validation.labels))[:150]
     assert np.array_equal(images, validation.images[rows])
     assert part["gained"] == int((validation.labels[rows] == 1).sum())

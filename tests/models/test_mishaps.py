@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tuner.errors import TuneError
 from tuner.models import retrain as retrain_module
 from tuner.store import models
 from tuner.store.models import CHECKPOINT, find_model, models_folder, new_version, write_version
@@ -100,7 +101,7 @@ def test_a_damaged_checkpoint_is_named_and_stays(place: Path, monkeypatch):
     candidate = small_candidate(outputs=3)
     plain = template_of(candidate, str(place / "digits.npz"), "damaged", target="raspberry-pi-4")
     with pytest.raises(
-        retrain_module.TuneError, match=r"Expected the checkpoint of this training in .*begin anew"
+        TuneError, match=r"Expected the checkpoint of this training in .*begin anew"
     ):
         retrain_module.retrain(plain, epochs=2)
     assert checkpoint.exists()

@@ -17,7 +17,8 @@ import pytest
 
 from tuner.data import open_dataset
 from tuner.errors import InputError
-from tuner.models.retrain import _parts, retrain
+from tuner.models.retrain import retrain
+from tuner.models.training import parts_of
 from tuner.runtimes.interpreter import run_tflite
 from tuner.spec import Retraining, Template
 from tuner.store.files import cache_folder
@@ -152,7 +153,7 @@ def test_a_percentage_is_from_0_to_100(place: Path, percent: float) -> None:
 )  # fmt: skip
 def test_the_epochs_are_divided(epochs: int, share: float, expected: tuple) -> None:
     whole = Retraining(epochs=epochs, threads=1, quantization_share=share)
-    first, second = _parts(whole)
+    first, second = parts_of(whole)
     assert tuple(part and part.epochs for part in (first, second)) == expected
     if first and second:
         assert (first.span, second.span) == ((0.0, 1.0 - share), (1.0 - share, 1.0))
@@ -161,6 +162,6 @@ def test_the_epochs_are_divided(epochs: int, share: float, expected: tuple) -> N
 
 def test_the_minutes_are_divided() -> None:
     whole = Retraining(epochs=1, threads=1, seconds=100.0, quantization_share=0.25)
-    first, second = _parts(whole)
+    first, second = parts_of(whole)
     assert (first.seconds, second.seconds) == (75.0, 25.0)
     assert (first.epochs, second.epochs) == (1, 1)

@@ -24,6 +24,13 @@ mixed_stages at 8x8 to 96x96 pixels, augmentation as drawn. Each net left out in
 15 %, 41 of the 48 within a factor of 1.3, worst 0.52 and 1.54. `Throughput` scales them to this
 machine."""
 
+ROUNDING_RATES: Mapping[str, float] = {
+    "element": 6.0e-9,
+    "operator_step": 250.0e-6,
+    "parameter_step": 4.0e-9,
+}
+"""Reference seconds by which quantization-aware training takes longer, of some `training_terms`."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingLoad:
@@ -81,6 +88,14 @@ def training_terms(architecture: Architecture, batch_size: int) -> dict[str, flo
         "operator_step": len(operators) / batch_size,
         "parameter_step": parameters / batch_size,
     }
+
+
+def rounding_share(architecture: Architecture, batch_size: int) -> float:
+    """By which share quantization-aware training on an image takes longer than plain training."""
+    terms = training_terms(architecture, batch_size)
+    more = sum(rate * terms[name] for name, rate in ROUNDING_RATES.items())
+    load = training_load(architecture, batch_size)
+    return more / (load.compute + load.memory + load.overhead)
 
 
 def train_seconds_per_image(

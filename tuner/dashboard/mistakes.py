@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
-from tuner.engine import jobs
 from tuner.engine.board import Board
+from tuner.engine.images import open_data
 from tuner.engine.predictions import SplitPredictions, read_predictions
 from tuner.errors import TuneError
 from tuner.spec import Precision, Split, builds_key
@@ -99,7 +99,7 @@ def gather_mistakes(folder: RunFolder, board: Board) -> Mistakes:
     note = ""
     if any(images.values()):
         try:
-            dataset = jobs.open_data(board.spec.dataset)
+            dataset = open_data(board.spec.dataset)
         except TuneError:
             note = NO_IMAGES
         else:

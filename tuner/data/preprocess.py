@@ -214,6 +214,7 @@ def preprocessing_document(preprocessing: Preprocessing, classes: Sequence[str])
             "name": preprocessing.scaling,
             "float32": "pixel / 255" if unit else "(pixel - 128) / 128",
             "int8": "pixel - 128",
+            "int16": "round(32767 * float32)",
         },
         "classes": list(classes),
     }

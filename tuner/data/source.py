@@ -13,6 +13,7 @@ from tuner.data.sample import open_sample
 from tuner.data.scan import check_images
 from tuner.data.tree import FolderTree, Tree, ZipTree, readable, utf8
 from tuner.errors import DataError
+from tuner.spec import DatasetSpec
 from tuner.store.files import cache_folder
 
 SAMPLE_PREFIX = "sample:"
@@ -66,6 +67,15 @@ def open_dataset(
         )
     no_groups(group_by, text)
     return open_archive(path, split_seed=split_seed, cache=cache)
+
+
+def open_again(spec: DatasetSpec) -> Dataset:
+    """Open what a spec describes, split as it was; its fingerprint may differ by now.
+
+    Raises:
+        DataError: what is there cannot be used any more.
+    """
+    return open_dataset(spec.source, split_seed=spec.split_seed, group_by=spec.group_by)
 
 
 def absolute(source: str | Path) -> Path:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
-from tuner.engine import jobs
+from tuner.engine.builds import PRECISIONS, pairs
+from tuner.engine.images import labelled, open_data
 from tuner.errors import TuneError
 from tuner.spec import (
     Accuracy,
@@ -72,8 +73,7 @@ def measure_builds(
     """
     spec = from_plain(RunSpec, run, "run.json")
     models: dict[Precision, bytes] = {
-        precision: (folder / builds[precision]["artifact"]).read_bytes()
-        for precision in jobs.PRECISIONS
+        precision: (folder / builds[precision]["artifact"]).read_bytes() for precision in PRECISIONS
     }
     done: dict[tuple[object, ...], Mapping[str, Any]] = {}
     measured, simulated, missing = {}, {}, []
@@ -121,7 +121,7 @@ def _simulate(
     runtime = catalog.load_module("runtimes", target.runtime)
     task = catalog.load_module("tasks", spec.task)
     candidate = from_plain(Candidate, candidate_plain, "candidate")
-    validation = jobs.labelled(jobs.open_data(spec.dataset), candidate, "validation")
+    validation = labelled(open_data(spec.dataset), candidate, "validation")
     compiled, artifact = _compile(spec, folder, candidate, builds["float32"]["artifact"], target)
     possible = SIMULATED_IMAGES
     if seconds is not None:
@@ -149,9 +149,7 @@ def _simulate(
         size_bytes=len(compiled.content),
         accuracy={"validation": accuracy},
         paired={
-            "validation": jobs.pairs(
-                logits.argmax(axis=-1) == labels, int8.argmax(axis=-1) == labels
-            )
+            "validation": pairs(logits.argmax(axis=-1) == labels, int8.argmax(axis=-1) == labels)
         },
     )
 
@@ -193,7 +191,7 @@ def _compile(
                 recipe=known["recipe"],
                 measured=measured,
             ), artifact
-    training = jobs.labelled(jobs.open_data(spec.dataset), candidate, "training")
+    training = labelled(open_data(spec.dataset), candidate, "training")
     rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
     compiled: CompiledModel = runtime.compile_model(
         model, training.images[rows], INPUT_RANGES[candidate.preprocessing.scaling]

@@ -12,14 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tuner import catalog
-from tuner.engine.jobs import (
-    PATIENCE_SHARE,
-    labelled,
-    make_builds,
-    open_data,
-    score_builds,
-    set_weights,
-)
+from tuner.engine.builds import score_builds, write_builds
+from tuner.engine.images import labelled, open_data
+from tuner.engine.jobs import PATIENCE_SHARE, set_weights
 from tuner.engine.retraining import MOST_EPOCHS, STOP, curves
 from tuner.spec import (
     Candidate,
@@ -31,7 +26,7 @@ from tuner.spec import (
     seed_of,
     to_plain,
 )
-from tuner.store.files import write_atomic, write_json
+from tuner.store.files import write_json
 from tuner.store.models import CHECKPOINT
 
 
@@ -64,7 +59,7 @@ def train_quantization_aware(
     import_legacy_keras()
     from tuner.data.preprocess import evenly_spaced, scale
     from tuner.train.build import build_keras, start_anew
-    from tuner.train.convert import INPUT_RANGES, convert_with_ranges
+    from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
     from tuner.train.loop import Epoch, train
     from tuner.train.quantize import COMPARED_IMAGES, signal_to_noise
 
@@ -117,22 +112,22 @@ def train_quantization_aware(
         net.store(trained.last.weights)
     net.give_weights(model)
     runtime = catalog.load_module("runtimes", spec.targets[0].runtime)
-    builds = make_builds(model, candidate, training, (runtime.RUN_WITH,), folder)
-    content = convert_with_ranges(
+    float32 = convert_tflite(model, "float32")
+    int8 = convert_with_ranges(
         model,
         candidate.architecture,
         net.ranges(),
         INPUT_RANGES[candidate.preprocessing.scaling],
     )
-    write_atomic(folder / builds["int8"].artifact, content)
-    float32 = (folder / builds["float32"].artifact).read_bytes()
     rows = evenly_spaced(len(training.labels), COMPARED_IMAGES)
     seen = scale(training.images[rows], candidate.preprocessing.scaling)
-    builds["int8"] = replace(
-        builds["int8"],
-        recipe=f"quantization-aware, {trained.epochs} epochs",
-        size_bytes=len(content),
-        snr_db=signal_to_noise(float32, content, seen),
+    builds = write_builds(
+        float32,
+        int8,
+        f"quantization-aware, {trained.epochs} epochs",
+        signal_to_noise(float32, int8, seen),
+        (runtime.RUN_WITH,),
+        folder,
     )
     splits: tuple[Split, ...] = (
         ("validation", "test") if spec.dataset.counts["test"] else ("validation",)

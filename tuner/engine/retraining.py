@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tuner import catalog
 from tuner.cost.training import train_seconds_per_image
 from tuner.engine import jobs
+from tuner.engine.builds import make_builds, run_build, runs_with, score_builds
+from tuner.engine.images import labelled, open_data
 from tuner.spec import (
     Build,
     Candidate,
@@ -39,17 +41,28 @@ COMPARED = "compared"
 """Folder of the builds of several epochs, in that of the version that is made."""
 CONTENDERS = 3
 """So many of the best epochs, by the float32 model, are compared as int8 models, with the last."""
-TIMED_SECONDS, TIMED_EPOCHS = 0.5, 4
-"""Of training at the reference rates, to tell how long an epoch takes here."""
+TIMED_EPOCHS = 4
+TIMED_SHARE, LEAST_TIMED_SECONDS, MOST_TIMED_SECONDS = 0.03, 2.0, 10.0
+"""Of the whole training at the reference rates, to tell how long it takes here."""
 REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
 MOST_EPOCHS = 100_000
 """Where the clock alone ends a training."""
 
 
-def measure_epoch(
-    run: Mapping[str, Any], candidate_plain: Mapping[str, Any], threads: int
+def measure_pace(
+    run: Mapping[str, Any], candidate_plain: Mapping[str, Any], epochs: int, threads: int
 ) -> dict[str, float]:
-    """Train a candidate on a part of the images for a moment; the `seconds` of a whole epoch."""
+    """Train a candidate on a part of the images for a moment, to tell how long all will take.
+
+    Args:
+        run: plain RunSpec.
+        candidate_plain: plain Candidate.
+        epochs: that it will be trained for; a long training is timed for longer.
+        threads: of it.
+
+    Returns:
+        `epoch_seconds` of an epoch on all images, and `start_seconds`, in which a graph is made.
+    """
     import_tensorflow()
     import numpy as np
 
@@ -59,39 +72,50 @@ def measure_epoch(
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "template")
     batch = candidate.training.batch_size
-    dataset = jobs.open_data(spec.dataset)
+    dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
-    training = jobs.labelled(dataset, candidate, "training")
-    validation = jobs.labelled(dataset, candidate, "validation")
+    training = labelled(dataset, candidate, "training")
+    validation = labelled(dataset, candidate, "validation")
     image = train_seconds_per_image(candidate.architecture, batch, REFERENCE)
-    share = min(1.0, max(4 * batch, TIMED_SECONDS / image) / len(training.labels))
-    few, held_out = (
-        LabelledImages(images=split.images[:count], labels=split.labels[:count])
-        for split in (training, validation)
-        for count in [math.ceil(share * len(split.labels))]
-    )
+    images = len(training.labels)
+    timed_seconds = TIMED_SHARE * epochs * images * image
+    timed_seconds = min(max(timed_seconds, LEAST_TIMED_SECONDS), MOST_TIMED_SECONDS)
 
-    def seconds(frozen_share: float) -> float:
+    def timed(share: float, epochs: int, frozen_share: float) -> list[float]:
+        """When each of the epochs ended, in seconds since the first began."""
         start_anew(0)
+        few, held_out = (
+            LabelledImages(images=split.images[:count], labels=split.labels[:count])
+            for split in (training, validation)
+            for count in [math.ceil(share * len(split.labels))]
+        )
         ends: list[float] = []
         train(
             build_keras(candidate.architecture),
             candidate,
             few,
             held_out,
-            epochs=TIMED_EPOCHS,
+            epochs=epochs,
             seed=0,
             loss=task.loss(candidate.training, training.labels, task.outputs(spec.dataset)),
             threads=threads,
             frozen_share=frozen_share,
             on_epoch=lambda epoch: ends.append(epoch.seconds),
         )
-        # The first epoch also traces the graph.
-        return float(np.median(np.diff(ends))) / share
+        return ends
 
+    least = min(1.0, batch / images)
+    share = min(1.0, max(4 * least, timed_seconds / TIMED_EPOCHS / (image * images)))
+    timed(least, 1, 0.0)  # TensorFlow's own start is not of a training that follows
     frozen = candidate.training.frozen_share
-    parts = [part * seconds(kind) for kind, part in ((0.0, 1.0 - frozen), (1.0, frozen)) if part]
-    return {"seconds": sum(parts)}
+    epoch_seconds = start_seconds = 0.0
+    for kind, part in ((0.0, 1.0 - frozen), (1.0, frozen)):
+        if part:
+            first, *later = timed(share, TIMED_EPOCHS, kind)
+            pace = float(np.median(np.diff([first, *later])))
+            epoch_seconds += part * pace / share
+            start_seconds += max(0.0, first - pace)
+    return {"epoch_seconds": epoch_seconds, "start_seconds": start_seconds}
 
 
 def retrain_candidate(
@@ -172,8 +196,8 @@ def retrain_candidate(
             os.replace(folder / build.artifact, folder / name)
         builds[key] = replace(build, artifact=name)
     shutil.rmtree(folder / COMPARED)
-    dataset = jobs.open_data(spec.dataset)
-    builds = jobs.score_builds(builds, spec, candidate, dataset, folder, splits)
+    dataset = open_data(spec.dataset)
+    builds = score_builds(builds, spec, candidate, dataset, folder, splits)
     model.save(folder / "model.keras")
     return {
         **told,
@@ -207,10 +231,10 @@ def _scored_epochs(
     """The best epochs and the last one, by number, as their int8 builds do on validation images."""
     from tuner.train.flat import store
 
-    dataset = jobs.open_data(spec.dataset)
+    dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
-    training = jobs.labelled(dataset, candidate, "training")
-    validation = jobs.labelled(dataset, candidate, "validation")
+    training = labelled(dataset, candidate, "training")
+    validation = labelled(dataset, candidate, "validation")
     shutil.rmtree(folder / COMPARED, ignore_errors=True)  # of a process that was killed
     compared = {}
     for item in (*trained.contenders, trained.last):
@@ -218,10 +242,16 @@ def _scored_epochs(
             continue
         store(model, item.weights)
         where = folder / COMPARED / str(item.epoch)
-        builds = jobs.make_builds(
-            model, candidate, training, tuple(jobs.runs_with(spec)), folder, where, chosen=True
+        builds = make_builds(
+            model,
+            candidate,
+            training,
+            tuple(runs_with(spec)),
+            folder,
+            where,
+            chosen=True,
         )
-        logits = jobs.run_build(builds["int8"], spec, candidate, validation.images, folder)
+        logits = run_build(builds["int8"], spec, candidate, validation.images, folder)
         accuracy = task.score(logits, validation.labels, task.outputs(spec.dataset)).value
         scored = ScoredEpoch(
             epoch=item.epoch,

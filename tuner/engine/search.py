@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tuner import catalog
-from tuner.engine import jobs
 from tuner.engine.baselines import KNOWN_NETS
 from tuner.engine.costs import costs_on
+from tuner.engine.images import open_data
 from tuner.engine.plan import Plan
 from tuner.engine.slots import available_workers
 from tuner.engine.supervisor import Observer, OnEvent, Supervisor
@@ -240,7 +240,7 @@ def _open_data_of(folder: RunFolder) -> None:
         InputError: so did its weights.
     """
     spec = folder.spec()
-    jobs.open_data(spec.dataset)
+    open_data(spec.dataset)
     restore(folder, spec)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tuner.spec import ModelVersion, Precision, Target
+from tuner.spec import FilePrecision, ModelVersion, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ class Artifact:
     """
 
     path: str
-    precision: Precision
+    precision: FilePrecision
     quantized_anew: bool = False
 
 
@@ -92,7 +92,7 @@ class Exporter(Protocol):
         """
 
     def run(
-        self, artifact: Path, precision: Precision, images: NDArray[np.float32], target: Target
+        self, artifact: Path, precision: FilePrecision, images: NDArray[np.float32], target: Target
     ) -> NDArray[np.float32]:
         """Run an exported artifact on scaled images; logits, images x outputs.
 

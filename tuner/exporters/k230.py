@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.errors import InputError
 from tuner.exporters import Artifact, Check, Shown
 from tuner.runtimes.tool import package_tool, require
-from tuner.spec import ModelVersion, Precision, Target, Tool
+from tuner.spec import FilePrecision, ModelVersion, Target, Tool
 from tuner.store.files import cache_folder, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
         require(tools())
     except ImportError as error:
         raise InputError(f"{error} Then export again.") from None
-    from tuner.data import open_dataset
+    from tuner.data import open_again
     from tuner.data.preprocess import evenly_spaced
     from tuner.runtimes.kmodel import nncase_version
     from tuner.runtimes.nncase import compile_model
@@ -77,12 +77,7 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
     from tuner.train.convert import INPUT_RANGES, convert_tflite
 
     pixels = version.template.preprocessing
-    dataset = open_dataset(
-        version.dataset.source,
-        split_seed=version.dataset.split_seed,
-        cache=cache_folder(),
-        group_by=version.dataset.group_by,
-    )
+    dataset = open_again(version.dataset)
     training, _ = dataset.arrays(pixels, "training", cache_folder())
     content = convert_tflite(camera_model(load_keras(model / "model.keras")), "float32")
     images = _in_colour(training[evenly_spaced(len(training), CALIBRATION_IMAGES)])
@@ -123,7 +118,7 @@ def _in_colour(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def run(
-    artifact: Path, precision: Precision, images: NDArray[np.float32], target: Target
+    artifact: Path, precision: FilePrecision, images: NDArray[np.float32], target: Target
 ) -> NDArray[np.float32]:
     """Run the kmodel in the simulator of the KPU; see `Exporter`."""
     import numpy as np

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tuner.exporters import Artifact
 from tuner.runtimes.tool import package_tool
-from tuner.spec import ModelVersion, Precision, Target, Tool
+from tuner.spec import FilePrecision, ModelVersion, Target, Tool
 from tuner.train.build import load_keras, run_keras
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
 
 
 def run(
-    artifact: Path, precision: Precision, images: NDArray[np.float32], target: Target
+    artifact: Path, precision: FilePrecision, images: NDArray[np.float32], target: Target
 ) -> NDArray[np.float32]:
     """Load the file and run it; see `Exporter`."""
     return run_keras(load_keras(artifact), images)

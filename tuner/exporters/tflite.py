@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tuner import catalog
 from tuner.exporters import Artifact
-from tuner.spec import ModelVersion, Precision, Target
+from tuner.spec import FilePrecision, ModelVersion, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
 
 
 def run(
-    artifact: Path, precision: Precision, images: NDArray[np.float32], target: Target
+    artifact: Path, precision: FilePrecision, images: NDArray[np.float32], target: Target
 ) -> NDArray[np.float32]:
     """Run with the runtime that scored the build; see `Exporter`."""
     runtime = catalog.load_module("runtimes", target.runtime)

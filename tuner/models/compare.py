@@ -106,17 +106,15 @@ def compare(first: ModelFolder, second: ModelFolder, source: str | None = None) 
     """
     import numpy as np
 
-    from tuner.data import open_dataset
+    from tuner.data import open_again, open_dataset
 
     versions = first.read(), second.read()
     own = versions[0].dataset
     if source is None:
-        dataset = open_dataset(
-            own.source, split_seed=own.split_seed, cache=cache_folder(), group_by=own.group_by
-        )
+        dataset = open_again(own)
         splits: tuple[Split, ...] = ("test",) if dataset.spec.counts["test"] else ("validation",)
     else:
-        dataset = open_dataset(source, split_seed=0, cache=cache_folder())
+        dataset = open_dataset(source, split_seed=0)
         splits = tuple(split for split in SPLITS if dataset.spec.counts[split])
     for name, classes in (
         (second.reference, versions[1].dataset.classes),

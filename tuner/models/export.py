@@ -99,16 +99,10 @@ class _HeldOut:
     """Held-out images and what the model says of them."""
 
     def __init__(self, model: ModelFolder, version: ModelVersion) -> None:
-
-        from tuner.data import open_dataset
+        from tuner.data import open_again
         from tuner.train.build import load_keras
 
-        dataset = open_dataset(
-            version.dataset.source,
-            split_seed=version.dataset.split_seed,
-            cache=cache_folder(),
-            group_by=version.dataset.group_by,
-        )
+        dataset = open_again(version.dataset)
         if dataset.spec.fingerprint != version.dataset.fingerprint:
             raise InputError(
                 f"The data at {version.dataset.source} changed since {version.name}@"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tuner import catalog
 from tuner.cost.lower import lower
 from tuner.spec import Architecture, Build, ModelVersion
 
@@ -29,6 +30,8 @@ def int8_warning(version: ModelVersion) -> str:
     chance = 2.0 * math.sqrt(beside.lost + beside.gained)
     if fewer <= max(LARGE_SHARE * beside.images, chance):
         return ""
+    runtime = catalog.load_module("runtimes", version.template.target.runtime)
+    wide = getattr(runtime, "INT16_ACTIVATIONS", False)
     layers = ", ".join(
         f"'{name}' ({ratio:.0f} dB)"
         for name, ratio in noisiest_layers(version.template.architecture, build)
@@ -37,8 +40,10 @@ def int8_warning(version: ModelVersion) -> str:
         f"int8 loses {100 * fewer / beside.images:.1f} points of accuracy to float32 on the "
         f"{beside.images} {split} images"
         + (f", most of it in {layers}" if layers else "")
-        + ". What may help: retrain with --quantization-percent 30 (quantization-aware), or take "
-        "a candidate that loses less; 'tune report --format html' shows each one's layers."
+        + ". What may help: retrain with --quantization-percent 30 (quantization-aware)"
+        + (", export with --to tflite_int16x8 (more RAM and time)" if wide else "")
+        + ", or take a candidate that loses less; 'tune report --format html' shows each one's "
+        "layers."
     )
 
 

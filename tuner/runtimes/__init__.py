@@ -22,6 +22,8 @@ class Runtime(Protocol):
         RUN_WITH: runtime and kernels that give the accuracies here, for example
             ("litert", "builtin").
         OPERATORS: TFLite operators that it has.
+
+    One whose kernels take activations of 16 bits with weights of 8 says `INT16_ACTIVATIONS = True`.
     """
 
     KERNELS: frozenset[str]

@@ -10,7 +10,7 @@ int8 bytes as one image at a time and is not faster, so images run one by one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from tuner.errors import TuneError
 from tuner.runtimes.tool import package_tool
-from tuner.spec import Precision, Tool
+from tuner.spec import FilePrecision, Tool
 
 Kernels = Literal["xnnpack", "builtin", "reference"]
+TYPES: Mapping[FilePrecision, type] = {"int8": np.int8, "int16x8": np.int16, "float32": np.float32}
+"""Of a model's input and output."""
 
 _RESOLVERS: dict[Kernels, str] = {
     "xnnpack": "AUTO",
@@ -42,13 +44,13 @@ def tools() -> tuple[Tool, ...]:
 
 
 def run_tflite(
-    model: bytes, precision: Precision, images: NDArray[np.float32], kernels: Kernels
+    model: bytes, precision: FilePrecision, images: NDArray[np.float32], kernels: Kernels
 ) -> NDArray[np.float32]:
     """Run a model image by image, on one thread.
 
     Args:
         model: the TFLite file's bytes; one image input of batch 1, one output.
-        precision: what the model's input must be.
+        precision: what the model's input must be; of int16x8, int16.
         images: images x height x width x channels, scaled as the net reads them.
         kernels: `xnnpack` is LiteRT's default, `builtin` its own kernels without a delegate,
             `reference` the plain ones.
@@ -68,14 +70,14 @@ def run_tflite(
         )
     source, sink = inputs[0], outputs[0]
     shape, wanted = (1, *images.shape[1:]), tuple(int(side) for side in source["shape"])
-    if shape != wanted or source["dtype"] != np.dtype(precision).type:
+    if shape != wanted or source["dtype"] != TYPES[precision]:
         raise TuneError(
             f"expected a model that reads {precision} images of {shape}. "
             f"Received: one that reads {np.dtype(source['dtype']).name} of {wanted}."
         )
     tensors: NDArray[Any] = np.ascontiguousarray(images)
-    if precision == "int8":
-        tensors = quantize(images, *source["quantization"])
+    if precision != "float32":
+        tensors = quantize(images, *source["quantization"], to=TYPES[precision])
     read, written = source["index"], sink["index"]
     logits = np.empty((len(images), int(sink["shape"][-1])), dtype=sink["dtype"])
     for index in range(len(images)):
@@ -85,8 +87,10 @@ def run_tflite(
     return _real(logits, sink["quantization"])
 
 
-def quantize(values: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
-    """Round to int8: value / scale + zero point, cut to -128 to 127.
+def quantize(
+    values: NDArray[np.float32], scale: float, zero_point: int, *, to: type = np.int8
+) -> NDArray[Any]:
+    """Round to integers: value / scale + zero point, cut to what their type holds.
 
     Images scaled by `Preprocessing.scaling` become exactly pixel minus 128 where the model was
     calibrated with that scaling's range.
@@ -97,7 +101,8 @@ def quantize(values: NDArray[np.float32], scale: float, zero_point: int) -> NDAr
     if scale <= 0:
         raise TuneError(f"expected a quantized tensor. Received: scale={scale}.")
     quotient = np.rint(values / np.float32(scale)) + np.float32(zero_point)
-    rounded: NDArray[np.int8] = np.clip(quotient, -128, 127).astype(np.int8)
+    limits = np.iinfo(to)
+    rounded: NDArray[Any] = np.clip(quotient, limits.min, limits.max).astype(to)
     return rounded
 
 

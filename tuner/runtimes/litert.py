@@ -19,11 +19,15 @@ from tuner.runtimes.interpreter import run_tflite, tools
 from tuner.runtimes.operator_sets import LITERT_OPERATORS
 from tuner.spec import Cost, Precision, Quantity, Target
 
-__all__ = ["KERNELS", "OPERATORS", "RUN_WITH", "cost", "operator_latency_ms", "predict", "tools"]
+__all__ = [
+    "INT16_ACTIVATIONS", "KERNELS", "OPERATORS", "RUN_WITH", "cost", "operator_latency_ms",
+    "predict", "tools",
+]  # fmt: skip
 
 KERNELS: frozenset[str] = frozenset({"xnnpack"})
 OPERATORS: frozenset[str] = LITERT_OPERATORS
 RUN_WITH: tuple[str, str] = ("litert", "xnnpack")
+INT16_ACTIVATIONS = True
 
 LIBRARY_BYTES = 8_900 * 1024
 INTERPRETER_BYTES = 3_500 * 1024

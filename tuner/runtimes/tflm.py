@@ -26,13 +26,14 @@ from tuner.runtimes.recorder import measure_arena, tools
 from tuner.spec import Cost, Precision, Quantity, Target
 
 __all__ = [
-    "KERNELS", "OPERATORS", "RUN_WITH", "cost", "measure", "operator_latency_ms", "predict",
-    "tools",
+    "INT16_ACTIVATIONS", "KERNELS", "OPERATORS", "RUN_WITH", "cost", "measure",
+    "operator_latency_ms", "predict", "tools",
 ]  # fmt: skip
 
 KERNELS: frozenset[str] = TFLM_KERNELS
 OPERATORS: frozenset[str] = TFLM_OPERATORS
 RUN_WITH: tuple[str, str] = ("litert", "builtin")
+INT16_ACTIVATIONS = True
 
 _TAIL_MARGIN_BYTES = 128
 _TAIL_MARGIN_OPERATOR_BYTES = 16

@@ -48,7 +48,16 @@ from tuner.spec.operators import (
     MaxPool2D,
     Operator,
 )
-from tuner.spec.result import Accuracy, Build, Paired, Precision, Result, Status, builds_key
+from tuner.spec.result import (
+    Accuracy,
+    Build,
+    FilePrecision,
+    Paired,
+    Precision,
+    Result,
+    Status,
+    builds_key,
+)
 from tuner.spec.run import Extension, RankBy, RunSpec, Throughput
 from tuner.spec.settings import Settings
 from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint, suits
@@ -83,6 +92,7 @@ __all__ = [
     "Dropout",
     "Excess",
     "Extension",
+    "FilePrecision",
     "Flatten",
     "GlobalAveragePool2D",
     "Input",

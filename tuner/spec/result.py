@@ -12,6 +12,8 @@ from tuner.spec.cost import Cost, Quantity
 
 Status = Literal["ok", "stopped", "over_limit", "failed", "timed_out"]
 Precision = Literal["int8", "float32"]
+FilePrecision = Literal["int8", "float32", "int16x8"]
+"""Of a file that is exported; int16x8 has activations of 16 bits and weights of 8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tuner.cost.lower import lower
 from tuner.errors import TuneError
-from tuner.spec import Architecture, Precision
+from tuner.spec import Architecture, FilePrecision
 from tuner.train.quiet import quiet
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ exactly the pixel minus 128."""
 
 def convert_tflite(
     model: keras.Model,
-    precision: Precision,
+    precision: FilePrecision,
     calibration: NDArray[np.float32] | None = None,
     *,
     input_range: tuple[float, float] | None = None,
@@ -39,15 +39,16 @@ def convert_tflite(
     Args:
         model: one image input, logits out.
         precision: `int8` quantizes weights, activations, input and output (per-channel weights,
-            absolute minimum and maximum of the calibration images); `float32` quantizes nothing.
+            absolute minimum and maximum of the calibration images); `int16x8` gives activations,
+            input and output 16 bits; `float32` quantizes nothing.
         calibration: images x height x width x channels, scaled as the net reads them, from
-            training data; needed for int8.
+            training data; needed for both.
         input_range: lowest and highest value that the input can have, one of `INPUT_RANGES`;
-            it becomes the int8 input's range whatever the images hold. Without it the range is
+            it becomes the quantized input's range whatever the images hold. Without it the range is
             that of the images.
 
     Raises:
-        ValueError: int8 without calibration images, or an image outside `input_range`.
+        ValueError: no calibration images, or an image outside `input_range`.
         TuneError: the converter refused the model.
     """
     import tensorflow as tf
@@ -67,15 +68,20 @@ def convert_tflite(
     # says so, and keeps the converter from its detour through a saved model.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
     converter.experimental_lower_to_saved_model = False
-    if precision == "int8":
+    if precision != "float32":
         if calibration is None or not len(calibration):
-            raise ValueError("int8 needs calibration images")
+            raise ValueError(f"{precision} needs calibration images")
         images = calibration if input_range is None else _span(calibration, input_range)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([image[None]] for image in images)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.int8
-        converter.inference_output_type = tf.int8
+        sets, wide = tf.lite.OpsSet, precision == "int16x8"
+        converter.target_spec.supported_ops = [
+            sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            if wide
+            else sets.TFLITE_BUILTINS_INT8
+        ]
+        converter.inference_input_type = tf.int16 if wide else tf.int8
+        converter.inference_output_type = tf.int16 if wide else tf.int8
     try:
         with quiet(), warnings.catch_warnings():
             # Input statistics are meant for another kind of conversion; calibration gives them.

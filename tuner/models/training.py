@@ -1,0 +1,264 @@
+"""Run the training of a template in a slot: its time told before, then its parts.
+
+A part in float32 comes first, then a quantization-aware one in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tuner.cost.training import rounding_share
+from tuner.engine.quantization_aware import train_quantization_aware
+from tuner.engine.retraining import COMPARED, STOP, measure_pace, retrain_candidate
+from tuner.engine.slots import Died, Raised
+from tuner.engine.supervisor import ignore_signals
+from tuner.engine.workplace import GivenUp, Workplace
+from tuner.errors import InterruptedRunError, TuneError
+from tuner.models.time_limit import check_time, with_time
+from tuner.spec import Cost, QuantizationAware, Retraining, RunSpec, Template, to_plain
+from tuner.store.files import read_json, write_atomic, write_json
+from tuner.store.models import CHECKPOINT, FLOAT_PART, ModelFolder, can_go_on
+from tuner.train.loop import parts_of_batch
+
+QUANTIZED = "quantized"
+"""Folder of the quantization-aware part, in that of the version that is being made."""
+
+ROUNDING_STARTS = 2.6
+"""A quantization-aware part begins so many times as slowly as a float32 one."""
+
+CURVES = ("curve", "loss_curve", "validation_loss_curve")
+
+LONGEST_RATIO, LONGEST_EXTRA_SECONDS = 10.0, 900.0
+"""A quantization-aware part is given up after so many times the float32 part's pace, and so many
+seconds more."""
+
+
+def run_training(
+    template: Template,
+    spec: RunSpec,
+    folder: Path,
+    retraining: Retraining,
+    parent: ModelFolder | None,
+    costs: dict[str, Cost],
+    on_progress: Callable[[Mapping[str, Any]], None],
+    on_note: Callable[[str], None],
+) -> tuple[dict[str, Any], dict[str, Cost]]:
+    """Train in a slot of its own: a crash of a library ends the job, not the command.
+
+    Returns:
+        What came of it, and the costs with the predicted time of training.
+    """
+    logs = folder.parent / ".logs"
+    batch = min(template.training.batch_size, spec.dataset.counts["training"])
+    work = Workplace(1, retraining.threads, logs, parts_of_batch(batch, retraining.threads))
+    progress = folder / "progress.json"
+    target = template.target.name
+
+    def finish(
+        job: Callable[..., Any],
+        *arguments: Any,
+        name: str = "Retraining",
+        allowed_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        ended: list[tuple[Any, Any]] = []
+        work.start(
+            work.slots[0], 0, job, *arguments, progress=progress, allowed_seconds=allowed_seconds
+        )
+        while not ended:
+            try:
+                ended = work.poll()
+                if progress.exists():
+                    on_progress(read_json(progress))
+            except KeyboardInterrupt:
+                if (folder / STOP).exists() or not progress.exists():
+                    raise
+                write_atomic(folder / STOP, "")
+                on_note("Stopping after this epoch; once more stops at once.")
+        outcome = ended[0][1]
+        if isinstance(outcome, Raised):
+            with suppress(OSError):  # of a full disk, which may be why it was raised
+                write_atomic(logs / "error.log", outcome.traceback)
+        if isinstance(outcome, Died | Raised | GivenUp):
+            kept = "The same command goes on from the last checkpoint. "
+            raise TuneError(
+                f"{name} failed: {outcome.reason}. "
+                f"{kept if can_go_on(folder) else ''}See the logs in {logs}."
+            )
+        return dict(outcome)
+
+    try:
+        if retraining.seconds is None:
+            candidate = to_plain(template.as_candidate)
+            timed = finish(
+                measure_pace, to_plain(spec), candidate, retraining.epochs, retraining.threads
+            )
+            costs = {
+                target: with_time(template, costs[target], _minutes(retraining, template, timed))
+            }
+        check_time(template, costs[target], retraining.seconds)
+        if (folder / FLOAT_PART).exists():
+            on_note("Going on after the float32 part of a training that was interrupted.")
+        elif (folder / CHECKPOINT).exists():
+            on_note("Going on from the checkpoint of a training that was interrupted.")
+        elif predicted := costs[target].train_minutes:
+            on_note(
+                f"About {predicted.value:.1f} min ({predicted.low:.1f} to {predicted.high:.1f}) "
+                f"for {retraining.epochs} epochs."
+            )
+        outcome = _train_parts(
+            finish,
+            work.slots[0].kill,
+            (to_plain(spec), to_plain(template.as_candidate)),
+            folder,
+            retraining,
+            None if parent is None else parent.path / "model.keras",
+            on_note,
+        )
+    except KeyboardInterrupt:
+        ignore_signals()
+        kept = can_go_on(folder)
+        raise InterruptedRunError(
+            "Stopped; no version was made."
+            + (" The same command goes on from the last checkpoint." if kept else "")
+        ) from None
+    finally:
+        work.close()
+    progress.unlink(missing_ok=True)
+    return outcome, costs
+
+
+def _train_parts(
+    finish: Callable[..., dict[str, Any]],
+    fresh_worker: Callable[[], None],
+    trained: tuple[Mapping[str, Any], Mapping[str, Any]],
+    folder: Path,
+    retraining: Retraining,
+    weights: Path | None,
+    on_note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train in float32, then quantization-aware, as far as each is asked for.
+
+    Args:
+        finish: runs a job to its end.
+        fresh_worker: makes the next job begin a process.
+        trained: plain RunSpec and Candidate.
+        folder: of the version that is made.
+        retraining: of both parts together.
+        weights: `model.keras` to train on from, if any.
+        on_note: called with a line that the user should read.
+
+    Returns:
+        What came of all of it, and its quantization-aware part: a QuantizationAware, or None.
+    """
+    spec, candidate = trained
+    first, second = parts_of(retraining)
+    outcome: dict[str, Any] = {"epochs": 0, "train_seconds": 0.0, **{name: [] for name in CURVES}}
+    complete = folder / FLOAT_PART
+
+    def train(part: Retraining, weights: Path | None) -> dict[str, Any]:
+        return finish(retrain_candidate, spec, folder, candidate, to_plain(part), weights)
+
+    if second is None:
+        return {**train(retraining, weights), "quantization": None}
+    if first is not None:
+        if complete.exists():
+            outcome = read_json(complete)
+        else:
+            outcome = train(first, weights)
+            if outcome["stopped"]:
+                return {**outcome, "quantization": None}
+            write_json(complete, outcome)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+        weights = folder / "model.keras"
+    part = folder / QUANTIZED
+    part.mkdir(exist_ok=True)
+    fresh_worker()
+    try:
+        aware = finish(
+            train_quantization_aware,
+            spec,
+            part,
+            candidate,
+            to_plain(second),
+            weights,
+            (outcome["epochs"], outcome["train_seconds"]),
+            folder / "progress.json",
+            name="Quantization-aware training",
+            allowed_seconds=_allowed_seconds(second, outcome),
+        )
+    except TuneError as error:
+        on_note(f"{error} The rest is trained in float32.")
+        shutil.rmtree(part)
+        fresh_worker()
+        return {**_joined(outcome, train(second, weights)), "quantization": None}
+    complete.unlink(missing_ok=True)  # from here on it is not what lies in the folder
+    shutil.rmtree(folder / COMPARED, ignore_errors=True)  # of an attempt to end in float32
+    for path in part.iterdir():
+        os.replace(path, folder / path.name)
+    part.rmdir()
+    quantization = QuantizationAware(epochs=aware["epochs"], train_seconds=aware["train_seconds"])
+    stopped = (folder / STOP).exists()
+    return {**_joined(outcome, aware), "stopped": stopped, "quantization": quantization}
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """What two parts of a training gave, with the builds of the second."""
+    return {
+        **second,
+        "epochs": first["epochs"] + second["epochs"],
+        "best_epoch": first["epochs"] + second["best_epoch"],
+        "train_seconds": round(first["train_seconds"] + second["train_seconds"], 3),
+        **{name: [*first[name], *second[name]] for name in CURVES},
+        "scored": [
+            {**epoch, "epoch": first["epochs"] + epoch["epoch"]} for epoch in second["scored"]
+        ],
+    }
+
+
+def _minutes(retraining: Retraining, template: Template, timed: Mapping[str, float]) -> float:
+    """How long both parts will take, from what `measure_pace` gave."""
+    first, second = parts_of(retraining)
+    epoch, start = timed["epoch_seconds"], timed["start_seconds"]
+    seconds = 0.0
+    if first is not None:
+        seconds += start + first.epochs * epoch
+    if second is not None:
+        batch = template.training.batch_size
+        slower = 1.0 + rounding_share(template.architecture, batch)
+        seconds += ROUNDING_STARTS * start + second.epochs * slower * epoch
+    return seconds / 60.0
+
+
+def _allowed_seconds(part: Retraining, before: Mapping[str, Any]) -> float | None:
+    """After which a quantization-aware part is given up; None where no pace is known."""
+    if part.seconds is not None:
+        expected = part.seconds
+    elif before["epochs"]:
+        expected = part.epochs * before["train_seconds"] / before["epochs"]
+    else:
+        return None
+    return LONGEST_RATIO * expected + LONGEST_EXTRA_SECONDS
+
+
+def parts_of(retraining: Retraining) -> tuple[Retraining | None, Retraining | None]:
+    """The float32 part of a training and the quantization-aware one; None for one left out."""
+    share, epochs = retraining.quantization_share, retraining.epochs
+    aware = min(round(share * epochs), epochs - 1) if share < 1.0 else epochs
+    if retraining.seconds is not None and share > 0.0:  # the epochs are set by the clock
+        aware = max(1, aware)
+    if aware == 0:
+        return retraining, None
+    if share == 1.0:
+        return None, retraining
+    first = replace(retraining, epochs=max(1, epochs - aware), span=(0.0, 1.0 - share))
+    second = replace(retraining, epochs=aware, span=(1.0 - share, 1.0))
+    if retraining.seconds is not None:
+        first = replace(first, seconds=(1.0 - share) * retraining.seconds)
+        second = replace(second, seconds=share * retraining.seconds)
+    return first, second
