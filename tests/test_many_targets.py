@@ -42,6 +42,7 @@ def home_with_boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = tune(
         home, "--data", small_digits(home / "digits.npz"), "--name", "boards",
         "--max-candidates", 4, "--ram-kb", 200, "--target", home / "hopeless.toml",
+        "--space", "mixed_stages",
         *[word for board in BOARDS for word in ("--target", board)],
     )  # fmt: skip
     assert "Left out: No candidate fits hopeless" in done.stderr

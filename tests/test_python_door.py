@@ -127,7 +127,10 @@ def test_what_cannot_fit_is_an_error_of_its_own(home: Path):
 def test_the_whole_way(home: Path):
     """Searched, extended after its weights were removed, selected, retrained, exported."""
     data = small_digits(home / "digits.npz")
-    run = tuner.search("nano33ble", data, max_candidates=3, workers=1, name="door", progress=False)
+    run = tuner.search(
+        "nano33ble", data, max_candidates=3, workers=1, name="door", space="mixed_stages",
+        progress=False,
+    )  # fmt: skip
     first = run.candidates
     assert [row["status"] for row in first] == ["ok", "ok", "stopped"]
     assert first == json.loads(tune(home, "report", "door", "--format", "json").stdout)

@@ -88,7 +88,7 @@ def test_a_callback_may_stop_the_run_which_ends_as_if_it_had_not_been():
 
 
 def test_a_run_is_repeated_from_its_file():
-    first = search("first", 5, seed=3)
+    first = search("first", 5, seed=3, space="mixed_stages")
     again = tuner.search(config=first.folder / "run.json", progress=False)
     assert again.name.startswith("raspberry-pi-4-")
     assert [row["id"] for row in again.candidates] == [row["id"] for row in first.candidates]

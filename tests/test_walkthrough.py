@@ -27,7 +27,7 @@ FINISHED = 2
 def search(home: Path, data: Path, name: str, *more: object) -> list[dict]:
     tune(
         home, "--target", "nano33ble", "--data", data, "--name", name,
-        "--max-candidates", CANDIDATES, *more,
+        "--max-candidates", CANDIDATES, "--space", "mixed_stages", *more,
     )  # fmt: skip
     return json.loads(tune(home, "report", name, "--format", "json").stdout)
 
@@ -227,7 +227,7 @@ def test_the_test_set_decides_nothing(home_with_run: Path):
 def start_search(home: Path, name: str, candidates: int) -> tuple[subprocess.Popen[str], RunFolder]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tuner", "--target", "nano33ble", "--data", home / "digits.npz",
-         "--name", name, "--max-candidates", str(candidates)],
+         "--name", name, "--space", "mixed_stages", "--max-candidates", str(candidates)],
         cwd=home, env={**os.environ, "TUNE_HOME": str(home)},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Each search space that suits the target alone beside all of them in one search (`together`).
+"""Each search space of `auto` alone beside `auto`, which searches all that suit the target.
 
 CIFAR-10 (1,000 training images a class), blood cells cut out of BCCD (three classes), and
 `sample:parts`; on each, every search has the same time. A run's score is the int8 accuracy of its
@@ -26,7 +26,8 @@ from xml.etree import ElementTree
 from cifar10_search import DATA, TRAINING_IMAGES_PER_CLASS, unpack
 from PIL import Image
 
-from tuner.catalog import load_space, names
+from tuner.catalog import load_space
+from tuner.engine.search import AUTO_SPACES
 from tuner.spec.space import suits
 from tuner.testing.specs import context_of
 
@@ -77,14 +78,14 @@ def data_sets(home: Path) -> dict[str, str]:
 
 
 def search(
-    home: Path, data: str, spaces: list[str], target: str, minutes: str, name: str
+    home: Path, data: str, space: str, target: str, minutes: str, name: str
 ) -> dict[str, Any]:
     """The best of one search."""
     environment = {**os.environ, "TUNE_HOME": str(home)}
     tune = [sys.executable, "-m", "tuner"]
     subprocess.run(
         [*tune, "--target", target, "--data", data, "--time", minutes, "--name", name,
-         *(word for space in spaces for word in ("--space", space))],
+         "--space", space],
         env=environment, cwd=home, check=True, stdout=sys.stderr,
     )  # fmt: skip
     told = subprocess.run(
@@ -115,14 +116,13 @@ def main() -> None:
     home = options.out.resolve()
     home.mkdir(parents=True, exist_ok=True)
     context = context_of(options.target, 32, 32)
-    spaces = sorted(name for name in names("search_spaces") if suits(load_space(name), context))
+    spaces = [name for name in AUTO_SPACES if suits(load_space(name), context)]
     runs: dict[str, dict[str, dict[str, Any]]] = {}
     for (data_name, data), minutes in zip(data_sets(home).items(), options.times, strict=True):
-        for side in ("together", *spaces):
+        for side in ("auto", *spaces):
             kept = home / f"{data_name}-{side}.json"
             if not kept.exists():
-                own = spaces if side == "together" else [side]
-                row = search(home, data, own, options.target, minutes,
+                row = search(home, data, side, options.target, minutes,
                              f"{data_name}-{side}".replace("_", "-"))  # fmt: skip
                 kept.write_text(json.dumps(row, indent=2))
             runs.setdefault(data_name, {})[side] = json.loads(kept.read_text())

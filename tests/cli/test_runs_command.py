@@ -154,7 +154,11 @@ def test_completion_of_names(runs: Path):
     assert complete(runs, "tune ext") == ["extend"]
     assert complete(runs, "tune --target nan") == ["nano33ble"]
     assert complete(runs, "tune logs fi") == ["first"]
-    assert set(complete(runs, "tune export m --to t")) == {"tflite", "tensorflow"}
+    assert set(complete(runs, "tune export m --to t")) == {
+        "tflite",
+        "tflite_int16x8",
+        "tensorflow",
+    }
     assert "mixed_stages" in complete(runs, "tune --space ")
     assert complete(runs, "tune export l") == ["latest"]
 

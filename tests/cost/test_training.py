@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.cost.training import train_seconds_per_image, training_load
+from tuner.cost.training import rounding_share, train_seconds_per_image, training_load
 from tuner.spec import Throughput
 from tuner.testing.architectures import random_architecture
 from tuner.train.throughput import solve
@@ -28,6 +28,12 @@ def test_seconds_are_the_scaled_parts(seed: int, batch_size: int) -> None:
 def test_larger_batches_cost_less_an_image(seed: int) -> None:
     architecture = random_architecture(seed)
     assert training_load(architecture, 128).overhead < training_load(architecture, 32).overhead
+
+
+@given(seeds, st.sampled_from([16, 128]))
+def test_rounding_costs_a_share(seed: int, batch_size: int) -> None:
+    share = rounding_share(random_architecture(seed), batch_size)
+    assert 0.0 < share < 10.0
 
 
 @given(ratios, ratios, ratios)

@@ -27,7 +27,7 @@ def test_a_run_in_which_all_fail_ends_early_says_why_and_goes_on_once_mended(hom
     (home / "tasks" / "classification.py").write_text(broken, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "tuner", "--target", "nano33ble", "--data", "sample:digits",
-         "--max-candidates", str(CANDIDATES), "--name", "broken"],
+         "--space", "mixed_stages", "--max-candidates", str(CANDIDATES), "--name", "broken"],
         cwd=home, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1

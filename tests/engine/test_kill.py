@@ -15,7 +15,8 @@ import pytest
 
 from tuner.store.runs import RunFolder
 
-START = ["--target", "nano33ble", "--data", "sample:digits", "--name", "killed"]
+START = ["--target", "nano33ble", "--data", "sample:digits", "--name", "killed",
+         "--space", "mixed_stages"]  # fmt: skip
 ALIVE_SECONDS = 5.0
 
 

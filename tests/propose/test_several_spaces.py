@@ -130,7 +130,7 @@ def test_a_space_is_for_the_targets_that_it_suits() -> None:
     contexts = {name: context(name) for name in ("k230", "nano33ble")}
     for_all, large, small = space(None), space(True), space(False)
     assert spaces_by_target({"b": large, "a": for_all}, contexts) == {
-        "k230": ("a", "b"),
+        "k230": ("b", "a"),
         "nano33ble": ("a",),
     }
     assert spaces_by_target({"large": large}, contexts) == {

@@ -54,8 +54,12 @@ DEFAULT_WINDOW = 4
 NO_LIMITS = Limits()
 TASK = "classification"
 FILE_SUFFIX = ".json"
-AUTO_SPACES = ("mixed_stages",)
-"""What `auto` chooses from: those that suit one of the targets."""
+AUTO_SPACES = (
+    "mixed_stages", "plain_convolutions", "residual", "inverted_residual", "wide_mobile",
+)  # fmt: skip
+"""What `auto` chooses from: those that suit one of the targets. Their starting points take turns in
+this order, what reached most first, so that short searches begin with it. MobileNets whole are for
+trained weights; from scratch they reach less (docs/search.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,9 @@ from tuner.train.loop import parts_of_batch
 QUANTIZED = "quantized"
 """Folder of the quantization-aware part, in that of the version that is being made."""
 
-ROUNDING_STARTS = 2.6
-"""A quantization-aware part begins so many times as slowly as a float32 one."""
+ROUNDING_START_SECONDS = 2.0
+"""Of a quantization-aware part's training, until its graph is made: 1.3 to 3.1 for 8 nets of
+tests/benchmarks/retrain_time.py."""
 
 CURVES = ("curve", "loss_curve", "validation_loss_curve")
 
@@ -99,7 +100,9 @@ def run_training(
                 measure_pace, to_plain(spec), candidate, retraining.epochs, retraining.threads
             )
             costs = {
-                target: with_time(template, costs[target], _minutes(retraining, template, timed))
+                target: with_time(
+                    template, costs[target], predicted_minutes(retraining, template, timed)
+                )
             }
         check_time(template, costs[target], retraining.seconds)
         if (folder / FLOAT_PART).exists():
@@ -221,8 +224,16 @@ def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _minutes(retraining: Retraining, template: Template, timed: Mapping[str, float]) -> float:
-    """How long both parts will take, from what `measure_pace` gave."""
+def predicted_minutes(
+    retraining: Retraining, template: Template, timed: Mapping[str, float]
+) -> float:
+    """How long a training of so many epochs will take in all its parts.
+
+    Args:
+        retraining: without a clock.
+        template: that is trained.
+        timed: what `measure_pace` gave.
+    """
     first, second = parts_of(retraining)
     epoch, start = timed["epoch_seconds"], timed["start_seconds"]
     seconds = 0.0
@@ -231,7 +242,7 @@ def _minutes(retraining: Retraining, template: Template, timed: Mapping[str, flo
     if second is not None:
         batch = template.training.batch_size
         slower = 1.0 + rounding_share(template.architecture, batch)
-        seconds += ROUNDING_STARTS * start + second.epochs * slower * epoch
+        seconds += ROUNDING_START_SECONDS + second.epochs * slower * epoch
     return seconds / 60.0
 
 

@@ -307,14 +307,14 @@ class Proposer:
 def spaces_by_target(
     spaces: Mapping[str, SearchSpace], contexts: Mapping[str, Context]
 ) -> dict[str, tuple[str, ...]]:
-    """Names of the spaces to draw from for each target, sorted.
+    """Names of the spaces to draw from for each target, in the order given.
 
     A space that suits some of the targets is for those. One that suits none was asked for by name
     and is for all, and so are all spaces for a target that none is left for.
     """
     suited = {
         name: {target for target, context in contexts.items() if suits(space, context)}
-        for name, space in sorted(spaces.items())
+        for name, space in spaces.items()
     }
     return {
         target: tuple(name for name, targets in suited.items() if not targets or target in targets)

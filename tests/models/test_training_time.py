@@ -1,0 +1,31 @@
+"""The time that is told before a training holds both its parts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tuner.models.training import predicted_minutes
+from tuner.spec import Retraining
+from tuner.testing.models import template_of
+from tuner.testing.specs import small_candidate
+
+TIMED = {"epoch_seconds": 2.0, "start_seconds": 1.0}
+FLOAT = Retraining(epochs=10, threads=1, quantization_share=0.0)
+
+
+@pytest.mark.usefixtures("home")
+def test_rounding_makes_it_longer() -> None:
+    template = template_of(small_candidate(outputs=10), "sample:digits", "digits")
+
+    def minutes(share: float, epochs: int = 10) -> float:
+        part = replace(FLOAT, epochs=epochs, quantization_share=share)
+        return predicted_minutes(part, template, TIMED)
+
+    assert minutes(0.0) == pytest.approx((1.0 + 20.0) / 60.0)
+    assert minutes(0.0, epochs=40) == pytest.approx((1.0 + 80.0) / 60.0)
+    assert minutes(0.0) < minutes(0.3) < minutes(0.6)
+    # All of it rounded: one start, ten slower epochs.
+    assert minutes(0.0) < minutes(1.0)
+    assert minutes(1.0, epochs=20) - minutes(1.0) > minutes(0.0, epochs=20) - minutes(0.0)
