@@ -106,7 +106,7 @@ def main() -> None:
             )  # fmt: skip
             most = watch(process, home / "runs" / NAME)
             ended = process.poll()
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
         if "first_epoch" not in most:
             raise SystemExit(

@@ -7,6 +7,7 @@ steps keeps Keras' layers, losses and its optimizers' numbers, and leaves its pe
 from __future__ import annotations
 
 import math
+import mmap
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,9 @@ EVALUATION_BYTES = 64 * 2**20
 """Of the largest activation of an evaluation batch, which is made smaller to keep it."""
 CHUNK_BYTES = 32 * 2**20
 """Of the images that are handed to TensorFlow at a time; the set itself may be a memory map."""
+
+MAPPED_BYTES = 128 * 2**20
+"""A memory map up to this size stays in the process' memory between epochs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +285,7 @@ def train(
                 np.float32((done - began) * steps + chunk.start + 1),
             )
             mean_loss += float(total) / steps
+            _give_back(training.images)
         if not math.isfinite(mean_loss):
             if not done:
                 raise TuneError(
@@ -522,6 +527,16 @@ def _make_steps(
     return run_steps  # type: ignore[no-any-return]
 
 
+def _give_back(images: NDArray[np.uint8]) -> None:
+    """Let go of the pages of a large memory map, which count as this process' memory.
+
+    The file holds them, and the kernel's cache as long as there is room.
+    """
+    mapped = getattr(images, "_mmap", None)
+    if mapped is not None and images.nbytes > MAPPED_BYTES:
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def _chunks(count: int, image_bytes: int) -> list[slice]:
     """Parts of `count` things that are handed to TensorFlow together."""
     size = max(1, CHUNK_BYTES // image_bytes)
@@ -581,11 +596,14 @@ def _make_evaluator(
 
     chunks = _chunks(count, max(data.images[0].nbytes, CHUNK_BYTES * threads // count))
 
+    def score_chunk(chunk: slice) -> Any:
+        scored = score(data.images[chunk], data.labels[chunk])
+        _give_back(data.images)
+        return scored
+
     def evaluate() -> tuple[float, float]:
         with ThreadPoolExecutor(threads) as pool:
-            scores = list(
-                pool.map(lambda chunk: score(data.images[chunk], data.labels[chunk]), chunks)
-            )
+            scores = list(pool.map(score_chunk, chunks))
         right = sum(int(same) for same, _ in scores)
         loss = sum(float(entropy) for _, entropy in scores) / count
         return right / count, loss if loss < LARGEST_LOSS else LARGEST_LOSS
