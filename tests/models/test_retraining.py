@@ -248,8 +248,8 @@ def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
     assert re.match(r"epoch \d+/100000  loss \d.\d{3}  validation [\d.]+ % \(best ", shown[0])
     assert max(map(len, lines)) <= 80
     version = find_model("long").read()
-    (best,) = [line for line in lines if line.startswith(f"  epoch {version.best_epoch}, the best")]
-    assert best.endswith(", kept")
+    told = rf"^  epoch {version.best_epoch}, the best[^:]*:[^:]*,\s+kept$"
+    assert re.search(told, log.read_text(), re.MULTILINE)
     ended = tune(place, "logs", "long@1", "--lines", 12).stdout
     assert f"the last 12 of {version.epochs} lines" in ended
     assert f"validation {100 * version.curve[-1]:.1f} %, float32" in ended

@@ -141,7 +141,7 @@ def retrain(
         + (", stopped" if version.stopped else "")
     )
     for text in _scored(version):
-        print(text)
+        print(textwrap.fill(text, 80, initial_indent="  ", subsequent_indent="    "))
     for precision, build in version.builds.items():
         splits = ", ".join(
             f"{split} {percent(accuracy, error=True)} %"
@@ -169,7 +169,7 @@ def _scored(version: ModelVersion) -> Iterator[str]:
         ]
         if names:
             yield (
-                f"  epoch {item.epoch}, the {' and '.join(names)}: "
+                f"epoch {item.epoch}, the {' and '.join(names)}: "
                 + "; ".join(
                     f"{precision} {100 * accuracy:.1f} %, loss {item.loss[precision]:.3f}"
                     for precision, accuracy in sorted(item.accuracy.items(), reverse=True)

@@ -46,9 +46,9 @@ HOPELESS_BELOW = 0.1
 SMALLEST_PART = 16
 """Images of a part of a batch: batch normalization needs some."""
 EVALUATION_BATCH = 250
-EVALUATION_BYTES = 64 * 2**20
+EVALUATION_BYTES = 32 * 2**20
 """Of the largest activation of an evaluation batch, which is made smaller to keep it."""
-CHUNK_BYTES = 32 * 2**20
+CHUNK_BYTES = 16 * 2**20
 """Of the images that are handed to TensorFlow at a time; the set itself may be a memory map."""
 
 MAPPED_BYTES = 128 * 2**20
