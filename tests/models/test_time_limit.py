@@ -29,7 +29,10 @@ DROP = 0.01
 
 def search(home: Path) -> None:
     """A run on pictures of parts, with a clock, so that it predicts times."""
-    tune(home, "--target", TARGET, "--data", "sample:parts", "--time", "3m", "--name", "walk")
+    tune(
+        home, "--target", TARGET, "--data", "sample:parts", "--time", "3m", "--name", "walk",
+        "--space", "mixed_stages",
+    )  # fmt: skip
     while quicker(home) is None:  # chance made all that were built slow
         tune(home, "extend", "walk", "--time", "90s")
 
