@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tuner import catalog
 from tuner.cost.fit import check_limits, reasons
 from tuner.cost.lower import lower
+from tuner.engine.builds import CALIBRATION_IMAGES
 from tuner.errors import InputError
 from tuner.exporters import Artifact
 from tuner.runtimes.interpreter import run_tflite
@@ -25,8 +26,6 @@ from tuner.store.files import cache_folder, write_atomic
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-CALIBRATION_IMAGES = 200
 
 
 def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifact]:
