@@ -1,7 +1,8 @@
-"""The first epoch on a zip of more than 2 GB: memory of each process, and how soon it ends.
+"""The first epochs on a zip of more than 2 GB: memory of each process, and how soon they end.
 
 Makes a zip of class folders with noisy 640 x 480 JPEG files, starts a search on it, and stops it
-when every slot has finished an epoch. Prints JSON. By process, in MB of 2**20 bytes: the most
+when the first candidates have been trained for their first epochs, converted and scored. Prints
+JSON. By process, in MB of 2**20 bytes: the most
 resident memory (RSS), of it the most that is its own (anonymous) and the most that is of files
 (libraries, some 400 MB of TensorFlow's, and prepared images, a memory map); and the most of its
 proportional share (PSS), in which what several processes have mapped is divided among them. Ends
@@ -53,7 +54,7 @@ def make_zip(path: Path, size_bytes: float) -> int:
 
 
 def watch(process: subprocess.Popen[bytes], folder: Path) -> dict[str, dict[str, float]]:
-    """The most memory of each process, until every slot has finished an epoch."""
+    """The most memory of each process, until the first candidates are scored."""
     import psutil
 
     most: dict[str, dict[str, float]] = {}
@@ -80,11 +81,9 @@ def watch(process: subprocess.Popen[bytes], folder: Path) -> dict[str, dict[str,
             ):
                 kilobytes = int(fields[field].split()[0])
                 row[label] = max(row.get(label, 0.0), round(kilobytes * 1024 / MB, 1))
-        done = list(folder.glob("candidates/*/progress.json"))
-        if len(done) >= WORKERS or any(
-            event["event"] in ("rung", "finished") for event in _events(folder)
-        ):
-            most["first_epoch"] = {"seconds": round(time.monotonic() - started, 1)}
+        scored = [event for event in _events(folder) if event["event"] in ("rung", "finished")]
+        if len(scored) >= WORKERS:
+            most["first_rungs"] = {"seconds": round(time.monotonic() - started, 1)}
             break
         time.sleep(POLL_SECONDS)
     return most
@@ -95,7 +94,7 @@ def _events(folder: Path) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Make the zip, search until the first epochs have ended, print."""
+    """Make the zip, search until the first candidates are scored, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--gigabytes", type=float, default=2.05)
     parser.add_argument("--most-mb", type=float, default=1024.0)
@@ -115,15 +114,15 @@ def main() -> None:
             ended = process.poll()
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
-        if "first_epoch" not in most:
+        if "first_rungs" not in most:
             raise SystemExit(
-                f"The search ended with exit code {ended} before its first epoch:\n"
+                f"The search ended with exit code {ended} before its first rungs:\n"
                 + (home / "log.txt").read_text(encoding="utf-8")[-2000:]
             )
         result = {
             "zip_bytes": path.stat().st_size,
             "images": images,
-            "first_epoch_seconds": most.pop("first_epoch")["seconds"],
+            "first_rungs_seconds": most.pop("first_rungs")["seconds"],
             "prepared_bytes": sum(
                 file.stat().st_size for file in (home / "runs" / ".cache").rglob("*.npy")
             ),

@@ -186,6 +186,20 @@ def test_what_cannot_be_trained_in_its_time_is_over_a_limit():
     assert fast.train_minutes.low < fast.train_minutes.value < fast.train_minutes.high
 
 
+def test_the_time_of_a_retraining_counts_that_its_last_part_rounds():
+    candidate = small_candidate()
+    plan = Plan(spec(900.0))
+    costs = {"nano33ble": make_result(0, correct=1).costs["board"]}
+    minutes = plan.with_training(candidate, costs)["nano33ble"].train_minutes.value
+    plain = plan.epoch_seconds(candidate) * candidate.training.epochs / 60
+    plain /= plan.spec.workers**CORES_EXPONENT
+    assert 1.05 * plain < minutes < 2.0 * plain
+    frozen = dataclasses.replace(candidate.training, frozen_share=1.0)
+    head_alone = dataclasses.replace(candidate, training=frozen)
+    cost = plan.with_training(head_alone, costs)["nano33ble"]
+    assert cost.train_minutes.value == pytest.approx(plain)
+
+
 def test_a_limit_on_retraining_gates():
     run = spec(900.0)
     target = dataclasses.replace(

@@ -20,7 +20,7 @@ from tuner.train.forward import forward
 
 def net(channels: int, activation: str) -> Architecture:
     """Every layer that has a way of its own, and a join."""
-    nodes = [Node(name="image", op=Input(height=12, width=8, channels=3))]
+    nodes = [Node(name="image", op=Input(height=24, width=14, channels=3))]
 
     def add(name, operator, *others):
         nodes.append(Node(name=name, op=operator, inputs=(nodes[-1].name, *others)))
@@ -32,6 +32,7 @@ def net(channels: int, activation: str) -> Architecture:
     add("second", Conv2D(filters=channels, batch_norm=False, activation=activation))
     add("join", Add(activation=activation), "first")
     add("pool", MaxPool2D(size=2))
+    add("strided", Conv2D(filters=channels, kernel=1, stride=2, activation=activation))
     add("flat", Flatten())
     add("hidden", Dense(units=7, activation="relu"))
     add("logits", Dense(units=3))
@@ -50,7 +51,7 @@ def test_it_computes_what_keras_computes(channels: int, activation: str):
     generator = np.random.default_rng(1)
     for variable in model.trainable_variables:
         variable.assign(variable + generator.normal(0, 0.1, variable.shape))
-    images = generator.normal(0, 1, (32, 12, 8, 3)).astype(np.float32)
+    images = generator.normal(0, 1, (32, 24, 14, 3)).astype(np.float32)
     upstream = generator.normal(0, 1, (32, 3)).astype(np.float32)
     weights = [variable.value for variable in model.trainable_variables]
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tuner.data import mapped
 from tuner.spec import Augmentation
 from tuner.tasks import classification
 from tuner.testing.specs import small_candidate
@@ -125,35 +125,17 @@ def test_images_handed_over_in_parts_give_the_same_weights(monkeypatch):
         assert np.array_equal(mine, same)
 
 
-@pytest.mark.parametrize("kept_bytes", [loop.MAPPED_BYTES, 0])
+@pytest.mark.parametrize("kept_bytes", [mapped.KEPT_BYTES, 0])
 def test_a_memory_map_trains_as_an_array_does(tmp_path, monkeypatch, kept_bytes):
-    monkeypatch.setattr(loop, "MAPPED_BYTES", kept_bytes)
+    monkeypatch.setattr(mapped, "KEPT_BYTES", kept_bytes)
     data = stripes(256, 0)
     np.save(tmp_path / "images.npy", data.images)
-    mapped = LabelledImages(
+    of_file = LabelledImages(
         images=np.load(tmp_path / "images.npy", mmap_mode="r"), labels=data.labels
     )
-    array, memory_map = trained()[0], trained(training=mapped)[0]
+    array, memory_map = trained()[0], trained(training=of_file)[0]
     for mine, same in zip(memory_map.get_weights(), array.get_weights(), strict=True):
         assert np.array_equal(mine, same)
-
-
-def test_pages_of_a_large_memory_map_do_not_stay(tmp_path, monkeypatch):
-    def resident_kb() -> int:
-        """Of this process' maps of the file."""
-        lines = Path("/proc/self/smaps").read_text().split("\n")
-        begins = next(number for number, line in enumerate(lines) if line.endswith("large.npy"))
-        return next(int(line.split()[1]) for line in lines[begins:] if line.startswith("Rss:"))
-
-    np.save(tmp_path / "large.npy", np.ones((64, 32, 32, 3), np.uint8))
-    images = np.load(tmp_path / "large.npy", mmap_mode="r")
-    assert images.sum() == images.size
-    loop._give_back(images)
-    assert resident_kb() >= images.nbytes // 1024, "a small one stays"
-    monkeypatch.setattr(loop, "MAPPED_BYTES", 0)
-    loop._give_back(images[:10])  # a part is of the same map
-    assert resident_kb() == 0
-    assert images.sum() == images.size
 
 
 @pytest.mark.parametrize(("name", "threads"), [("adamw", 1), ("sgd", 1), ("sgd", 2), ("adamw", 3)])

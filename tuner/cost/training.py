@@ -33,6 +33,10 @@ ROUNDING_RATES: Mapping[str, float] = {
 least squares, none below 0, over 8 nets of tests/benchmarks/retrain_time.py on two cores, whose
 epochs took 1.1 to 1.9 times as long; mean error of that ratio .16, largest .42."""
 
+QUANTIZATION_SHARE = 0.3
+"""Of the epochs of a retraining, the last ones, in which the net rounds as its int8 file will, if
+nothing else is said."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingLoad:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from tuner.data.mapped import give_back
 from tuner.spec import Preprocessing
 
 CHUNK_BYTES = 16 * 2**20
@@ -154,7 +155,9 @@ def scaled_chunks(images: NDArray[np.uint8], scaling: str) -> Iterator[NDArray[n
     """
     count = max(1, CHUNK_BYTES // (4 * int(np.prod(images.shape[1:]))))
     for start in range(0, len(images), count):
-        yield scale(images[start : start + count], scaling)
+        part = scale(images[start : start + count], scaling)
+        give_back(images)
+        yield part
 
 
 def preprocessing_document(preprocessing: Preprocessing, classes: Sequence[str]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ PATIENCE_SHARE = 0.35
 
 def measure_machine() -> dict[str, float]:
     """Measure how fast this slot trains; plain Throughput."""
-    import_tensorflow()
+    import_tensorflow(whole=False)
     from tuner.train.throughput import measure_throughput
 
     return dict(to_plain(measure_throughput()))
@@ -251,7 +251,7 @@ def fit(
 
     `options` are given to `train`.
     """
-    import_tensorflow()
+    import_tensorflow(whole=False)
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import train
 

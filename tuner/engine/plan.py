@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tuner.cost.fit import check_limits
-from tuner.cost.training import train_seconds_per_image
+from tuner.cost.training import QUANTIZATION_SHARE, rounding_share, train_seconds_per_image
 from tuner.propose.bands import size_bands
 from tuner.propose.rungs import REDUCTION
 from tuner.spec import Candidate, Cost, Excess, Quantity, Result, RunSpec
@@ -320,13 +320,19 @@ class Plan:
             return dict(costs)
         epoch = self.epoch_seconds(candidate)
         faster = self.spec.workers**CORES_EXPONENT
-        minutes = epoch * candidate.training.epochs / faster / 60.0
+        epochs, batch = float(candidate.training.epochs), candidate.training.batch_size
+        if candidate.training.frozen_share < 1.0:  # else all layers stay in float32
+            epochs *= 1.0 + QUANTIZATION_SHARE * rounding_share(candidate.architecture, batch)
+        minutes = epoch * epochs / faster / 60.0
         retrain = Quantity(
             value=minutes,
             low=minutes * RETRAIN_BAND[0],
             high=minutes * RETRAIN_BAND[1],
             kind="estimated",
-            basis="throughput of one slot, measured at the start of the run, scaled to all slots",
+            basis=(
+                "throughput of one slot, measured at the start of the run, scaled to all slots; "
+                f"quantization-aware in the last {QUANTIZATION_SHARE:.0%} of its epochs"
+            ),
         )
         needed = (MIN_EPOCHS * epoch + OVERHEAD_SECONDS) / 60.0
         allowed = math.inf if self.final_seconds is None else self.final_seconds / 60.0

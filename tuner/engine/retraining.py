@@ -63,7 +63,7 @@ def measure_pace(
     Returns:
         `epoch_seconds` of an epoch on all images, and `start_seconds`, in which a graph is made.
     """
-    import_tensorflow()
+    import_tensorflow(whole=False)
     import numpy as np
 
     from tuner.train.build import build_keras, start_anew
@@ -139,7 +139,7 @@ def retrain_candidate(
         retraining_plain: plain Retraining.
         parent: `model.keras` with the same architecture, to train on from.
     """
-    import_tensorflow()
+    import_tensorflow(whole=False)
     from tuner.train.flat import store
 
     spec = from_plain(RunSpec, run, "run.json")

@@ -13,6 +13,7 @@ from tuner import catalog
 from tuner.cost.change import nearest_change
 from tuner.cost.fit import reasons
 from tuner.cost.lower import lower
+from tuner.cost.training import QUANTIZATION_SHARE
 from tuner.engine.costs import cost_on
 from tuner.engine.retraining import STOP
 from tuner.engine.search import with_limits
@@ -43,7 +44,7 @@ from tuner.store.models import (
     write_version,
 )
 
-QUANTIZATION_PERCENT = 30.0
+QUANTIZATION_PERCENT = 100.0 * QUANTIZATION_SHARE
 """Of a training, that is quantization-aware unless told otherwise."""
 
 

@@ -7,7 +7,6 @@ steps keeps Keras' layers, losses and its optimizers' numbers, and leaves its pe
 from __future__ import annotations
 
 import math
-import mmap
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tuner.data.mapped import give_back
 from tuner.errors import TuneError
 from tuner.spec import Candidate, Metric
 from tuner.train.augment import change, draw_changes
@@ -50,9 +50,6 @@ EVALUATION_BYTES = 32 * 2**20
 """Of the largest activation of an evaluation batch, which is made smaller to keep it."""
 CHUNK_BYTES = 16 * 2**20
 """Of the images that are handed to TensorFlow at a time; the set itself may be a memory map."""
-
-MAPPED_BYTES = 128 * 2**20
-"""A memory map up to this size stays in the process' memory between epochs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +282,7 @@ def train(
                 np.float32((done - began) * steps + chunk.start + 1),
             )
             mean_loss += float(total) / steps
-            _give_back(training.images)
+            give_back(training.images)
         if not math.isfinite(mean_loss):
             if not done:
                 raise TuneError(
@@ -527,16 +524,6 @@ def _make_steps(
     return run_steps  # type: ignore[no-any-return]
 
 
-def _give_back(images: NDArray[np.uint8]) -> None:
-    """Let go of the pages of a large memory map, which count as this process' memory.
-
-    The file holds them, and the kernel's cache as long as there is room.
-    """
-    mapped = getattr(images, "_mmap", None)
-    if mapped is not None and images.nbytes > MAPPED_BYTES:
-        mapped.madvise(mmap.MADV_DONTNEED)
-
-
 def _chunks(count: int, image_bytes: int) -> list[slice]:
     """Parts of `count` things that are handed to TensorFlow together."""
     size = max(1, CHUNK_BYTES // image_bytes)
@@ -598,7 +585,7 @@ def _make_evaluator(
 
     def score_chunk(chunk: slice) -> Any:
         scored = score(data.images[chunk], data.labels[chunk])
-        _give_back(data.images)
+        give_back(data.images)
         return scored
 
     def evaluate() -> tuple[float, float]:

@@ -37,7 +37,7 @@ from tuner.spec import (
 )
 from tuner.train.build import build_keras
 from tuner.train.flat import assign, step_of_optimizer
-from tuner.train.forward import Average
+from tuner.train.forward import Average, every
 from tuner.train.quiet import import_tensorflow, quiet
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def import_legacy_keras() -> None:
     tfmot refuses Keras 3 (its issues 1119, 1144 and 1270).
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    import_tensorflow()
+    import_tensorflow(whole=False)
     with quiet():
         import tensorflow_model_optimization  # noqa: F401
 
@@ -239,6 +239,8 @@ def _wrap(layer: Any, output: Any) -> _Wrapped:
     import tensorflow_model_optimization as tfmot
 
     kernel = KERNELS.get(type(layer).__name__)
+    if kernel is not None and getattr(layer, "kernel_size", None) == (1, 1):
+        layer.convolution_op = functools.partial(_convolve_pixels, layer.strides)
     config = _tfmot_classes().layer(kernel, output)
     if kernel is None and output is None:
         return _Wrapped(layer, layer, config)
@@ -251,6 +253,12 @@ class _Classes(NamedTuple):
     own_range: Any
     same_range: Any
     layer: Any
+
+
+def _convolve_pixels(strides: tuple[int, int], images: Any, kernel: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.nn.conv2d(every(images, strides), kernel, 1, "VALID")
 
 
 @functools.cache

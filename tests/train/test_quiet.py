@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+from tuner.train.quiet import import_tensorflow
+import_tensorflow(whole={whole})
+print(*(name in sys.modules for name in ("sklearn", "pandas")))
+import pandas, sklearn.metrics
+"""
+
+
+def loaded(whole: bool) -> str:
+    """Whether packages that Keras imports if they are there have been imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(whole=whole)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_a_process_of_our_own_goes_without_what_keras_has_for_other_packages():
+    assert loaded(whole=True) == "True True"
+    assert loaded(whole=False) == "False False"
