@@ -194,7 +194,7 @@ def test_the_time_of_a_retraining_counts_that_its_last_part_rounds():
     plain = plan.epoch_seconds(candidate) * candidate.training.epochs / 60
     plain /= plan.spec.workers**CORES_EXPONENT
     assert 1.05 * plain < minutes < 2.0 * plain
-    frozen = dataclasses.replace(candidate.training, frozen_share=1.0)
+    frozen = dataclasses.replace(candidate.training, weights="1" * 16, frozen_share=1.0)
     head_alone = dataclasses.replace(candidate, training=frozen)
     cost = plan.with_training(head_alone, costs)["nano33ble"]
     assert cost.train_minutes.value == pytest.approx(plain)

@@ -42,8 +42,11 @@ COMPARED = "compared"
 CONTENDERS = 3
 """So many of the best epochs, by the float32 model, are compared as int8 models, with the last."""
 TIMED_EPOCHS = 4
-TIMED_SHARE, LEAST_TIMED_SECONDS, MOST_TIMED_SECONDS = 0.03, 2.0, 10.0
-"""Of the whole training at the reference rates, to tell how long it takes here."""
+"""At least; of small nets and few images, as many as fill the time."""
+TIMED_SHARE, LARGEST_TIMED_SHARE = 0.08, 0.3
+LEAST_TIMED_SECONDS, MOST_TIMED_SECONDS = 4.0, 12.0
+"""Of the whole training at the reference rates, to tell how long it takes here. On a machine that
+others share, epochs of .25 s took .17 to .34, slow and fast ones in groups of some seconds."""
 REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
 MOST_EPOCHS = 100_000
 """Where the clock alone ends a training."""
@@ -64,8 +67,6 @@ def measure_pace(
         `epoch_seconds` of an epoch on all images, and `start_seconds`, in which a graph is made.
     """
     import_tensorflow(whole=False)
-    import numpy as np
-
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import LabelledImages, train
 
@@ -78,8 +79,9 @@ def measure_pace(
     validation = labelled(dataset, candidate, "validation")
     image = train_seconds_per_image(candidate.architecture, batch, REFERENCE)
     images = len(training.labels)
-    timed_seconds = TIMED_SHARE * epochs * images * image
-    timed_seconds = min(max(timed_seconds, LEAST_TIMED_SECONDS), MOST_TIMED_SECONDS)
+    whole_seconds = epochs * images * image
+    timed_seconds = min(LEAST_TIMED_SECONDS, LARGEST_TIMED_SHARE * whole_seconds)
+    timed_seconds = min(max(timed_seconds, TIMED_SHARE * whole_seconds), MOST_TIMED_SECONDS)
 
     def timed(share: float, epochs: int, frozen_share: float) -> list[float]:
         """When each of the epochs ended, in seconds since the first began."""
@@ -106,13 +108,14 @@ def measure_pace(
 
     least = min(1.0, batch / images)
     share = min(1.0, max(4 * least, timed_seconds / TIMED_EPOCHS / (image * images)))
+    timed_epochs = max(TIMED_EPOCHS, round(timed_seconds / (share * images * image)))
     timed(least, 1, 0.0)  # TensorFlow's own start is not of a training that follows
     frozen = candidate.training.frozen_share
     epoch_seconds = start_seconds = 0.0
     for kind, part in ((0.0, 1.0 - frozen), (1.0, frozen)):
         if part:
-            first, *later = timed(share, TIMED_EPOCHS, kind)
-            pace = float(np.median(np.diff([first, *later])))
+            first, *_, last = timed(share, 1 + timed_epochs, kind)
+            pace = (last - first) / timed_epochs
             epoch_seconds += part * pace / share
             start_seconds += max(0.0, first - pace)
     return {"epoch_seconds": epoch_seconds, "start_seconds": start_seconds}
