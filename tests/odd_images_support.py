@@ -120,6 +120,7 @@ GOOD: dict[str, tuple[str, Maker]] = {
     "one row": (".bmp", lambda i, r: saved(i.convert("RGB").resize((300, 1)), "BMP")),
     "one column": (".webp", lambda i, r: saved(i.convert("RGB").resize((1, 200)), "WEBP")),
     "long": (".png", lambda i, r: saved(i.convert("1").resize((20000, 3)), "PNG")),
+    "heic": (".heic", lambda i, r: saved(i.convert("RGB"), "HEIF")),
     "tga": (".tga", lambda i, r: saved(i.convert("RGB"), "TGA")),
     "ppm": (".ppm", lambda i, r: saved(i.convert("RGB"), "PPM")),
     "other ending": (".jpg", lambda i, r: saved(i, "PNG")),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,7 +107,8 @@ def test_report_as_csv_and_table(home_with_run: Path):
     table = tune(home_with_run, "report").stdout
     assert max(map(len, table.splitlines())) <= 80
     assert rows[0]["id"] in table
-    assert "To take every image for the largest class, 'one', gives" in table.replace("\n", " ")
+    assert re.search(r"^ +majority +(\d+\.\d) +\1 +\d+\.\d +$", table, re.MULTILINE)
+    assert "majority: all images taken for the largest class, 'one'." in table.replace("\n", " ")
     out = home_with_run / "board.json"
     tune(home_with_run, "report", "first", "--format", "json", "-o", out)
     assert len(json.loads(out.read_text())) == CANDIDATES

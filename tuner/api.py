@@ -567,8 +567,11 @@ def _run(run: Run | str | Path) -> Run:
 def _go_on(
     files: RunFolder, on_event: OnEvent | None, progress: bool, started: float | None = None
 ) -> Run:
+    from tuner.engine.notices import notices
     from tuner.engine.search import run_search
 
+    for line in notices(files.spec()):
+        _log.warning(line)
     with _signals_kept(), _observer(files, progress) as observer:
         run_search(files, observer, started=started, on_event=on_event)
     return Run(files.path)

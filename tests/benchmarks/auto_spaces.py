@@ -97,7 +97,7 @@ def search(
     images = sum(map(sum, test))
     accuracy = best["accuracy"]["test"]["int8"]
     return {
-        "space": best["candidate"].get("space", ""),
+        "space": best["space"],
         "id": best["id"],
         "test": accuracy,
         "images": images,

@@ -22,17 +22,16 @@ from cifar10_search import DATA, TRAINING_IMAGES_PER_CLASS, unpack
 
 from tuner.catalog import load_module, load_target
 from tuner.cost.lower import lower
-from tuner.cost.training import train_seconds_per_image
+from tuner.cost.training import REFERENCE, train_seconds_per_image
 from tuner.data import open_dataset
 from tuner.engine.costs import cost_on
 from tuner.models.retrain import retrain
 from tuner.propose.choices import RandomChoices
-from tuner.spec import Candidate, Context, Template, Throughput, to_plain
+from tuner.spec import Candidate, Context, Template, to_plain
 from tuner.store.files import cache_folder
 
 TARGET = "raspberry-pi-4"
 LEAST_MACS, MOST_MACS = 1e4, 2e7
-REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
 
 
 def candidates(count: int, outputs: int) -> list[Candidate]:

@@ -241,7 +241,12 @@ def test_errors_of_layout(tmp_path: Path, make_folder: MakeFolder) -> None:
     refused(flat, "1 images directly in it", "FOLDER/CLASS/IMAGE")
     refused(flat / "0.png", "a file of another kind")
     (tmp_path / "images.tar.gz").write_bytes(b"")
-    refused(tmp_path / "images.tar.gz", "a packed file. Unpack it, or pack a zip.")
+    refused(
+        tmp_path / "images.tar.gz", "Unpack it: mkdir images && tar -xf ",
+        "images.tar.gz -C images && tune data check images",
+    )  # fmt: skip
+    (tmp_path / "images.7z").write_bytes(b"")
+    refused(tmp_path / "images.7z", "a packed file. Unpack it, or pack a zip.")
 
 
 def test_errors_of_classes(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from tuner.engine.plan import (
     START_SECONDS,
     Plan,
 )
+from tuner.engine.slots import available_cores
 from tuner.propose.rungs import Step, decide, decide_on_clock
 from tuner.spec import DatasetSpec, Extension, Limits, RunSpec, Throughput, TrainingSettings
 from tuner.testing.specs import small_candidate
+from tuner.train.loop import UNFROZEN_PACE
 
 
 def spec(
@@ -192,12 +194,12 @@ def test_the_time_of_a_retraining_counts_that_its_last_part_rounds():
     costs = {"nano33ble": make_result(0, correct=1).costs["board"]}
     minutes = plan.with_training(candidate, costs)["nano33ble"].train_minutes.value
     plain = plan.epoch_seconds(candidate) * candidate.training.epochs / 60
-    plain /= plan.spec.workers**CORES_EXPONENT
+    plain /= available_cores() ** CORES_EXPONENT
     assert 1.05 * plain < minutes < 2.0 * plain
     frozen = dataclasses.replace(candidate.training, weights="1" * 16, frozen_share=1.0)
     head_alone = dataclasses.replace(candidate, training=frozen)
     cost = plan.with_training(head_alone, costs)["nano33ble"]
-    assert cost.train_minutes.value == pytest.approx(plain)
+    assert cost.train_minutes.value == pytest.approx(plain / UNFROZEN_PACE)
 
 
 def test_a_limit_on_retraining_gates():

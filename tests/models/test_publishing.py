@@ -64,6 +64,18 @@ def test_what_is_not_there_is_said_with_what_is(home: Path, elsewhere: Path):
     assert "digit@1" in tune(home, "models", "get", elsewhere, "digit@7", code=2).stderr
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_damaged_checksums_are_named(
+    home: Path, elsewhere: Path, tmp_path: Path, content: str
+) -> None:
+    shutil.copytree(elsewhere, tmp_path / "copy")
+    (tmp_path / "copy" / "digit" / "1" / CHECKSUMS).write_text(content)
+    with pytest.raises(
+        TuneError, match=rf"{CHECKSUMS} of digit at .* is damaged.*Publish it again"
+    ):
+        get(str(tmp_path / "copy"), "digit")
+
+
 @pytest.mark.parametrize("damage", ["changed", "gone"])
 def test_damaged_files_are_not_taken(home: Path, elsewhere: Path, tmp_path: Path, damage: str):
 

@@ -22,7 +22,15 @@ from tuner.models.training import parts_of
 from tuner.runtimes.interpreter import run_tflite
 from tuner.spec import Retraining, Template
 from tuner.store.files import cache_folder
-from tuner.store.models import FLOAT_PART, ModelFolder, find_model, models_folder
+from tuner.store.models import (
+    CHECKPOINT,
+    FLOAT_PART,
+    FLOAT_WEIGHTS,
+    PACE,
+    ModelFolder,
+    find_model,
+    models_folder,
+)
 from tuner.store.templates import write_template
 from tuner.testing.models import template_of
 from tuner.testing.specs import small_candidate
@@ -69,7 +77,8 @@ def test_all_builds_have_the_weights_of_the_quantization_aware_part(place: Path)
     assert 0 < version.quantization.train_seconds < version.train_seconds
     assert version.builds["int8"].recipe == "quantization-aware, 4 epochs"
     assert not (folder.path / "quantized").exists()
-    assert not (folder.path / FLOAT_PART).exists()
+    left = {FLOAT_PART, FLOAT_WEIGHTS, PACE, CHECKPOINT}
+    assert not left & {path.name for path in folder.path.iterdir()}
     model = load_keras(folder.path / "model.keras")
     content = (folder.path / "float32.tflite").read_bytes()
     assert content == convert_tflite(model, "float32")
@@ -94,6 +103,14 @@ def test_all_of_a_training_can_be_quantization_aware(place: Path) -> None:
     assert version.epochs == version.quantization.epochs == 6
     assert version.train_seconds == version.quantization.train_seconds
     assert version.builds["int8"].recipe == "quantization-aware, 6 epochs"
+
+
+def test_one_thread_repeats_exactly(place: Path) -> None:
+    made = [
+        retrain(template(place), epochs=4, threads=1, name=name).path for name in ("once", "again")
+    ]
+    for file in ("int8.tflite", "float32.tflite"):
+        assert (made[0] / file).read_bytes() == (made[1] / file).read_bytes()
 
 
 def test_a_failure_leaves_the_float32_training_which_goes_on(

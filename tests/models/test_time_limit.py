@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tuner.engine.board import board
 from tuner.engine.search import with_limits
 from tuner.errors import InputError, UnknownNameError
 from tuner.models import time_limit
-from tuner.models.time_limit import TIME_BAND, check_time, with_time
+from tuner.models.time_limit import TIME_BAND, check_predicted_time, with_time
 from tuner.spec import Limits
 from tuner.store.models import find_model, models_folder
 from tuner.testing.models import template_of
@@ -73,7 +74,7 @@ def walk(home: Path) -> None:
     assert accuracy >= promised - DROP
 
 
-def late(home: Path, *, limit: float) -> InputError:
+def late(home: Path, *, limit: float, minutes_of: Callable[[int], float] = float) -> InputError:
     """What is said of 3 epochs of 1 min each, of a run whose others had 1 and 2."""
     folder = make_run(home, "made-up", [10, 12, 15], ended=True)
     best = board(folder).rows[0].result
@@ -83,7 +84,7 @@ def late(home: Path, *, limit: float) -> InputError:
     cost = with_time(plain, best.costs[TARGET], minutes=3.0)
     assert cost.train_minutes.high == pytest.approx(3.0 * TIME_BAND[1])
     with pytest.raises(InputError) as caught:
-        check_time(plain, cost, None)
+        check_predicted_time(plain, cost, minutes_of)
     return caught.value
 
 
@@ -92,6 +93,11 @@ def test_the_best_ranked_that_keeps_the_limit_is_named(home: Path):
     assert "full training 3.0 min > 2.5 min" in said
     assert "What fits: --epochs 2 or --minutes 2.5; or rank 2 of the run made-up, c" in said
     assert "8x8 grey and had 60.0% as int8: about 2 min (tune select made-up 2)" in said
+
+
+def test_the_epochs_that_are_named_count_what_an_epoch_does_not(home: Path):
+    said = str(late(home, limit=2.5, minutes_of=lambda epochs: 0.5 + epochs))
+    assert "What fits: --epochs 1 or" in said
 
 
 def test_a_candidate_whose_band_exceeds_the_limit_is_not_named(home: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 import statistics
 from functools import cache
@@ -146,9 +147,17 @@ def test_what_bounds_a_net_is_told() -> None:
     assert "lower bound for small nets" in basis("mixed_6")
 
 
-def test_the_user_is_told_whose_accuracies_are_shown() -> None:
+@pytest.mark.parametrize("ready", [True, False])
+def test_the_user_is_told_whose_accuracies_are_shown(
+    monkeypatch: pytest.MonkeyPatch, ready: bool
+) -> None:
     assert nncase.RUN_WITH == ("litert", "xnnpack")
-    assert "LiteRT int8 with XNNPACK" in nncase.NOTICE
+    tool = dataclasses.replace(nncase.tools()[0], missing="" if ready else "Install.")
+    monkeypatch.setattr(nncase, "tools", lambda: (tool,))
+    said = nncase.notice()
+    assert "LiteRT int8 with XNNPACK" in said
+    assert ("simulator and ranked by that" in said) == ready
+    assert said.startswith(f"Without {tool.name} nothing is run") != ready
     assert "kpu" in nncase.KERNELS
 
 

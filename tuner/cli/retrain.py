@@ -80,7 +80,8 @@ def retrain(
 ) -> None:
     """Train a template in full, with all cores, into a new version of a model.
 
-    The best few epochs and the last are compared as int8 models, and the best is kept.
+    What is best is judged as int8: in the quantization-aware part after each epoch, without one by
+    the int8 files of the best few epochs and the last.
 
     Ctrl-C ends it after the epoch and keeps what is best so far. The same command goes on with
     what was killed.
@@ -91,6 +92,7 @@ def retrain(
     from tuner.models.int8_loss import int8_warning
     from tuner.models.retrain import retrain as train_in_full
     from tuner.store.models import find_model
+    from tuner.store.runs import check_name
     from tuner.store.templates import read_template
     from tuner.store.work import retraining_log
 
@@ -98,6 +100,7 @@ def retrain(
     own = find_model(continued).read().template if plain is None and continued else plain
     model = name or (own.name if own else "")
     if background and model:
+        check_name("model", model)
         arguments = [word for word in sys.argv[1:] if word != "--background"]
         log = retraining_log(model)
         print_started(start(arguments, log), model, log)

@@ -27,12 +27,11 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     Raises:
         TuneError: the search could not go on, was stopped, or nothing fits.
     """
-    from tuner import catalog
     from tuner.cli.show import live_progress, print_bests, print_board
     from tuner.engine.board import board
+    from tuner.engine.notices import notices
     from tuner.engine.search import run_search
     from tuner.errors import NothingFitsError, TuneError
-    from tuner.propose.edge_impulse import read_parts
 
     spec = folder.spec()
     dataset, several = spec.dataset, len(spec.targets) > 1
@@ -44,25 +43,12 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
         f"{counts['test']} test images",
         file=sys.stderr,
     )
-    if dataset.left_out:
-        print(
-            f"Left out: {len(dataset.left_out)} files, the first {dataset.left_out[0]} "
-            "('tune data check' names all)",
-            file=sys.stderr,
-        )
     if several:
         shown = [target.name for target in spec.targets[:TARGETS_SHOWN]]
         more = len(spec.targets) - len(shown)
         print(f"For:  {', '.join(shown)}{f' and {more} more' if more else ''}", file=sys.stderr)
-    for reason in spec.left_out.values():
-        print(f"Left out: {reason}", file=sys.stderr)
-    for name, content in spec.space_files.items():
-        for note in read_parts(content, name)[1]:
-            print(f"{name}: {note}", file=sys.stderr)
-    for runtime in dict.fromkeys(target.runtime for target in spec.targets):
-        notice = getattr(catalog.load_module("runtimes", runtime), "NOTICE", "")
-        if notice:
-            print(notice, file=sys.stderr)
+    for line in notices(spec):
+        print(line, file=sys.stderr)
     print(f"Run:  {folder.path}", file=sys.stderr)
     interrupt_on_signals()
     with live_progress(spec) as progress:

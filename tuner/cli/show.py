@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuner.cost.fit import LIMIT_NAMES, format_bytes, reasons
@@ -13,12 +14,13 @@ from tuner.engine.supervisor import Progress
 from tuner.rank.majority import majority_of
 from tuner.rank.order import (
     Estimate,
+    Ranked,
     best_accuracy,
     precision_accuracy,
     ranking_precision,
     target_accuracy,
 )
-from tuner.spec import Accuracy, Result, RunSpec
+from tuner.spec import Accuracy, Precision, Result, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from tuner.engine.board import Board
 
 REFRESH_SECONDS = 0.5
+TIMES_SHOWN = 10
 
 SHORT_ID = 7
 """Letters of an id where there is little room; any command takes a unique beginning."""
@@ -258,9 +261,13 @@ def board_renderables(board: Board) -> list[RenderableType]:
         int8 = percent(precision_accuracy(result, "int8"), error=not simulated)
         return [*own, int8, percent(precision_accuracy(result, "float32"))]
 
+    least = _majority_row(board, 2 if simulated else 1)
     for row in board.rows:
         result = row.result
         cost = result.costs[target.name]
+        if least is not None and least.is_above(row):
+            table.add_row(*least.cells, style="dim")
+            least = None
         if result.status == "stopped":
             table.add_row(
                 str(row.rank) if row.fits else "over", result.candidate.id, input_text(result),
@@ -287,7 +294,37 @@ def board_renderables(board: Board) -> list[RenderableType]:
             milliseconds(cost.latency_ms.value),
             style=None if row.fits else "dim",
         )
+    if least is not None:
+        table.add_row(*least.cells, style="dim")
     return [table, Text(_legend(board), style="dim")]
+
+
+@dataclass(frozen=True, slots=True)
+class _MajorityRow:
+    """What taking all images for one class gives, as a row of the table."""
+
+    accuracy: float
+    precision: Precision
+    cells: tuple[str, ...]
+
+    def is_above(self, row: Ranked) -> bool:
+        """Whether it belongs before a candidate, which may have no accuracy."""
+        found = precision_accuracy(row.result, self.precision)
+        return found is None or not row.fits or found.value < self.accuracy
+
+
+def _majority_row(board: Board, own_columns: int) -> _MajorityRow | None:
+    """The row of the largest class; None where nothing was trained or counted."""
+    majority = majority_of(board.spec.dataset)
+    if majority is None or not any(row.result.builds for row in board.rows):
+        return None
+    shown = {split: f"{100 * share:.1f}" for split, share in majority.accuracy.items()}
+    validation, test = shown.get("validation", "-"), shown.get("test", "-")
+    return _MajorityRow(
+        accuracy=majority.accuracy.get("validation", 0.0),
+        precision=ranking_precision(board.spec.rank_by),
+        cells=("", "majority", "", *[validation] * own_columns, validation, test, "", "", ""),
+    )
 
 
 def _legend(board: Board) -> str:
@@ -303,11 +340,25 @@ def _legend(board: Board) -> str:
         )
     majority = majority_of(spec.dataset)
     if build is not None and majority is not None:
-        shares = [f"{share:.1%} ({split})" for split, share in majority.accuracy.items()]
+        lines.append(f"majority: all images taken for the largest class, '{majority.class_name}'.")
+    times = [
+        f"{row.rank}: {predicted.value:.2g}"
+        for row in rows
+        if row.fits
+        and row.result.builds
+        and (predicted := row.result.costs[target.name].train_minutes)
+    ]
+    if times:
         lines.append(
-            f"To take every image for the largest class, '{majority.class_name}', gives "
-            f"{', '.join(shares)}."
+            f"Minutes of retraining in full, predicted, by rank: {', '.join(times[:TIMES_SHOWN])}"
+            f"{' ...' if len(times) > TIMES_SHOWN else '.'}"
         )
+    spaces: dict[str, list[int]] = {}
+    for row in rows:
+        spaces.setdefault(row.result.space, []).append(row.rank)
+    if len(spaces) > 1:
+        drawn = (f"{space} {len(ranks)}, best rank {ranks[0]}" for space, ranks in spaces.items())
+        lines.append(f"Drawn from {'; '.join(drawn)}.")
     lines += [
         f"Baseline: {row.result.baseline} is {row.result.candidate.id}, "
         + (f"rank {row.rank}." if row.result.builds else f"{row.result.status}.")

@@ -34,6 +34,9 @@ least squares, none below 0, over two trainings of each of the 10 nets of
 tests/benchmarks/retrain_time.py on two cores, whose epochs took 1.1 to 2.0 times as long; mean
 error of that ratio .11. The two trainings of a net took 1.0 to 1.5 times each other's time."""
 
+REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
+"""Of a machine as quick as that of `RATES`."""
+
 QUANTIZATION_SHARE = 0.3
 """Of the epochs of a retraining, the last ones, in which the net rounds as its int8 file will, if
 nothing else is said."""

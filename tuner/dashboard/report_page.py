@@ -157,7 +157,7 @@ def _board(
         "pictures": mistakes.pictures,
         "images_note": mistakes.note,
         "chunk": CHUNK,
-        "columns": _columns(board, rows, proposed),
+        "columns": _columns(board, rows),
         "fronts": {
             split: {
                 kind: {cost: front_ranks(board, cost, split, kind) for cost in COST_NAMES}
@@ -182,9 +182,7 @@ def _simulated(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _columns(
-    board: Board, rows: Sequence[Mapping[str, Any]], proposed: Mapping[int, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _columns(board: Board, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     costs = [row["costs"].get(board.target.name, {}) for row in rows]
     plain: dict[str, Any] = {
         name: [row[name] for row in rows]
@@ -194,7 +192,7 @@ def _columns(
     plain["origin"] = [f"{row['origin']} {row['baseline']}".rstrip() for row in rows]
     plain["fits"] = [row.fits for row in board.rows]
     plain["group"] = [group_of(row) for row in board.rows]
-    plain["space"] = [proposed[row.result.index]["space"] for row in board.rows]
+    plain["space"] = [row["space"] for row in rows]
     plain["input"] = [
         "{width}x{height} {colour}".format(**row["candidate"]["preprocessing"]) for row in rows
     ]

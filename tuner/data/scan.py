@@ -49,6 +49,8 @@ FORMATS = (
 )
 """What is decoded, whatever a file's ending. Others are not: for EPS Pillow starts a program."""
 
+_HEIC = "HEIC: pip install pillow-heif, or save as JPEG"
+
 _large_images = threading.Lock()
 
 
@@ -91,6 +93,10 @@ def digest_of(content: bytes) -> str:
 @functools.cache
 def _formats() -> tuple[str, ...]:
     Image.init()
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -129,7 +135,14 @@ def facts_of(content: bytes) -> ImageFacts:
             with _large_images if large else contextlib.nullcontext():
                 return _decoded(image, content)
     except Exception as error:  # Pillow's decoders fail in many ways
-        return ImageFacts(problem=why_unreadable(error))
+        return ImageFacts(problem=_HEIC if _is_heic(content) else why_unreadable(error))
+
+
+def _is_heic(content: bytes) -> bool:
+    """Whether it is a picture of ISO/IEC 23008-12, of its HEVC kinds, that nothing here decodes."""
+    if "HEIF" in _formats():
+        return False
+    return content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"mif1", b"msf1")
 
 
 def _decoded(image: Image.Image, content: bytes) -> ImageFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from tuner.data.archive import open_archive
@@ -83,6 +84,14 @@ def absolute(source: str | Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(source)))
 
 
+def _unpacking(path: Path) -> str:
+    """What to do with a packed file, as commands where `tar` knows it."""
+    if ".tar" not in path.suffixes and path.suffix not in (".tgz", ".tbz2", ".txz"):
+        return "Unpack it, or pack a zip."
+    file, folder = shlex.quote(str(path)), shlex.quote(path.name.split(".")[0] or "images")
+    return f"Unpack it: mkdir {folder} && tar -xf {file} -C {folder} && tune data check {folder}"
+
+
 def tree_at(path: Path) -> Tree | None:
     """The image files at a path; None for an `.npz` file.
 
@@ -99,5 +108,5 @@ def tree_at(path: Path) -> Tree | None:
     if path.suffix.lower() == ".zip":
         return ZipTree(path)
     if path.name.lower().endswith(PACKED_SUFFIXES):
-        raise DataError(f"{EXPECTED} Received: {shown}, a packed file. Unpack it, or pack a zip.")
+        raise DataError(f"{EXPECTED} Received: {shown}, a packed file. {_unpacking(path)}")
     raise DataError(f"{EXPECTED} Received: {shown}, a file of another kind; {LAYOUT}.")

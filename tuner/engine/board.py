@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from tuner import catalog
 from tuner.cost.fit import explain
+from tuner.engine.builds import PRECISIONS
 from tuner.engine.costs import with_target
 from tuner.errors import InputError, UnknownNameError
 from tuner.propose.proposer import Miss
 from tuner.rank.order import Ranked, rank_results
 from tuner.spec import (
-    Precision,
     RankBy,
     Result,
     RunSpec,
@@ -26,7 +26,6 @@ from tuner.spec import (
 from tuner.store.runs import RunFolder, fold_results
 
 T = TypeVar("T")
-PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

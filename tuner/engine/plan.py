@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 
 from tuner.cost.fit import check_limits
 from tuner.cost.training import QUANTIZATION_SHARE, rounding_share, train_seconds_per_image
+from tuner.engine.slots import available_cores
 from tuner.propose.bands import size_bands
 from tuner.propose.rungs import REDUCTION
 from tuner.spec import Candidate, Cost, Excess, Quantity, Result, RunSpec
+from tuner.train.loop import UNFROZEN_PACE
 
 MIN_EPOCHS = 30
 """A candidate that cannot be trained for this many epochs in its time is not proposed."""
@@ -319,9 +321,10 @@ class Plan:
         if self.spec.throughput is None:
             return dict(costs)
         epoch = self.epoch_seconds(candidate)
-        faster = self.spec.workers**CORES_EXPONENT
-        epochs, batch = float(candidate.training.epochs), candidate.training.batch_size
-        if candidate.training.frozen_share < 1.0:  # else all layers stay in float32
+        faster = available_cores() ** CORES_EXPONENT
+        frozen, batch = candidate.training.frozen_share, candidate.training.batch_size
+        epochs = candidate.training.epochs * (1.0 - frozen + frozen / UNFROZEN_PACE)
+        if frozen < 1.0:  # else all layers stay in float32
             epochs *= 1.0 + QUANTIZATION_SHARE * rounding_share(candidate.architecture, batch)
         minutes = epoch * epochs / faster / 60.0
         retrain = Quantity(
@@ -330,7 +333,7 @@ class Plan:
             high=minutes * RETRAIN_BAND[1],
             kind="estimated",
             basis=(
-                "throughput of one slot, measured at the start of the run, scaled to all slots; "
+                "throughput of one slot, measured at the start of the run, scaled to all cores; "
                 f"quantization-aware in the last {QUANTIZATION_SHARE:.0%} of its epochs"
             ),
         )

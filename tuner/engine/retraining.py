@@ -1,4 +1,4 @@
-"""What a slot does when a template is retrained: time an epoch, then train in full."""
+"""What a slot does when a template is retrained: time some epochs, then train in full."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
-from tuner.cost.training import train_seconds_per_image
+from tuner.cost.training import REFERENCE, train_seconds_per_image
 from tuner.engine import jobs
 from tuner.engine.builds import make_builds, run_build, runs_with, score_builds
 from tuner.engine.images import labelled, open_data
@@ -23,7 +23,6 @@ from tuner.spec import (
     RunSpec,
     ScoredEpoch,
     Split,
-    Throughput,
     from_plain,
     to_plain,
 )
@@ -43,25 +42,30 @@ CONTENDERS = 3
 """So many of the best epochs, by the float32 model, are compared as int8 models, with the last."""
 TIMED_EPOCHS = 4
 """At least; of small nets and few images, as many as fill the time."""
+LEAST_TIMED_STEPS = 4
 TIMED_SHARE, LARGEST_TIMED_SHARE = 0.08, 0.3
 LEAST_TIMED_SECONDS, MOST_TIMED_SECONDS = 4.0, 12.0
 """Of the whole training at the reference rates, to tell how long it takes here. On a machine that
 others share, epochs of .25 s took .17 to .34, slow and fast ones in groups of some seconds."""
-REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
 MOST_EPOCHS = 100_000
 """Where the clock alone ends a training."""
 
 
 def measure_pace(
-    run: Mapping[str, Any], candidate_plain: Mapping[str, Any], epochs: int, threads: int
+    run: Mapping[str, Any],
+    candidate_plain: Mapping[str, Any],
+    epochs: int,
+    threads: int,
+    continued: bool,
 ) -> dict[str, float]:
-    """Train a candidate on a part of the images for a moment, to tell how long all will take.
+    """Train a candidate for a moment, on a part of many images, to tell how long all will take.
 
     Args:
         run: plain RunSpec.
         candidate_plain: plain Candidate.
         epochs: that it will be trained for; a long training is timed for longer.
         threads: of it.
+        continued: it trains a version's weights on, so that nothing but a whole body is frozen.
 
     Returns:
         `epoch_seconds` of an epoch on all images, and `start_seconds`, in which a graph is made.
@@ -72,24 +76,27 @@ def measure_pace(
 
     spec = from_plain(RunSpec, run, "run.json")
     candidate = from_plain(Candidate, candidate_plain, "template")
-    batch = candidate.training.batch_size
     dataset = open_data(spec.dataset)
     task = catalog.load_module("tasks", spec.task)
     training = labelled(dataset, candidate, "training")
     validation = labelled(dataset, candidate, "validation")
-    image = train_seconds_per_image(candidate.architecture, batch, REFERENCE)
     images = len(training.labels)
-    whole_seconds = epochs * images * image
+    batch = min(candidate.training.batch_size, images)
+    steps = images // batch
+    image = train_seconds_per_image(candidate.architecture, batch, REFERENCE)
+    whole_seconds = epochs * steps * batch * image
     timed_seconds = min(LEAST_TIMED_SECONDS, LARGEST_TIMED_SHARE * whole_seconds)
     timed_seconds = min(max(timed_seconds, TIMED_SHARE * whole_seconds), MOST_TIMED_SECONDS)
 
-    def timed(share: float, epochs: int, frozen_share: float) -> list[float]:
-        """When each of the epochs ended, in seconds since the first began."""
+    def timed(count: int, epochs: int, frozen_share: float) -> list[float]:
+        """When each of the epochs of `count` steps ended, in seconds since the first began."""
         start_anew(0)
         few, held_out = (
-            LabelledImages(images=split.images[:count], labels=split.labels[:count])
-            for split in (training, validation)
-            for count in [math.ceil(share * len(split.labels))]
+            LabelledImages(images=split.images[:rows], labels=split.labels[:rows])
+            for split, rows in (
+                (training, count * batch),
+                (validation, math.ceil(count / steps * len(validation.labels))),
+            )
         )
         ends: list[float] = []
         train(
@@ -106,18 +113,21 @@ def measure_pace(
         )
         return ends
 
-    least = min(1.0, batch / images)
-    share = min(1.0, max(4 * least, timed_seconds / TIMED_EPOCHS / (image * images)))
-    timed_epochs = max(TIMED_EPOCHS, round(timed_seconds / (share * images * image)))
-    timed(least, 1, 0.0)  # TensorFlow's own start is not of a training that follows
+    step = batch * image
+    count = min(steps, max(LEAST_TIMED_STEPS, round(timed_seconds / TIMED_EPOCHS / step)))
+    timed_epochs = max(TIMED_EPOCHS, round(timed_seconds / (count * step)))
+    timed(1, 1, 0.0)  # TensorFlow's own start is not of a training that follows
     frozen = candidate.training.frozen_share
+    if continued and frozen < 1.0:
+        frozen = 0.0
     epoch_seconds = start_seconds = 0.0
     for kind, part in ((0.0, 1.0 - frozen), (1.0, frozen)):
         if part:
-            first, *_, last = timed(share, 1 + timed_epochs, kind)
-            pace = (last - first) / timed_epochs
-            epoch_seconds += part * pace / share
-            start_seconds += max(0.0, first - pace)
+            ends = timed(count, 1 + timed_epochs, kind)
+            # A loss that becomes infinite ends it early.
+            pace = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else ends[0]
+            epoch_seconds += part * pace * steps / count
+            start_seconds += max(0.0, ends[0] - pace)
     return {"epoch_seconds": epoch_seconds, "start_seconds": start_seconds}
 
 

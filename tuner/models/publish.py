@@ -73,9 +73,8 @@ def get(place: str, reference: str, name: str | None = None) -> ModelFolder:
             raise InputError(f"Expected a version published at {place}: {there}. "
                              f"Received: {reference}.")  # fmt: skip
         folder += f"/{number or known[-1]}"
-        sums: dict[str, str] = json.loads(files.cat_file(f"{folder}/{CHECKSUMS}"))
         contents = {}
-        for file, expected in sums.items():
+        for file, expected in _checksums(files.cat_file(f"{folder}/{CHECKSUMS}")).items():
             try:
                 contents[file] = files.cat_file(f"{folder}/{file}")
             except FileNotFoundError:
@@ -85,6 +84,11 @@ def get(place: str, reference: str, name: str | None = None) -> ModelFolder:
                     f"{file} of {reference} at {place} is damaged: its checksum differs. "
                     "Publish it again from where it was made."
                 )
+    if "model.json" not in contents:
+        raise TuneError(
+            f"{CHECKSUMS} of {reference} at {place} is damaged: it does not name model.json. "
+            "Publish it again from where it was made."
+        )
     version = from_plain(ModelVersion, json.loads(contents["model.json"]), "model.json")
     version = replace(version, name=name or version.name)
     with new_version(
@@ -96,6 +100,15 @@ def get(place: str, reference: str, name: str | None = None) -> ModelFolder:
         return write_version(path, version)
 
 
+def _checksums(content: bytes) -> dict[str, str]:
+    """By file; none where they cannot be read."""
+    try:
+        sums = json.loads(content)
+    except ValueError:
+        return {}
+    return sums if isinstance(sums, dict) else {}
+
+
 @contextmanager
 def _opened(place: str) -> Iterator[tuple[Any, str]]:
     """The file system of an address, and the path in it."""
@@ -103,10 +116,11 @@ def _opened(place: str) -> Iterator[tuple[Any, str]]:
 
     try:
         files, root = url_to_fs(place)
-        yield files, str(root).rstrip("/")
     except (ImportError, ValueError) as error:
         raise InputError(
             f"Expected a folder, or an address whose kind fsspec knows. Received: {place}. {error}."
         ) from None
+    try:
+        yield files, str(root).rstrip("/")
     except OSError as error:
         raise TuneError(f"{place} cannot be read or written: {error}.") from None

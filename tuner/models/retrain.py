@@ -222,7 +222,9 @@ def retrain(
 
 def _key(template: Template, fingerprint: str, retraining: Retraining, parent: str | None) -> str:
     """Names a training: what is interrupted is gone on with by the same command."""
-    plain = [to_plain(template), fingerprint, to_plain(retraining), parent]
+    described: dict[str, Any] = to_plain(template)
+    described["target"].pop("limits", None)  # another limit changes nothing that was trained
+    plain = [described, fingerprint, to_plain(retraining), parent]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 

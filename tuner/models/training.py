@@ -20,14 +20,19 @@ from tuner.engine.slots import Died, Raised
 from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InterruptedRunError, TuneError
-from tuner.models.time_limit import check_time, with_time
+from tuner.models.time_limit import check_clock, check_predicted_time, with_time
 from tuner.spec import Cost, QuantizationAware, Retraining, RunSpec, Template, to_plain
 from tuner.store.files import read_json, write_atomic, write_json
-from tuner.store.models import CHECKPOINT, FLOAT_PART, ModelFolder, can_go_on
+from tuner.store.models import (
+    CHECKPOINT,
+    FLOAT_PART,
+    FLOAT_WEIGHTS,
+    PACE,
+    QUANTIZED,
+    ModelFolder,
+    can_go_on,
+)
 from tuner.train.loop import parts_of_batch
-
-QUANTIZED = "quantized"
-"""Folder of the quantization-aware part, in that of the version that is being made."""
 
 ROUNDING_START_SECONDS = 2.0
 """Of a quantization-aware part's training, until its graph is made: 1.3 to 3.1 for 8 nets of
@@ -58,13 +63,13 @@ def run_training(
     logs = folder.parent / ".logs"
     batch = min(template.training.batch_size, spec.dataset.counts["training"])
     work = Workplace(1, retraining.threads, logs, parts_of_batch(batch, retraining.threads))
-    progress = folder / "progress.json"
+    progress, complete = folder / "progress.json", folder / FLOAT_PART
     target = template.target.name
 
     def finish(
         job: Callable[..., Any],
         *arguments: Any,
-        name: str = "Retraining",
+        name: str = "",
         allowed_seconds: float | None = None,
     ) -> dict[str, Any]:
         ended: list[tuple[Any, Any]] = []
@@ -77,7 +82,7 @@ def run_training(
                 if progress.exists():
                     on_progress(read_json(progress))
             except KeyboardInterrupt:
-                if (folder / STOP).exists() or not progress.exists():
+                if (folder / STOP).exists() or not (progress.exists() or complete.exists()):
                     raise
                 write_atomic(folder / STOP, "")
                 on_note("Stopping after this epoch; once more stops at once.")
@@ -88,24 +93,23 @@ def run_training(
         if isinstance(outcome, Died | Raised | GivenUp):
             kept = "The same command goes on from the last checkpoint. "
             raise TuneError(
-                f"{name} failed: {outcome.reason}. "
-                f"{kept if can_go_on(folder) else ''}See the logs in {logs}."
+                f"{name or 'Retraining'} failed: {outcome.reason}. "
+                f"{kept if can_go_on(folder) and not name else ''}See the logs in {logs}."
             )
         return dict(outcome)
 
     try:
         if retraining.seconds is None:
-            candidate = to_plain(template.as_candidate)
-            timed = finish(
-                measure_pace, to_plain(spec), candidate, retraining.epochs, retraining.threads
-            )
-            costs = {
-                target: with_time(
-                    template, costs[target], predicted_minutes(retraining, template, timed)
-                )
-            }
-        check_time(template, costs[target], retraining.seconds)
-        if (folder / FLOAT_PART).exists():
+            timed = _pace(finish, template, spec, folder, retraining, parent)
+
+            def minutes_of(epochs: int) -> float:
+                return predicted_minutes(replace(retraining, epochs=epochs), template, timed)
+
+            costs = {target: with_time(template, costs[target], minutes_of(retraining.epochs))}
+            check_predicted_time(template, costs[target], minutes_of)
+        else:
+            check_clock(template, retraining.seconds)
+        if complete.exists():
             on_note("Going on after the float32 part of a training that was interrupted.")
         elif (folder / CHECKPOINT).exists():
             on_note("Going on from the checkpoint of a training that was interrupted.")
@@ -134,6 +138,28 @@ def run_training(
         work.close()
     progress.unlink(missing_ok=True)
     return outcome, costs
+
+
+def _pace(
+    finish: Callable[..., dict[str, Any]],
+    template: Template,
+    spec: RunSpec,
+    folder: Path,
+    retraining: Retraining,
+    parent: ModelFolder | None,
+) -> dict[str, Any]:
+    """What `measure_pace` gives; what was measured when the training was begun, if it was."""
+    if not (can_go_on(folder) and (folder / PACE).exists()):
+        timed = finish(
+            measure_pace,
+            to_plain(spec),
+            to_plain(template.as_candidate),
+            retraining.epochs,
+            retraining.threads,
+            parent is not None,
+        )
+        write_json(folder / PACE, timed)
+    return dict(read_json(folder / PACE))
 
 
 def _train_parts(
@@ -176,9 +202,10 @@ def _train_parts(
             outcome = train(first, weights)
             if outcome["stopped"]:
                 return {**outcome, "quantization": None}
+            os.replace(folder / "model.keras", folder / FLOAT_WEIGHTS)
             write_json(complete, outcome)
             (folder / CHECKPOINT).unlink(missing_ok=True)
-        weights = folder / "model.keras"
+        weights = folder / FLOAT_WEIGHTS
     part = folder / QUANTIZED
     part.mkdir(exist_ok=True)
     fresh_worker()
@@ -200,11 +227,10 @@ def _train_parts(
         shutil.rmtree(part)
         fresh_worker()
         return {**_joined(outcome, train(second, weights)), "quantization": None}
-    complete.unlink(missing_ok=True)  # from here on it is not what lies in the folder
     shutil.rmtree(folder / COMPARED, ignore_errors=True)  # of an attempt to end in float32
     for path in part.iterdir():
-        os.replace(path, folder / path.name)
-    part.rmdir()
+        if path.name != CHECKPOINT:  # which lets this part go on, until there is a version
+            os.replace(path, folder / path.name)
     quantization = QuantizationAware(epochs=aware["epochs"], train_seconds=aware["train_seconds"])
     stopped = (folder / STOP).exists()
     return {**_joined(outcome, aware), "stopped": stopped, "quantization": quantization}

@@ -44,11 +44,6 @@ OPERATORS: frozenset[str] = frozenset(
     }
 )  # fmt: skip
 
-NOTICE = (
-    "There is no export of generated code yet: its costs are estimates from a prototype's figures."
-)
-"""What a user is told once when a target of this runtime is searched for."""
-
 STACK_BYTES = 320
 """Of the code itself, beside the buffers that `stack_bytes` adds."""
 
@@ -60,6 +55,14 @@ CHANNEL_BYTES = {"int8": 9, "float32": 4}
 
 OPERATOR_CODE_BYTES, OPERATOR_CODE_LOW_BYTES, OPERATOR_CODE_HIGH_BYTES = 450, 240, 1000
 """Code of one operator with plain kernels: -O2, -Os, -O3."""
+
+
+def notice() -> str:
+    """What a user is told once when a target of this runtime is searched for."""
+    return (
+        "There is no export of generated code yet: its costs are estimates from a prototype's "
+        "figures."
+    )
 
 
 def cost(graph: Graph, target: Target) -> Cost:

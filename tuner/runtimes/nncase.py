@@ -52,13 +52,6 @@ OPERATORS: frozenset[str] = NNCASE_OPERATORS
 
 RUN_WITH: tuple[str, str] = ("litert", "xnnpack")
 
-NOTICE = (
-    "nncase quantizes for the K230's KPU in its own way: while the search goes on, accuracies are "
-    "those of LiteRT int8 with XNNPACK; at its end the best are compiled, run in the KPU's "
-    "simulator and ranked by that."
-)
-"""What a user is told once when a target of this runtime is searched for."""
-
 MEASURES_BY: tuple[str, ...] = ()
 
 CALIBRATION_IMAGES = 2
@@ -141,6 +134,21 @@ def cost(graph: Graph, target: Target) -> Cost:
         flash_parts={"kmodel": kmodel},
         macs=graph.macs,
         latency_ms=estimate_kpu_latency(graph),
+    )
+
+
+def notice() -> str:
+    """What a user is told once when a target of this runtime is searched for."""
+    lacking = [tool.name for tool in tools() if not tool.ready]
+    if lacking:
+        return (
+            f"Without {' and '.join(lacking)} nothing is run in the KPU's simulator ('tune doctor' "
+            "says what to install): candidates are ranked by LiteRT int8 with XNNPACK."
+        )
+    return (
+        "nncase quantizes for the K230's KPU in its own way: while candidates are trained, "
+        "accuracies are those of LiteRT int8 with XNNPACK; the best are compiled, run in the KPU's "
+        "simulator and ranked by that."
     )
 
 

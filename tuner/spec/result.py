@@ -107,6 +107,7 @@ class Result:
         candidate: what was trained.
         origin: where it came from: a starting point, a random draw or the sampler.
         baseline: the name of the known net that it is, trained to its end for comparison.
+        space: the search space that it was drawn from.
         status: what became of it; None while it waits or runs.
         reason: why it is not `ok`.
         costs: by target.
@@ -127,6 +128,7 @@ class Result:
     candidate: Candidate
     origin: str
     baseline: str = ""
+    space: str = ""
     status: Status | None = None
     reason: str = ""
     costs: Mapping[str, Cost] = field(default_factory=dict)

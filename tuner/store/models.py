@@ -22,6 +22,15 @@ CHECKPOINT = "checkpoint.npz"
 FLOAT_PART = "float_part.json"
 """What the float32 part of a training gave, in that folder too, where another part follows."""
 
+FLOAT_WEIGHTS = "float_part.keras"
+"""What that part has trained, which the other begins with."""
+
+QUANTIZED = "quantized"
+"""Folder of the quantization-aware part, in that of the version that is being made."""
+
+PACE = "pace.json"
+"""How long an epoch took when the training was begun."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
@@ -129,6 +138,7 @@ def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             continue  # another process took the number in the meantime
-        for left in (CHECKPOINT, FLOAT_PART):  # now that nothing can fail any more
+        for left in (CHECKPOINT, FLOAT_PART, FLOAT_WEIGHTS, PACE):  # now nothing can fail any more
             (path / left).unlink(missing_ok=True)
+        shutil.rmtree(path / QUANTIZED, ignore_errors=True)
         return ModelFolder(path)

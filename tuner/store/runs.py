@@ -90,6 +90,7 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
                 candidate=from_plain(Candidate, event["candidate"], "events.jsonl"),
                 origin=event["origin"],
                 baseline=event.get("baseline", ""),
+                space=event.get("space", ""),
                 costs={
                     target: from_plain(Cost, cost, "events.jsonl")
                     for target, cost in event["costs"].items()

@@ -56,11 +56,13 @@ def main():
             pipeline.show_image()
             gc.collect()
     finally:
-        if app is not None:
-            app.deinit()
-        if pipeline is not None:
-            pipeline.destroy()
-        gc.collect()
+        try:
+            if app is not None:
+                app.deinit()
+        finally:
+            if pipeline is not None:
+                pipeline.destroy()
+            gc.collect()
 
 
 if __name__ == "__main__":

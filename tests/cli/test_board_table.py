@@ -1,0 +1,60 @@
+"""What the table in the terminal says beside the candidates."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from runs_support import TARGET, make_run, make_spec
+from tests_support import quantity
+from tuner.cli.show import board_renderables
+from tuner.engine.board import Board, board
+from tuner.spec import SPLITS
+
+
+def table(shown: Board) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    for part in board_renderables(shown):
+        console.print(part)
+    return console.file.getvalue()
+
+
+def made(home: Path, largest: float) -> Board:
+    """Three candidates with 15, 12 and 10 of 20 images, a fourth that failed."""
+    plain = make_spec("plain").dataset
+    others = len(plain.classes) - 1
+    split = (round(1000 * largest), *[round(1000 * (1 - largest) / others)] * others)
+    dataset = replace(plain, class_counts=dict.fromkeys(SPLITS, split))
+    return board(make_run(home, "made", [10, 12, 15, None], ended=True, dataset=dataset))
+
+
+def lines_of(text: str) -> list[str]:
+    """The candidate of each row."""
+    return re.findall(r"^.{0,4}(majority|c[0-9a-f]{11})", text, re.MULTILINE)
+
+
+def test_the_majority_class_has_its_place_among_the_candidates(home: Path) -> None:
+    shown = made(home, 0.55)
+    ids = [row.result.candidate.id for row in shown.rows]
+    assert lines_of(table(shown))[:3] == [ids[0], ids[1], "majority"]
+    assert lines_of(table(made(home / "other", 0.9)))[0] == "majority"
+    assert lines_of(table(made(home / "least", 0.5)))[3] == "majority"
+
+
+def test_spaces_and_times_of_retraining_are_told(home: Path) -> None:
+    plain = made(home, 0.5)
+    assert "Drawn from" not in table(plain)
+    assert "Minutes of retraining" not in table(plain)
+    rows = []
+    for row, space, minutes in zip(
+        plain.rows, ("residual", "stages", "residual", "stages"), (3, 1.25, 20, 1), strict=True
+    ):
+        cost = replace(row.result.costs[TARGET], train_minutes=quantity(minutes))
+        rows.append(replace(row, result=replace(row.result, space=space, costs={TARGET: cost})))
+    told = " ".join(table(replace(plain, rows=rows)).split())
+    assert "Drawn from residual 2, best rank 1; stages 2, best rank 2." in told
+    assert "Minutes of retraining in full, predicted, by rank: 1: 3, 2: 1.2, 3: 20." in told
