@@ -57,6 +57,8 @@ def board_picture(run: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("Say which run is meant: make pictures RUN=runs/NAME")
     output = Path(sys.argv[2])
     output.mkdir(parents=True, exist_ok=True)
     contact_sheet(output / "parts.jpg")

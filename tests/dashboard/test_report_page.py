@@ -230,17 +230,22 @@ def test_a_run_that_goes_on(tmp_path: Path) -> None:
     assert len(points["x"]) == fitting_and_scored(folder) > 20
 
 
-def test_a_failed_candidate_carries_the_end_of_its_log(tmp_path: Path) -> None:
+def test_candidates_carry_their_log_and_the_end_of_what_failed(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path / "failing", 12)
     failed = next(result for result in folder.results() if result.status == "failed")
     log = folder.candidate(failed.candidate.id) / "error.log"
     log.parent.mkdir(parents=True)
     log.write_text("x" * 5000 + "the reason")
     details = json.loads(page_of(folder).unpacked("details-0"))
-    logs = [item["log"] for item in details if item["log"]]
-    assert len(logs) == 1
-    assert logs[0].endswith("xxthe reason")
-    assert len(logs[0]) == 4000
+    logs = {item["row"]["id"]: item["log"].split("\n") for item in details}
+    assert len(logs) == 12
+    *happened, error = logs.pop(failed.candidate.id)
+    assert error.endswith("xxthe reason")
+    assert len(error) == 4000
+    assert happened[-1].endswith("failed: out of memory")
+    for lines in logs.values():
+        assert lines[0].endswith("  proposed, random")
+        assert re.search(r" (rung 0|ok), \d+ epochs in \d+ s", "\n".join(lines))
 
 
 def test_another_target(tmp_path: Path) -> None:

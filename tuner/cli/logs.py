@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuner.cli.complete import run_names
+from tuner.dashboard.event_lines import event_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,9 @@ def logs(
 def _of_run(folder: RunFolder, lines: int) -> Iterator[str]:
     events = folder.events()
     ids = {event["index"]: event["id"] for event in events if event["event"] == "proposed"}
-    yield from _last(f"{folder.name}, events.jsonl", [_line(event, ids) for event in events], lines)
+    yield from _last(
+        f"{folder.name}, events.jsonl", [event_line(event, ids) for event in events], lines
+    )
     yield from _files(folder.name, sorted(folder.path.glob("slot-*.log")), lines)
 
 
@@ -106,7 +108,7 @@ def _of_candidate(folder: RunFolder, wanted: str) -> Iterator[str]:
     yield f"== {identifier} of {folder.name}, {result.status or 'not finished'}{reason}"
     for event in folder.events():
         if event.get("index") == result.index:
-            yield _line(event)
+            yield event_line(event)
             for number, accuracy in enumerate(event.get("curve", ()), start=1):
                 yield f"          epoch {number:>3}  validation {100 * accuracy:.1f} %, float32"
     files = folder.candidate(identifier)
@@ -144,48 +146,3 @@ def _find_result(folder: RunFolder, wanted: str) -> Result:
         if wanted and len(found) == 1:
             return found[0]
     return find_candidate(board(folder), wanted).result
-
-
-def _line(event: Mapping[str, Any], ids: Mapping[int, str] = MappingProxyType({})) -> str:
-    """One event in words, with the candidate's id if it is known by `ids`."""
-    seconds = int(event.get("elapsed", 0.0))
-    clock = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    name = f"{ids[event['index']]} " if event.get("index") in ids else ""
-    return f"{clock:>8}  {name}{_words(event)}"
-
-
-def _words(event: Mapping[str, Any]) -> str:
-    kind = event["event"]
-    if kind == "proposed":
-        return f"proposed, {event['origin']}"
-    if kind == "promoted":
-        return f"promoted to rung {event['rung']}"
-    if kind == "started":
-        seconds = event["seconds"]
-        limit = "" if seconds is None else f" in {seconds:.0f} s"
-        again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
-        return f"started to rung {event['rung']}: {event['epochs']} epochs{limit}{again}"
-    if kind in ("rung", "finished"):
-        what = f"rung {event['rung']}" if kind == "rung" else event["status"]
-        trained = ""
-        if "epochs" in event:
-            trained = f", {event['epochs']} epochs in {event['train_seconds']:.0f} s"
-        reason = f": {event['reason']}" if event.get("reason") else ""
-        return f"{what}{trained}{reason}"
-    if kind == "repeated":
-        return (
-            f"training {event['repeat'] + 1}, from another seed: {event['epochs']} epochs in "
-            f"{event['train_seconds']:.0f} s"
-        )
-    if kind == "measured":
-        return f"measured for {', '.join(event['measured'])}"
-    if kind == "tested":
-        return "scored on the test set"
-    if kind == "extended":
-        limits = []
-        if event["budget_seconds"] is not None:
-            limits.append(f"{event['budget_seconds']:.0f} s")
-        if event["max_candidates"] is not None:
-            limits.append(f"{event['max_candidates']} candidates")
-        return f"extended to {' and '.join(limits)} in all"
-    return str(kind)

@@ -23,6 +23,7 @@ from typing import Any
 from tuner import catalog
 from tuner.cost.fit import LIMIT_NAMES
 from tuner.cost.lower import lower
+from tuner.dashboard.event_lines import event_line
 from tuner.dashboard.figures import (
     COST_NAMES,
     curve_figure,
@@ -243,6 +244,10 @@ def _details(
     """What the page shows of one candidate, in rank order."""
     runtime = catalog.load_module("runtimes", board.target.runtime)
     ends = _rung_ends(events)
+    lines: dict[int, list[str]] = {}
+    for event in events:
+        if "index" in event:
+            lines.setdefault(event["index"], []).append(event_line(event))
     return [
         {
             "row": row,
@@ -251,7 +256,7 @@ def _details(
             "layers": operator_rows(
                 lower(ranked.result.candidate.architecture), board.target, runtime
             ),
-            "log": _log(folder, ranked),
+            "log": "\n".join([*lines[ranked.result.index], *_error(folder, ranked)]),
             "mistakes": mistakes.candidates.get(ranked.result.candidate.id),
         }
         for ranked, row in zip(board.rows, rows, strict=True)
@@ -268,9 +273,9 @@ def _rung_ends(events: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
     return found
 
 
-def _log(folder: RunFolder, ranked: Ranked) -> str:
+def _error(folder: RunFolder, ranked: Ranked) -> list[str]:
     """The end of what went wrong, where it was written down."""
     path = folder.candidate(ranked.result.candidate.id) / "error.log"
     if ranked.result.status != "failed" or not path.is_file():
-        return ""
-    return path.read_text(encoding="utf-8", errors="replace")[-LOG_LETTERS:]
+        return []
+    return [path.read_text(encoding="utf-8", errors="replace")[-LOG_LETTERS:]]
