@@ -49,10 +49,10 @@ class Mistakes:
     """Wrongly classified images of a board's candidates, as plain data.
 
     Args:
-        candidates: by id, of those that are `ok` or `stopped`: a `note` on what is not there, and
-            `splits`. By split and precision these hold how many images are `wrong`, of how many
-            `images`, and the first of them as `places`, each with its predicted class and its
-            confidence in percent.
+        candidates: by id, of those that are `ok`: a `note` on what is not there, and `splits`.
+            By split and precision these hold how many images are `wrong`, of how many `images`,
+            and the first of them as `places`, each with its predicted class and its confidence in
+            percent.
         images: by split and place in it, of each image that is listed: its true class, its name
             or None, and a small JPEG file as base64, or None.
         note: what kept names and pictures from being there; or nothing.
@@ -82,11 +82,9 @@ def gather_mistakes(folder: RunFolder, board: Board) -> Mistakes:
     images: dict[Split, dict[int, list[Any]]] = {split: {} for split in SPLITS_SCORED}
     listed = 0
     for row in board.rows:
-        name = row.result.candidate.id
-        if row.result.status == "stopped":
-            candidates[name] = {"note": STOPPED, "splits": {}}
         if row.result.status != "ok":
             continue
+        name = row.result.candidate.id
         if listed == LISTED_CANDIDATES:
             candidates[name] = {"note": NOT_LISTED, "splits": {}}
             continue

@@ -35,7 +35,7 @@ from tuner.dashboard.figures import (
     plotly_script,
 )
 from tuner.dashboard.history import best_so_far, choice_importances
-from tuner.dashboard.mistakes import Mistakes, gather_mistakes
+from tuner.dashboard.mistakes import STOPPED, Mistakes, gather_mistakes
 from tuner.dashboard.profile import operator_rows
 from tuner.dashboard.rows import SPLITS_SHOWN, report_rows
 from tuner.engine.board import Board
@@ -257,7 +257,11 @@ def _details(
                 lower(ranked.result.candidate.architecture), board.target, runtime
             ),
             "log": "\n".join([*lines[ranked.result.index], *_error(folder, ranked)]),
-            "mistakes": mistakes.candidates.get(ranked.result.candidate.id),
+            "mistakes": (
+                {"note": STOPPED, "splits": {}}
+                if ranked.result.status == "stopped"
+                else mistakes.candidates.get(ranked.result.candidate.id)
+            ),
         }
         for ranked, row in zip(board.rows, rows, strict=True)
     ]
