@@ -12,8 +12,11 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from tuner.data.samples import digits, parts
+
+register_heif_opener()
 
 Expected = Literal["good", "bad", "either"]
 Odd = tuple[str, bytes, Expected]
