@@ -43,7 +43,7 @@ def take(page: Path, output: Path) -> None:
                 viewport={"width": width, "height": height}, color_scheme="light"
             )
             opened.goto(page.as_uri())
-            opened.wait_for_function("document.querySelectorAll('.js-plotly-plot').length === 3")
+            opened.wait_for_selector("#cost-figure .js-plotly-plot, #cost-figure.js-plotly-plot")
             opened.wait_for_timeout(1000)  # the figures' transitions
             keep(opened.screenshot(), output / name)
             if width == max(width for width, _ in SIZES.values()):
