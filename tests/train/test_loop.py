@@ -4,12 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tuner.data import mapped
 from tuner.spec import Augmentation
 from tuner.tasks import classification
 from tuner.testing.specs import small_candidate
-from tuner.train import loop
+from tuner.train import loop, steps
 from tuner.train.build import build_keras
 from tuner.train.flat import store
 from tuner.train.loop import (
@@ -17,9 +19,9 @@ from tuner.train.loop import (
     Epoch,
     LabelledImages,
     make_evaluator,
-    parts_of_batch,
     train,
 )
+from tuner.train.steps import SMALLEST_PART, TURN_BYTES, parts_of_batch, turns_of_batch
 
 
 def stripes(count: int, seed: int) -> LabelledImages:
@@ -138,15 +140,29 @@ def test_a_memory_map_trains_as_an_array_does(tmp_path, monkeypatch, kept_bytes)
         assert np.array_equal(mine, same)
 
 
-@pytest.mark.parametrize(("name", "threads"), [("adamw", 1), ("sgd", 1), ("sgd", 2), ("adamw", 3)])
-def test_it_trains_as_keras_does(name, threads):
+@pytest.mark.parametrize(
+    ("name", "threads", "turns"),
+    [
+        ("adamw", 1, 1),
+        ("sgd", 1, 1),
+        ("sgd", 2, 1),
+        ("adamw", 3, 1),
+        ("adamw", 1, 4),
+        ("sgd", 2, 2),
+    ],
+)
+def test_it_trains_as_keras_does(name, threads, turns, monkeypatch):
     """The same steps by Keras' own call, gradients, optimizer and moving averages.
 
-    With more threads a batch of 32 is two parts, each normalized by itself.
+    With more threads a batch of 32 is two parts, each normalized by itself; and so is each turn of
+    a batch that takes more memory than it may.
     """
     import keras
     import tensorflow as tf
 
+    if turns > 1:
+        monkeypatch.setattr(steps, "TURN_BYTES", 1)
+        monkeypatch.setattr(steps, "SMALLEST_PART", 8)
     settings = dataclasses.replace(
         small_candidate().training,
         batch_size=32,
@@ -176,7 +192,7 @@ def test_it_trains_as_keras_does(name, threads):
         pixels = (data.images[rows].astype(np.float32) - 128.0) / 128.0
         before = [value.numpy() for value in theirs.non_trainable_weights]
         slopes, averages = [], []
-        for part in np.split(np.arange(32), min(threads, 2)):
+        for part in np.split(np.arange(32), min(threads, 2) * turns):
             for variable, value in zip(theirs.non_trainable_weights, before, strict=True):
                 variable.assign(value)
             with tf.GradientTape() as tape:
@@ -208,6 +224,27 @@ def test_it_trains_as_keras_does(name, threads):
 )
 def test_parts_of_a_batch_are_equal_and_not_small(batch, threads, parts):
     assert parts_of_batch(batch, threads) == parts
+
+
+@given(
+    batch=st.integers(1, 512),
+    threads=st.integers(1, 8),
+    kept_activations=st.integers(1, 50_000_000),
+)
+def test_turns_keep_to_their_memory_or_have_no_smaller_part(batch, threads, kept_activations):
+    parts = parts_of_batch(batch, threads)
+    turns = turns_of_batch(batch, parts, kept_activations)
+    assert batch % (parts * turns) == 0
+    assert turns == 1 or batch // (parts * turns) >= SMALLEST_PART
+
+    def takes(number: int) -> int:
+        return 4 * kept_activations * batch // number
+
+    fewer = [number for number in range(1, turns) if batch % (parts * number) == 0]
+    assert all(takes(number) > TURN_BYTES for number in fewer)
+    if takes(turns) > TURN_BYTES:
+        more = range(turns + 1, batch // (parts * SMALLEST_PART) + 1)
+        assert all(batch % (parts * number) for number in more)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

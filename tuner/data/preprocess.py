@@ -11,7 +11,7 @@ from PIL import Image
 from tuner.data.mapped import give_back
 from tuner.spec import Preprocessing
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 8 * 2**20
 STRIP_PIXELS = 2**22
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from tuner.spec import Result, RunSpec, Throughput, to_plain
 from tuner.store.files import read_json, write_atomic
 from tuner.store.lock import locked
 from tuner.store.runs import RunFolder, fold_results
-from tuner.train.loop import parts_of_batch
+from tuner.train.steps import parts_of_batch
 
 LATE_FACTOR = 2.0
 LATE_SECONDS = 60.0

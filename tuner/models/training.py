@@ -32,7 +32,7 @@ from tuner.store.models import (
     ModelFolder,
     can_go_on,
 )
-from tuner.train.loop import parts_of_batch
+from tuner.train.steps import parts_of_batch
 
 ROUNDING_START_SECONDS = 2.0
 """Of a quantization-aware part's training, until its graph is made: 1.3 to 3.1 for 8 nets of

@@ -50,6 +50,11 @@ class FlatVariables:
         """Values of the largest output of a layer, of one image."""
         return largest_activation(self._model)
 
+    @property
+    def kept_activations(self) -> int:
+        """Values of the outputs of all layers, of one image."""
+        return sum(int(math.prod(layer.output.shape[1:])) for layer in self._model.layers)
+
     def weights(self) -> list[Any]:
         """The weights, a tensor for each trainable variable of the model."""
         return _unflatten(self._weights, self._trained)

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tuner.data.mapped import give_back
 from tuner.errors import TuneError
 from tuner.spec import Candidate, Metric
-from tuner.train.augment import change, draw_changes
+from tuner.train.augment import draw_changes
 from tuner.train.checkpoint import Contender, read_checkpoint, write_checkpoint
 from tuner.train.flat import FlatVariables, largest_activation
-from tuner.train.forward import Average, forward, mean_averages
+from tuner.train.forward import forward
+from tuner.train.steps import Net, make_steps, parts_of_batch, scale_in_graph
 
 if TYPE_CHECKING:
     import keras
@@ -43,12 +44,10 @@ Kendryte's online training go by, as handed down; its page was not read."""
 LARGEST_LOSS = 1e9
 """Stands for a validation loss that is not a number, so that what holds it stays JSON."""
 HOPELESS_BELOW = 0.1
-SMALLEST_PART = 16
-"""Images of a part of a batch: batch normalization needs some."""
 EVALUATION_BATCH = 250
-EVALUATION_BYTES = 32 * 2**20
+EVALUATION_BYTES = 16 * 2**20
 """Of the largest activation of an evaluation batch, which is made smaller to keep it."""
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 8 * 2**20
 """Of the images that are handed to TensorFlow at a time; the set itself may be a memory map."""
 
 
@@ -103,53 +102,6 @@ class Trained:
     def best_epoch(self) -> int:
         """The epoch whose weights are in the model, from 1."""
         return self.contenders[0].epoch
-
-
-class Net(Protocol):
-    """A net with the variables that a training changes; see `FlatVariables`, which is one."""
-
-    @property
-    def largest_activation(self) -> int:
-        """Values of the largest output of a layer, of one image."""
-
-    def weights(self) -> list[Any]:
-        """What is trained, for `logits` and `tf.gradients`."""
-
-    def learns(self, frozen: Collection[str]) -> list[bool]:
-        """Of each of `weights`, whether it is trained while the layers of these names are not."""
-
-    def logits(
-        self, images: Any, weights: list[Any], *, training: bool, frozen: Collection[str] = ()
-    ) -> tuple[Any, list[Average]]:
-        """Logits of scaled images, inside a `tf.function`; see `forward`."""
-
-    def restart(self) -> None:
-        """Forget what the optimizer has gathered, as at the beginning of a training."""
-
-    def update(
-        self, gradients: list[Any], averages: list[Average], learning_rate: Any, step: Any
-    ) -> None:
-        """Make one step of the optimizer, inside a `tf.function`."""
-
-    def everything(self) -> list[NDArray[np.float32]]:
-        """Copies of all variables, the optimizer's included."""
-
-    def set_everything(self, arrays: list[NDArray[np.float32]]) -> None:
-        """Set what `everything` gave."""
-
-    def snapshot(self) -> NDArray[np.float32]:
-        """A copy of all values but the optimizer's."""
-
-    def store(self, snapshot: NDArray[np.float32]) -> None:
-        """Put what `snapshot` gave into the model."""
-
-
-def scale_in_graph(images: Any, scaling: str) -> Any:
-    """Pixels, 0 to 255 -> float32 tensor, as `tuner.data.preprocess.scale` does for arrays."""
-    import tensorflow as tf
-
-    pixels = tf.cast(images, tf.float32)
-    return pixels / 255.0 if scaling == "unit" else (pixels - 128.0) / 128.0
 
 
 def train(
@@ -228,7 +180,7 @@ def train(
     parts = parts_of_batch(batch, threads)
     body = frozenset(_body(model)) if frozen_share else frozenset()
     steps_of = {
-        frozen: _make_steps(variables, candidate, batch, loss, parts, frozen)
+        frozen: make_steps(variables, candidate, batch, loss, parts, frozen)
         for frozen in {body, frozenset()}
     }
     evaluate = _make_evaluator(
@@ -447,81 +399,6 @@ def _wanted(others: Sequence[float], progress: float) -> float:
     if not others or not 0.5 <= progress < 1.0:
         return 0.0
     return max(others[: int(progress * len(others))], default=0.0)
-
-
-def parts_of_batch(batch: int, threads: int) -> int:
-    """Equal parts of a batch, one a thread at most, that are not too small to normalize by.
-
-    Small nets gain nothing by threads within an operation; parts of a batch side by side do not
-    wait for each other (see docs/training.md).
-    """
-    most = max(1, min(threads, batch // SMALLEST_PART))
-    return next(parts for parts in range(most, 0, -1) if batch % parts == 0)
-
-
-def _make_steps(
-    variables: Net,
-    candidate: Candidate,
-    batch: int,
-    loss: Any,
-    parts: int,
-    frozen: Collection[str],
-) -> Callable[..., Any]:
-    """A function that trains some steps and returns the sum of their losses, compiled once.
-
-    The parts of a batch are computed beside each other, each normalized by itself. The layers of
-    `frozen` stay as they are.
-    """
-    import tensorflow as tf
-
-    learns = variables.learns(frozen)
-    augmentation, scaling = candidate.training.augmentation, candidate.preprocessing.scaling
-    image = candidate.architecture.input
-    sizes = (image.height, image.width)
-    drawn = draw_changes(augmentation, (1, batch), *sizes, np.random.default_rng(0))
-
-    def of_steps(shape: tuple[int, ...], dtype: Any) -> Any:
-        return tf.TensorSpec((None, *shape), dtype)
-
-    @tf.function(  # type: ignore[untyped-decorator]
-        autograph=False,
-        input_signature=[
-            of_steps((batch, *sizes, image.channels), tf.uint8),
-            of_steps((batch,), tf.int32),
-            {name: of_steps(values.shape[1:], values.dtype) for name, values in drawn.items()},
-            of_steps((), tf.float32),
-            tf.TensorSpec((), tf.float32),
-        ],
-    )
-    def run_steps(images: Any, labels: Any, changes: Any, rates: Any, first: Any) -> Any:
-        def step(index: Any, total: Any) -> tuple[Any, Any]:
-            weights = variables.weights()
-            split = {name: tf.split(values[index], parts) for name, values in changes.items()}
-            pixels, wanted = tf.split(images[index], parts), tf.split(labels[index], parts)
-            losses, averages = [], []
-            for part in range(parts):
-                drawn = {name: values[part] for name, values in split.items()}
-                changed = scale_in_graph(change(pixels[part], drawn, augmentation), scaling)
-                logits, added = variables.logits(changed, weights, training=True, frozen=frozen)
-                losses.append(loss(wanted[part], logits))
-                averages.append(added)
-            value = tf.add_n(losses) / parts
-            number = first + tf.cast(index, tf.float32)
-            trained = [weight for weight, free in zip(weights, learns, strict=True) if free]
-            found = iter(tf.gradients(value, trained))
-            gradients = [next(found) if free else None for free in learns]
-            variables.update(gradients, mean_averages(averages), rates[index], number)
-            return index + 1, total + value
-
-        count = tf.shape(rates)[0]
-        return tf.while_loop(
-            lambda index, total: index < count,
-            step,
-            (tf.constant(0), tf.constant(0.0)),
-            parallel_iterations=1,
-        )[1]
-
-    return run_steps  # type: ignore[no-any-return]
 
 
 def _chunks(count: int, image_bytes: int) -> list[slice]:

@@ -120,6 +120,14 @@ class QuantizationAwareNet:
         self._model = build_keras(
             architecture, dropout_seed=dropout_seed, library=tf_keras, wrap=wrap
         )
+        # Rounding adds an output to those of the layers.
+        self.kept_activations = sum(
+            math.prod(shape)
+            for shape in (
+                *(layer.output.shape[1:] for layer in self._model.layers),
+                *architecture.shapes().values(),
+            )
+        )
         self._ranges = {node: output.variables for node, output in outputs.items()}
         pairs = list(self._pairs(model))
         for theirs, own in pairs:
