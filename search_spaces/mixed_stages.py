@@ -32,6 +32,7 @@ from tuner.spec import (
     MaxPool2D,
     Preprocessing,
     StartingPoint,
+    draw_loss,
     draw_preprocessing,
     draw_training,
     resolutions,
@@ -48,7 +49,7 @@ def draw(choices: Choices, context: Context) -> Candidate:
     return Candidate(
         preprocessing=preprocessing,
         architecture=_architecture(choices, context, preprocessing),
-        training=draw_training(choices),
+        training=draw_loss(choices, draw_training(choices)),
     )
 
 

@@ -168,7 +168,7 @@ class Figures:
         cost: CostName = "ram_bytes",
         *,
         split: Literal["validation", "test"] = "validation",
-        precision: Precision = "int8",
+        precision: RankBy = "int8",
         target: str | None = None,
     ) -> Any:
         """Accuracy against what candidates cost, with the limit and the Pareto front.
@@ -176,7 +176,7 @@ class Figures:
         Args:
             cost: `ram_bytes`, `flash_bytes` or `latency_ms`.
             split: the images that the accuracy is of.
-            precision: of the builds.
+            precision: of the builds; `target` is what ran in the target's simulator.
             target: see `Run.report`.
 
         Raises:
@@ -187,7 +187,7 @@ class Figures:
         for option, value, known in (
             ("cost", cost, COST_NAMES),
             ("split", split, ("validation", "test")),
-            ("precision", precision, get_args(Precision)),
+            ("precision", precision, get_args(RankBy)),
         ):
             if value not in known:
                 raise InputError(

@@ -13,7 +13,8 @@ from PIL import Image
 from odd_images_support import digests, saved
 from pictures_support import fill, picture
 from tuner.data import open_dataset
-from tuner.data.check import DataReport, Problem, Spread, check_data
+from tuner.data.check import DataReport, Spread, check_data
+from tuner.data.problems import Problem
 from tuner.data.samples import parts
 from tuner.errors import DataError
 
@@ -62,7 +63,7 @@ def classes_of(report: DataReport) -> dict[str, int]:
 
 
 def test_a_sound_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuner.data.check.ADVISED_IMAGES", 6)
+    monkeypatch.setattr("tuner.data.problems.ADVISED_IMAGES", 6)
     root = part_folder(tmp_path / "images")
     report = check_data(root)
     assert report.problems == ()
@@ -339,3 +340,22 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     before = digests(tmp_path)
     check_data(root)
     assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("bits", "warned"), [(10, "10 bits"), (12, "12 bits"), (14, "14 bits"), (16, "")]
+)
+def test_images_that_use_the_low_bits_of_16_are_named(tmp_path: Path, bits: int, warned: str):
+    for number, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        for index in range(6):
+            values = np.asarray(part(number * 6 + index).convert("L")).astype(np.uint16)
+            values = values * 256 + values >> 16 - bits
+            Image.fromarray(values).save(tmp_path / name / f"{index}.png")
+    report = check_data(tmp_path)
+    assert report.modes == {"I;16": 12}
+    assert [found for found in kinds(report) if found == "dark"] == (["dark"] if warned else [])
+    if warned:
+        dark = problem(report, "dark")
+        assert dark.text.startswith(f"12 images of 16 bits have values of {warned}")
+        assert dark.mend == f"Save values x {2 ** (16 - bits)}, or as 8 bits."

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from tuner.data.check import DataReport, Problem, Spread
+    from tuner.data.check import DataReport, Spread
+    from tuner.data.problems import Problem
 
 Format = Literal["table", "json"]
 

@@ -35,7 +35,7 @@ PROGRESS_FILES = 200
 INDEX_FROM_SECONDS = 1.0
 # A file changed this shortly before it was read may change again within the clock's tick.
 SETTLED_AFTER_SECONDS = 2.0
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 LOOKED_AT_SIDE = 64
 REASON_LETTERS = 100
 PIXELS_MAX = 178_956_970
@@ -70,6 +70,8 @@ class ImageFacts:
         turned: it is stored turned or mirrored, and EXIF says how.
         size_bytes: of the file.
         look: see `look_of`.
+        brightest: largest value of an image of more than 8 bits, as it is read, 0 to 255; -1 of
+            others.
     """
 
     digest: str = ""
@@ -83,6 +85,7 @@ class ImageFacts:
     turned: bool = False
     size_bytes: int = 0
     look: str = ""
+    brightest: int = -1
 
 
 def digest_of(content: bytes) -> str:
@@ -164,6 +167,7 @@ def _decoded(image: Image.Image, content: bytes) -> ImageFacts:
         turned=orientation != 1,
         size_bytes=len(content),
         look=look_of(flat),
+        brightest=int(np.asarray(flat).max()) if mode.startswith("I;16") else -1,
     )
 
 
