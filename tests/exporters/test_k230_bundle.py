@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dotnet_support import false_nncase
 from tuner.data.draw import captioned
-from tuner.errors import InputError
+from tuner.errors import InputError, TuneError
 from tuner.exporters import k230
 from tuner.models.export import export
 from tuner.runtimes import kmodel
@@ -102,6 +103,18 @@ def test_without_the_compiler_an_export_says_what_to_install(
     with pytest.raises(InputError, match=r"pip install 'edge-tuner\[k230\]'\. Then export again"):
         export(model, ["k230"], home / "out")
     assert not (home / "out").exists(), "nothing is handed over"
+
+
+def test_an_export_that_the_compiler_ends_hands_over_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained(small_candidate(side=8, outputs=10), "sample:digits", "digits")
+    before = set(home.iterdir())
+    false_nncase(home / "packages", "import os; os.abort()", monkeypatch)
+    monkeypatch.setattr(k230, "package_tool", lambda *_: Tool(name="fpdf2", version="2.8"))
+    with pytest.raises(TuneError, match=r"^nncase cannot compile the model: its process ended by"):
+        export(model, ["k230"], home / "out")
+    assert set(home.iterdir()) - before == {home / "packages"}
 
 
 def test_captions_fit_the_picture() -> None:

@@ -55,6 +55,9 @@ PROCESS_BYTES = 4 * 2**30
 """Memory limit of one compilation or simulation. Small nets take 0.2 GB, ResNet50 at 224x224 took
 1.5 GB."""
 
+OUT_OF_MEMORY = re.compile(r"out of ?memory|MemoryError|bad_alloc", re.IGNORECASE)
+"""How Python, .NET and C++ say that they hit that limit."""
+
 SIMULATE_SECONDS = 60.0
 SIMULATE_IMAGE_SECONDS = 20.0
 """Time limit of one simulation, and of each image in it. Small nets take .04 to .2 s an image, a
@@ -348,7 +351,13 @@ def _run(
         raise TuneError(f"nncase took more than {seconds:g} s to {what} the model.") from None
     said = (done.stdout + done.stderr).decode(errors="replace")
     if done.returncode:
-        raise TuneError(f"nncase cannot {what} the model: {_reason(said, done.returncode)}.")
+        reason = _reason(said, done.returncode)
+        if OUT_OF_MEMORY.search(reason):
+            reason += (
+                f" (its process may take {PROCESS_BYTES / 2**30:.3g} GiB; a smaller net or input "
+                "needs less)"
+            )
+        raise TuneError(f"nncase cannot {what} the model: {reason}.")
     written = folder / gives
     if not written.is_file() or not written.stat().st_size:
         raise TuneError(
@@ -484,11 +493,19 @@ def _simulate(folder: Path) -> None:
     import nncase
 
     simulator = nncase.Simulator()
-    simulator.load_model(Path("model.kmodel").read_bytes())
+    try:
+        simulator.load_model(Path("model.kmodel").read_bytes())
+    except RuntimeError as error:
+        sys.exit(f"Error in the kmodel, damaged or of another version of nncase: {error}")
+    images = np.load("images.npy", mmap_mode="r")
+    _, channels, height, width = simulator.get_input_shape(0)
+    if images.shape[1:] != (height, width, channels):
+        given = " x ".join(map(str, images.shape[1:]))
+        sys.exit(f"Error: expected {height} x {width} x {channels} pixels. Received: {given}")
     seconds = job["stop_after_seconds"]
     logits: list[NDArray[np.float32]] = []
     started = time.monotonic()
-    for image in np.load("images.npy", mmap_mode="r"):
+    for image in images:
         enough = seconds is not None and len(logits) >= job["at_least"]
         if enough and time.monotonic() - started >= seconds:
             break
