@@ -23,14 +23,16 @@ WIDTH, HEIGHT = 24, 16
 def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Runs one script with a bundle's configuration and answers of the KPU; what it did."""
 
-    def run(script: str, logits: list[float], *, crop: str = "stretch") -> Board:
+    def run(
+        script: str, logits: list[float], *, crop: str = "stretch", camera: bool = True
+    ) -> Board:
         labels = LABELS[max(2, len(logits))]
         (tmp_path / "deploy_config.json").write_text(
             json.dumps({"img_size": [WIDTH, HEIGHT], "kmodel_path": "net.kmodel", "crop": crop,
                         "categories": labels, "confidence_threshold": 0.5})
         )  # fmt: skip
         (tmp_path / "test.jpg").write_bytes(to_jpeg(np.full((30, 50, 3), 90, np.uint8)))
-        return run_on_board(script, tmp_path, lambda _: logits, monkeypatch)
+        return run_on_board(script, tmp_path, lambda _: logits, monkeypatch, camera=camera)
 
     return run
 
@@ -72,5 +74,13 @@ def test_a_script_cuts_out_what_the_net_was_trained_on(run_script, script):
 def test_a_script_that_is_stopped_gives_everything_back(run_script, script):
     board = run_script(script, [0.0, 3.0, 1.0])
     assert board.display == "lcd"
-    wanted = ["app", "pipeline"] if "1_3" in script else ["sensor", "display", "media", "pool"]
-    assert board.closed == wanted
+    if "1_3" in script:
+        assert board.closed == ["app", "sensor", "pipeline"]
+    else:
+        assert board.closed == ["sensor", "display", "media", "pool"]
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if "video" in name])
+def test_a_board_without_a_camera_says_so(run_script, script):
+    with pytest.raises(RuntimeError, match="Can not found sensor"):
+        run_script(script, [0.0, 3.0, 1.0], camera=False)

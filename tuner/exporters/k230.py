@@ -133,7 +133,7 @@ def write_bundle(
             "estimated_kpu_ms": round(compiled.measured["latency_ms"].value, 4),
         },
     )
-    for script in sorted(BOARD_SCRIPTS.glob("*.py")):
+    for script in sorted(BOARD_SCRIPTS.glob("cls_*.py")):
         shutil.copyfile(script, bundle / script.name)
     return Artifact(
         path=bundle.name,
