@@ -31,8 +31,7 @@ class Board:
 
     Args:
         folder: in place of the one on the SD card.
-        kpu: what the KPU answers to an image, channels x rows x columns. A picture of the model's
-            size comes to it as it is; of another, an image without content does.
+        kpu: what the KPU answers to an image of the model's size, channels x rows x columns.
         camera: whether one is plugged in.
     """
 
@@ -48,6 +47,21 @@ class Board:
         self.display = ""
         self.closed: list[str] = []
         self.frames = 0
+
+    def preprocessed(self, planar: Any) -> Any:
+        """What Ai2d makes of an image: cropped, then resized bilinearly without antialiasing."""
+        assert self.built is not None
+        if self.crop:
+            left, top, width, height = self.crop
+            planar = planar[:, top : top + height, left : left + width]
+        for axis, size in enumerate(self.built[1][2:], start=1):
+            last = planar.shape[axis] - 1
+            places = np.clip((np.arange(size) + 0.5) * (last + 1) / size - 0.5, 0, last)
+            low = places.astype(int)
+            share = (places - low).reshape((1, size, 1) if axis == 1 else (1, 1, size))
+            first, second = (planar.take(at, axis) for at in (low, np.minimum(low + 1, last)))
+            planar = first * (1 - share) + second * share
+        return np.rint(planar).astype(np.uint8)
 
     def exitpoint(self, *mode: Any) -> None:
         self.frames += 1
@@ -69,8 +83,7 @@ class Board:
                 assert board.built is not None
                 assert list(given.array.shape)[-3:] == board.built[0][1:]
                 assert list(resized.array.shape) == board.built[1]
-                if board.built[0] == board.built[1]:
-                    resized.array[0] = given.array
+                resized.array[0] = board.preprocessed(given.array)
 
         class Ai2d:
             def __init__(self, *_: Any) -> None:
@@ -209,7 +222,7 @@ class Board:
                 self.ai2d.build([1, 3, height, width], [1, 3, rows, columns])
 
             def run(self, planar: Any) -> dict[str, Any]:
-                logits = board.kpu(planar)
+                logits = board.kpu(board.preprocessed(planar))
                 if len(self.labels) > 2:
                     shares = np.exp(logits) / np.exp(logits).sum()
                     best = int(shares.argmax())

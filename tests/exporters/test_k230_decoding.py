@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,29 @@ def test_a_script_shows_what_the_product_says(
             assert float(score) == pytest.approx(share.max(), abs=0.001)
         shown.append(wanted)
     assert len(set(shown) - {""}) == len(labels), "each class was told at least once"
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if "image" in name])
+def test_the_bundles_own_picture_is_told_as_its_guide_says(
+    script: str, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = exported.folder / "k230"
+    source = bundle / k230.SOURCE
+    shutil.copytree(source, tmp_path, dirs_exist_ok=True)
+    with Image.open(source / "test.jpg") as picture:
+        assert picture.width >= k230.TEST_PICTURE_WIDTH
+    content = next(source.glob("*.kmodel")).read_bytes()
+
+    def kpu(image: NDArray[np.uint8]) -> list[float]:
+        return kmodel.simulate_kmodel(content, image.transpose(1, 2, 0)[None])[0].tolist()
+
+    board = run_script(script, tmp_path, kpu, monkeypatch)
+    label, score = board.drawn[0].split()
+    guide = (bundle / "README.md").read_text()
+    told = re.search(r'told as\n"(\w+)", with a score near (\d\.\d+)', guide)
+    assert told
+    assert told[1] == label
+    assert float(score) == pytest.approx(float(told[2]), abs=0.05)
 
 
 def test_int16_activations_are_nearer_to_the_float_model(exported: Exported) -> None:

@@ -252,8 +252,9 @@ The picture scripts read `mp_deployment_source/test.jpg`: it should be told as
 | Classes | {len(config["categories"])} |
 | Time on the KPU | at least {config["estimated_kpu_ms"]:.3f} ms: the compiler's own estimate, a lower bound, lowest for small nets. A camera loop was seen to reach 57 frames a second at most |
 
-The accuracy was computed by the KPU's simulator; no board has run this bundle. The board's resizing
-of camera frames is bilinear without antialiasing; training images were resized with it.
+The accuracy was computed by the KPU's simulator; no board has run this bundle. The board resizes
+frames without antialiasing, training images were resized with antialiasing: the model sees large
+frames a little coarser than those it was trained on.
 
 Below the confidence threshold ({config["confidence_threshold"]}, in `deploy_config.json`) {unsure}.
 `cls_results` has test images with what the kmodel says of them, and its score.
