@@ -5,7 +5,13 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 VENV := .venv
 comma := ,
 BIN := $(VENV)/bin
-# Where .NET is (DOTNET_ROOT or `dotnet` in the path), the K230's compiler is installed too.
+# Where .NET is (DOTNET_ROOT, ../shared/dotnet, or `dotnet` in the path), the K230's compiler is
+# installed too, and every command here finds it.
+ifeq ($(DOTNET_ROOT),)
+ifneq ($(wildcard ../shared/dotnet/host),)
+export DOTNET_ROOT := $(abspath ../shared/dotnet)
+endif
+endif
 DOTNET := $(or $(if $(DOTNET_ROOT),$(wildcard $(DOTNET_ROOT)/host)),$(shell command -v dotnet))
 EXTRAS := dev,referee,ethos-u$(if $(DOTNET),$(comma)k230)
 READY := $(VENV)/.ready$(if $(DOTNET),-k230)

@@ -3,303 +3,36 @@
 from __future__ import annotations
 
 import json
-import math
-import runpy
-import sys
-import types
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from k230_board_support import SCRIPTS, Board
+from k230_board_support import run_script as run_on_board
 from tuner.data.draw import to_jpeg
 from tuner.data.preprocess import crop_box
-from tuner.exporters.k230 import BOARD_SCRIPTS
 from tuner.spec import Preprocessing
 
-SCRIPTS = sorted(path.name for path in BOARD_SCRIPTS.glob("*.py"))
 LABELS = {2: ["cat", "dog"], 3: ["ant", "bee", "cow"]}
 WIDTH, HEIGHT = 24, 16
 """Of the model's input: other sides, so that a mix-up shows."""
-
-
-class StopError(Exception):
-    """The stop button of the IDE."""
-
-
-class Board:
-    """What a script did, and the modules that it finds on a board.
-
-    `logits` is what the KPU answers. Preprocessing only notes its settings.
-    """
-
-    def __init__(self, folder: Path, logits: list[float]) -> None:
-        self.folder, self.logits = folder, logits
-        self.drawn: list[str] = []
-        self.crop: tuple[int, ...] | None = None
-        self.built: tuple[list[int], list[int]] | None = None
-        self.kmodel = ""
-        self.display = ""
-        self.closed: list[str] = []
-        self.frames = 0
-
-    def exitpoint(self, *mode: Any) -> None:
-        self.frames += 1
-        if self.frames > 3 and not mode:
-            raise StopError
-
-    def modules(self) -> dict[str, Any]:
-        board = self
-
-        class Tensor:
-            def __init__(self, array: Any) -> None:
-                self.array = array
-
-            def to_numpy(self) -> Any:
-                return self.array
-
-        class Builder:
-            def run(self, given: Tensor, resized: Tensor) -> None:
-                assert board.built is not None
-                assert list(given.array.shape)[-3:] == board.built[0][1:]
-                assert list(resized.array.shape) == board.built[1]
-
-        class Ai2d:
-            def __init__(self, *_: Any) -> None:
-                self.resized = False
-
-            def set_dtype(self, *kinds: Any) -> None:
-                assert kinds[2:] == (np.uint8, np.uint8)
-
-            def set_crop_param(self, on: bool, *box: int) -> None:
-                assert on
-                board.crop = box
-
-            def set_resize_param(self, on: bool, *_: Any) -> None:
-                self.resized = on
-
-            def build(self, read: list[int], written: list[int]) -> Builder:
-                assert self.resized
-                board.built = (read, written)
-                return Builder()
-
-            # Of libs.AI2D:
-            def crop(self, *box: int) -> None:
-                board.crop = box
-
-            def resize(self, *_: Any) -> None:
-                self.resized = True
-
-        class Kpu:
-            def load_kmodel(self, path: str) -> None:
-                board.kmodel = path
-
-            def set_input_tensor(self, number: int, tensor: Tensor) -> None:
-                assert number == 0
-
-            def run(self) -> None:
-                assert board.kmodel
-
-            def get_output_tensor(self, number: int) -> Tensor:
-                return Tensor(np.array([board.logits], np.float32))
-
-        class Picture:
-            def __init__(self, *given: Any) -> None:
-                self.pixels = np.zeros((20, 40, 3), np.uint8)
-                if isinstance(given[0], str):
-                    self.pixels = np.asarray(Image.open(given[0]).convert("RGB"))
-
-            def to_rgb888(self) -> Picture:
-                return self
-
-            def to_numpy_ref(self) -> Any:
-                return self.pixels
-
-            def draw_string_advanced(
-                self, x: int, y: int, size: int, text: str, color: Any
-            ) -> None:
-                board.drawn.append(text)
-
-            def compress_for_ide(self) -> None:
-                pass
-
-            def clear(self) -> None:
-                pass
-
-            def save(self, path: str) -> None:
-                assert path.startswith(str(board.folder))
-
-        class Frame:
-            def format(self) -> str:
-                return "planar"
-
-            def to_numpy_ref(self) -> Any:
-                return np.zeros((3, 360, 640), np.uint8)
-
-        class Sensor:
-            def __getattr__(self, name: str) -> Any:
-                def call(*_: Any, **__: Any) -> Any:
-                    return {"bind_info": {"src": 0}, "snapshot": Frame()}.get(name)
-
-                return call
-
-            def stop(self) -> None:
-                board.closed.append("sensor")
-
-        class Display:
-            ST7701, LT9611 = "lcd", "hdmi"
-            LAYER_VIDEO1 = LAYER_OSD3 = 1
-
-            @staticmethod
-            def bind_layer(**_: Any) -> None:
-                pass
-
-            @staticmethod
-            def init(kind: str, to_ide: bool) -> None:
-                board.display = kind
-
-            @staticmethod
-            def show_image(*_: Any) -> None:
-                pass
-
-            @staticmethod
-            def deinit() -> None:
-                board.closed.append("display")
-
-        class MediaManager:
-            @staticmethod
-            def init() -> None:
-                pass
-
-            @staticmethod
-            def deinit() -> None:
-                board.closed.append("media")
-
-        class ClassificationApp:
-            """The firmware's, by its documented behaviour: stretch, then softmax or sigmoid."""
-
-            def __init__(self, mode: str, kmodel: str, labels: list[str], model_input_size: Any,
-                         confidence_threshold: float, rgb888p_size: Any, display_size: Any,
-                         debug_mode: int) -> None:  # fmt: skip
-                self.labels, self.threshold = labels, confidence_threshold
-                self.model_input_size, self.rgb888p_size = model_input_size, rgb888p_size
-                self.ai2d = Ai2d()
-                board.kmodel = kmodel
-
-            def config_preprocess(self, input_image_size: Any = None) -> None:
-                (width, height), (columns, rows) = self.rgb888p_size, self.model_input_size
-                self.ai2d.resize()
-                self.ai2d.build([1, 3, height, width], [1, 3, rows, columns])
-
-            def run(self, planar: Any) -> dict[str, Any]:
-                if len(self.labels) > 2:
-                    shares = np.exp(board.logits) / np.exp(board.logits).sum()
-                    best = int(shares.argmax())
-                    found = shares[best] > self.threshold
-                    return {"label": self.labels[best] if found else "",
-                            "score": float(shares[best])}  # fmt: skip
-                share = 1.0 / (1.0 + math.exp(-board.logits[0]))
-                found = share > self.threshold
-                return {"label": self.labels[int(found)], "score": share if found else 1 - share}
-
-            def draw_result(self, picture: Any, result: dict[str, Any]) -> None:
-                if result["label"]:
-                    board.drawn.append(f"{result['label']} {result['score']:.3f}")
-
-            def deinit(self) -> None:
-                board.closed.append("app")
-
-        class PipeLine:
-            osd_img = None
-
-            def __init__(self, rgb888p_size: Any, display_mode: str) -> None:
-                board.display = display_mode
-
-            def create(self) -> None:
-                pass
-
-            def get_display_size(self) -> list[int]:
-                return [800, 480]
-
-            def get_frame(self) -> Any:
-                return np.zeros((3, 720, 1280), np.uint8)
-
-            def show_image(self) -> None:
-                pass
-
-            def destroy(self) -> None:
-                board.closed.append("pipeline")
-
-        def read_image(path: str) -> tuple[Any, Picture]:
-            picture = Picture(path)
-            return picture.pixels.transpose(2, 0, 1), picture
-
-        def module(name: str, **members: Any) -> types.ModuleType:
-            made = types.ModuleType(name)
-            made.__dict__.update(members)
-            return made
-
-        anything = types.SimpleNamespace
-        return {
-            "image": module("image", Image=Picture, ARGB8888="argb", RGBP888="planar"),
-            "ujson": json,
-            "ulab": module("ulab", numpy=np),
-            "ulab.numpy": np,
-            "nncase_runtime": module(
-                "nncase_runtime", kpu=Kpu, ai2d=Ai2d, from_numpy=Tensor,
-                ai2d_format=anything(NCHW_FMT=0), interp_method=anything(tf_bilinear=0),
-                interp_mode=anything(half_pixel=0),
-                shrink_memory_pool=lambda: board.closed.append("pool"),
-            ),
-            "media": module("media"),
-            "media.sensor": module(
-                "media.sensor", Sensor=Sensor, CAM_CHN_ID_0=0, CAM_CHN_ID_2=2,
-                PIXEL_FORMAT_YUV_SEMIPLANAR_420=0, PIXEL_FORMAT_RGB_888_PLANAR=1,
-            ),
-            "media.display": module("media.display", Display=Display),
-            "media.media": module("media.media", MediaManager=MediaManager),
-            "libs": module("libs"),
-            "libs.PlatTasks": module("libs.PlatTasks", ClassificationApp=ClassificationApp),
-            "libs.PipeLine": module("libs.PipeLine", PipeLine=PipeLine),
-            "libs.Utils": module(
-                "libs.Utils", read_image=read_image,
-                read_json=lambda path: json.loads(Path(path).read_text()),
-            ),
-        }  # fmt: skip
 
 
 @pytest.fixture
 def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Runs one script with a bundle's configuration and answers of the KPU; what it did."""
 
-    def run(script: str, logits: list[float], *, crop: str = "stretch") -> Board:
+    def run(
+        script: str, logits: list[float], *, crop: str = "stretch", camera: bool = True
+    ) -> Board:
         labels = LABELS[max(2, len(logits))]
         (tmp_path / "deploy_config.json").write_text(
             json.dumps({"img_size": [WIDTH, HEIGHT], "kmodel_path": "net.kmodel", "crop": crop,
                         "categories": labels, "confidence_threshold": 0.5})
         )  # fmt: skip
         (tmp_path / "test.jpg").write_bytes(to_jpeg(np.full((30, 50, 3), 90, np.uint8)))
-        text = (BOARD_SCRIPTS / script).read_text(encoding="utf-8")
-        assert "/sdcard/mp_deployment_source/" in text
-        copy = tmp_path / script
-        copy.write_text(text.replace("/sdcard/mp_deployment_source/", f"{tmp_path}/"))
-        board = Board(tmp_path, logits)
-        for name, module in board.modules().items():
-            monkeypatch.setitem(sys.modules, name, module)
-        import os
-        import time
-
-        monkeypatch.setattr(os, "exitpoint", board.exitpoint, raising=False)
-        monkeypatch.setattr(os, "EXITPOINT_ENABLE_SLEEP", 2, raising=False)
-        monkeypatch.setattr(time, "sleep_ms", lambda _: None, raising=False)
-        if "video" in script:
-            with pytest.raises(StopError):
-                runpy.run_path(str(copy), run_name="__main__")
-        else:
-            runpy.run_path(str(copy), run_name="__main__")
-        return board
+        return run_on_board(script, tmp_path, lambda _: logits, monkeypatch, camera=camera)
 
     return run
 
@@ -341,5 +74,13 @@ def test_a_script_cuts_out_what_the_net_was_trained_on(run_script, script):
 def test_a_script_that_is_stopped_gives_everything_back(run_script, script):
     board = run_script(script, [0.0, 3.0, 1.0])
     assert board.display == "lcd"
-    wanted = ["app", "pipeline"] if "1_3" in script else ["sensor", "display", "media", "pool"]
-    assert board.closed == wanted
+    if "1_3" in script:
+        assert board.closed == ["app", "sensor", "pipeline"]
+    else:
+        assert board.closed == ["sensor", "display", "media", "pool"]
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if "video" in name])
+def test_a_board_without_a_camera_says_so(run_script, script):
+    with pytest.raises(RuntimeError, match="Can not found sensor"):
+        run_script(script, [0.0, 3.0, 1.0], camera=False)

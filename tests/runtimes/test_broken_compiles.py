@@ -136,8 +136,8 @@ REFUSED = {
         "nncase cannot compile the model: it has no ELU.",
     ),
     "a dynamic shape": (
-        lambda model: of_any_size(),
-        IMAGES, "shape",
+        lambda model: of_any_size(), IMAGES,
+        "[1, -1, -1, 3]; convert the model with fixed shapes.",
     ),
     "two inputs": (
         lambda model: of_two_images(), IMAGES,
@@ -183,7 +183,8 @@ BODIES = {
         "ImportError: libNncase.so: cannot open shared object file.",
     ),
     "takes all memory": (
-        "kept = [bytearray(2 ** 28) for _ in range(64)]", "MemoryError.",
+        "kept = [bytearray(2 ** 28) for _ in range(64)]",
+        "MemoryError (its process may take 4 GiB; a smaller net or input needs less).",
     ),
     "fills the disk": (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
@@ -312,10 +313,37 @@ def test_what_the_compiler_itself_refuses(make: Callable[[], bytes], reason: str
 
 
 @pytest.mark.usefixtures("scratch", "compiler")
+def test_what_the_simulator_refuses(model: bytes) -> None:
+    content = nncase.compile_model(model, IMAGES, RANGE).content
+    for broken in (b"garbage" * 100, content[: len(content) // 2]):
+        with pytest.raises(TuneError) as caught:
+            nncase.simulate(broken, IMAGES, None, 1)
+        assert str(caught.value).startswith(
+            "nncase cannot simulate the model: Error in the kmodel, damaged or of another version "
+            "of nncase: "
+        )
+    with pytest.raises(TuneError) as caught:
+        nncase.simulate(content, IMAGES[:, :6], None, 1)
+    assert str(caught.value) == (
+        "nncase cannot simulate the model: Error: expected 12 x 10 x 3 pixels. "
+        "Received: 6 x 10 x 3."
+    )
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_simulator_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    false_nncase(tmp_path / "packages", "import time; time.sleep(600)", monkeypatch)
+    monkeypatch.setattr(kmodel, "SIMULATE_SECONDS", 1.0)
+    monkeypatch.setattr(kmodel, "SIMULATE_IMAGE_SECONDS", 0.0)
+    with pytest.raises(TuneError, match=r"^nncase took more than 1 s to simulate the model\.$"):
+        nncase.simulate(b"kmodel", IMAGES, None, 1)
+
+
+@pytest.mark.usefixtures("scratch", "compiler")
 def test_the_limits_hold(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as small:
-        small.setattr(kmodel, "PROCESS_BYTES", 100 * 2**20)
-        with pytest.raises(TuneError, match="nncase cannot compile the model: "):
+        small.setattr(kmodel, "PROCESS_BYTES", 200 * 2**20)
+        with pytest.raises(TuneError, match=r"compile the model: .*may take 0\.195 GiB; a smaller"):
             nncase.compile_model(model, IMAGES, RANGE)
     monkeypatch.setattr(kmodel, "COMPILE_SECONDS", 1.5)
     with pytest.raises(TuneError, match=r"took more than 1\.5 s to compile"):

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuner.errors import TuneError
 from tuner.runtimes.tool import figure, package_tool, require, run_tool
@@ -35,6 +35,11 @@ from tuner.store.settings import read_settings, settings_file
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Activations = Literal["uint8", "int16"]
+"""Types of activations that the KPU computes with; weights are uint8 with either."""
+
+CALIBRATE_METHOD = "NoClip"
 
 MACS_PER_SECOND = 0.6e12
 ON_CHIP_BYTES_PER_SECOND = 25.6e9
@@ -49,6 +54,9 @@ the 600 s after which a search gives up a job that computes nothing."""
 PROCESS_BYTES = 4 * 2**30
 """Memory limit of one compilation or simulation. Small nets take 0.2 GB, ResNet50 at 224x224 took
 1.5 GB."""
+
+OUT_OF_MEMORY = re.compile(r"out of ?memory|MemoryError|bad_alloc", re.IGNORECASE)
+"""How Python, .NET and C++ say that they hit that limit."""
 
 SIMULATE_SECONDS = 60.0
 SIMULATE_IMAGE_SECONDS = 20.0
@@ -142,10 +150,18 @@ class Compiled:
         return 1e3 * sum(part.seconds for part in parts)
 
 
+def ptq_option(activations: Activations) -> str:
+    """How a kmodel is quantized, in the words of AI Cube's `deploy_config.json`: weights, data."""
+    return f"w:uint8 d:{activations}"
+
+
 def compile_kmodel(
-    model: bytes, images: NDArray[np.uint8], pixel_range: tuple[float, float]
+    model: bytes,
+    images: NDArray[np.uint8],
+    pixel_range: tuple[float, float],
+    activations: Activations = "uint8",
 ) -> Compiled:
-    """Compile a net with uint8 input, quantized to uint8 by the range of its activations.
+    """Compile a net with uint8 input, quantized by the range of its activations.
 
     The input is planar (channels x rows x columns), as the board's camera scripts give it. Where
     the images hold no pixel 0 or no pixel 255, or `pixel_range` puts zero between two steps, the
@@ -155,6 +171,7 @@ def compile_kmodel(
         model: bytes of a float32 TFLite file with one image input.
         images: calibration, images x height x width x channels, as the camera gives them.
         pixel_range: what the net reads for pixels 0 and 255.
+        activations: their type; the output is a float in any case.
 
     Raises:
         ImportError: nncase or the .NET runtime is not installed; says how to.
@@ -166,9 +183,8 @@ def compile_kmodel(
     with _job_folder("compile") as folder:
         (folder / "model.tflite").write_bytes(model)
         np.save(folder / "images.npy", images)
-        kmodel = _run(
-            "compile", folder, environment, COMPILE_SECONDS, "model.kmodel", pixel_range=pixel_range
-        )
+        job = {"pixel_range": pixel_range, "activations": activations}
+        kmodel = _run("compile", folder, environment, COMPILE_SECONDS, "model.kmodel", **job)
         base = folder / "dump"
         return Compiled(
             kmodel=kmodel.read_bytes(),
@@ -335,7 +351,13 @@ def _run(
         raise TuneError(f"nncase took more than {seconds:g} s to {what} the model.") from None
     said = (done.stdout + done.stderr).decode(errors="replace")
     if done.returncode:
-        raise TuneError(f"nncase cannot {what} the model: {_reason(said, done.returncode)}.")
+        reason = _reason(said, done.returncode)
+        if OUT_OF_MEMORY.search(reason):
+            reason += (
+                f" (its process may take {PROCESS_BYTES / 2**30:.3g} GiB; a smaller net or input "
+                "needs less)"
+            )
+        raise TuneError(f"nncase cannot {what} the model: {reason}.")
     written = folder / gives
     if not written.is_file() or not written.stat().st_size:
         raise TuneError(
@@ -452,8 +474,8 @@ def _compile(folder: Path) -> None:
     compiler.import_tflite(Path("model.tflite").read_bytes(), nncase.ImportOptions())
     quantization = nncase.PTQTensorOptions()
     quantization.samples_count = len(planar)
-    quantization.calibrate_method = "NoClip"
-    quantization.quant_type = "uint8"
+    quantization.calibrate_method = CALIBRATE_METHOD
+    quantization.quant_type = job["activations"]
     quantization.w_quant_type = "uint8"
     quantization.finetune_weights_method = "NoFineTuneWeights"
     quantization.set_tensor_data([[image[None] for image in planar]])
@@ -471,11 +493,19 @@ def _simulate(folder: Path) -> None:
     import nncase
 
     simulator = nncase.Simulator()
-    simulator.load_model(Path("model.kmodel").read_bytes())
+    try:
+        simulator.load_model(Path("model.kmodel").read_bytes())
+    except RuntimeError as error:
+        sys.exit(f"Error in the kmodel, damaged or of another version of nncase: {error}")
+    images = np.load("images.npy", mmap_mode="r")
+    _, channels, height, width = simulator.get_input_shape(0)
+    if images.shape[1:] != (height, width, channels):
+        given = " x ".join(map(str, images.shape[1:]))
+        sys.exit(f"Error: expected {height} x {width} x {channels} pixels. Received: {given}")
     seconds = job["stop_after_seconds"]
     logits: list[NDArray[np.float32]] = []
     started = time.monotonic()
-    for image in np.load("images.npy", mmap_mode="r"):
+    for image in images:
         enough = seconds is not None and len(logits) >= job["at_least"]
         if enough and time.monotonic() - started >= seconds:
             break

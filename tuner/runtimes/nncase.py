@@ -32,11 +32,14 @@ from tuner.cost.lower import Graph, GraphOperator
 from tuner.errors import TuneError
 from tuner.runtimes import CompiledModel
 from tuner.runtimes.kmodel import (
+    CALIBRATE_METHOD,
     EXTERNAL_BYTES_PER_SECOND,
     MACS_PER_SECOND,
     ON_CHIP_BYTES_PER_SECOND,
+    Activations,
     Compiled,
     compile_kmodel,
+    ptq_option,
     simulate_kmodel,
 )
 from tuner.runtimes.kmodel import tools as tools
@@ -318,9 +321,12 @@ def _measured(compiled: Compiled) -> dict[str, Quantity]:
 
 
 def compile_model(
-    model: bytes, calibration: NDArray[np.uint8], input_range: tuple[float, float]
+    model: bytes,
+    calibration: NDArray[np.uint8],
+    input_range: tuple[float, float],
+    activations: Activations = "uint8",
 ) -> CompiledModel:
-    """Compile a kmodel, quantized to uint8 by training images; see `Simulates`.
+    """Compile a kmodel, quantized by training images; see `Simulates`.
 
     One pixel of the images becomes 0 and one 255, so that the input is not quantized anew.
     """
@@ -333,11 +339,12 @@ def compile_model(
         )
     images = calibration.copy()
     images.flat[0], images.flat[-1] = 0, 255
-    compiled = compile_kmodel(model, images, input_range)
+    compiled = compile_kmodel(model, images, input_range, activations)
     return CompiledModel(
         content=compiled.kmodel,
         suffix=".kmodel",
-        recipe=f"nncase-kpu {compiled.version}, uint8, NoClip over {len(images)} training images",
+        recipe=f"nncase-kpu {compiled.version}, {ptq_option(activations)}, {CALIBRATE_METHOD} over "
+        f"{len(images)} training images",
         measured=_measured(compiled),
     )
 

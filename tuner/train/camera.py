@@ -21,31 +21,30 @@ def camera_model(model: keras.Model) -> keras.Model:
     second.
 
     Args:
-        model: from `build_keras` or `load_keras`, ending in a dense layer without activation.
+        model: from `build_keras` or `load_keras`.
 
     Returns:
         A model of the same weights, images x height x width x 3, scaled -> logits.
-
-    Raises:
-        TypeError: its last layer is another one.
     """
     import keras
     from keras import layers
 
-    last = model.layers[-1]
-    if not isinstance(last, layers.Dense) or last.activation is not keras.activations.linear:
-        raise TypeError(f"expected a net that ends in a dense layer. Received: {last.name}.")
     height, width, channels = model.input_shape[1:]
     image = tensor = keras.Input((height, width, 3), name="input")
     if channels == 1:
         grey = layers.Conv2D(1, 1, use_bias=False, name="grey")
         tensor = grey(tensor)
         grey.set_weights([np.array(LUMA, np.float32).reshape(1, 1, 3, 1)])
-    features = keras.Model(model.input, last.input)(tensor)
-    kernel, bias = last.get_weights()
-    if last.units == 2:
-        kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
-    head = layers.Dense(kernel.shape[1], name="logits")
+    if model.output_shape[-1] != 2:
+        return keras.Model(image, model(tensor), name="m")
+    last = model.layers[-1]
+    if isinstance(last, layers.Dense) and last.activation is keras.activations.linear:
+        features = keras.Model(model.input, last.input)(tensor)
+        kernel, bias = (weights[..., 1:] - weights[..., :1] for weights in last.get_weights())
+    else:
+        features = model(tensor)
+        kernel, bias = np.array([[-1.0], [1.0]], np.float32), np.zeros(1, np.float32)
+    head = layers.Dense(1, name="logits")
     logits = head(features)
     head.set_weights([kernel, bias])
     return keras.Model(image, logits, name="m")

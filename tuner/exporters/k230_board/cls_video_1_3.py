@@ -60,7 +60,8 @@ def main():
             if app is not None:
                 app.deinit()
         finally:
-            if pipeline is not None:
+            # Without a sensor nothing was started, and destroy() would hide the reason.
+            if pipeline is not None and pipeline.sensor is not None:
                 pipeline.destroy()
             gc.collect()
 
