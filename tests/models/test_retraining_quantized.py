@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tuner.data import open_dataset
-from tuner.errors import InputError
+from tuner.errors import DivergedError, InputError, TuneError
 from tuner.models.retrain import retrain
 from tuner.models.training import parts_of
 from tuner.runtimes.interpreter import run_tflite
@@ -36,6 +38,7 @@ from tuner.testing.models import template_of
 from tuner.testing.specs import small_candidate
 from tuner.train.build import load_keras, run_keras
 from tuner.train.convert import convert_tflite
+from tuner.train.quantization_aware import is_of_the_net
 from walk_support import small_digits
 
 
@@ -134,6 +137,33 @@ def test_a_failure_leaves_the_float32_training_which_goes_on(
         and note.endswith("The rest is trained in float32.")
         for note in notes
     )
+
+
+def behind(error: Exception, cause: Exception) -> Exception:
+    """An error that was raised while another was handled."""
+    error.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "of_the_net"),
+    [
+        (ImportError("no tfmot"), True),
+        (ValueError("Layer n3 is not supported."), True),
+        (LookupError("No gradient defined for operation 'n3'"), True),
+        (NotImplementedError("n3"), True),
+        (DivergedError("The loss became infinite in the first epoch."), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (behind(ValueError("Can't close the ZIP file"), OSError(errno.ENOSPC, "full")), False),
+        (MemoryError(), False),
+        (tf.errors.ResourceExhaustedError(None, None, "out of memory"), False),
+        (TuneError("Expected the checkpoint of this training. It cannot be read."), False),
+    ],
+)
+def test_only_what_a_net_cannot_do_ends_quantization_aware_training(
+    error: Exception, of_the_net: bool
+) -> None:
+    assert is_of_the_net(error) == of_the_net
 
 
 def test_a_killed_training_does_not_repeat_its_float32_part(place: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.cost.training import rounding_share
-from tuner.engine.quantization_aware import train_quantization_aware
+from tuner.engine.quantization_aware import CANNOT, train_quantization_aware
 from tuner.engine.retraining import COMPARED, STOP, measure_pace, retrain_candidate
 from tuner.engine.slots import Died, Raised
 from tuner.engine.supervisor import ignore_signals
@@ -37,6 +37,8 @@ from tuner.train.loop import parts_of_batch
 ROUNDING_START_SECONDS = 2.0
 """Of a quantization-aware part's training, until its graph is made: 1.3 to 3.1 for 8 nets of
 tests/benchmarks/retrain_time.py."""
+
+AWARE = "Quantization-aware training"
 
 CURVES = ("curve", "loss_curve", "validation_loss_curve")
 
@@ -70,6 +72,7 @@ def run_training(
         job: Callable[..., Any],
         *arguments: Any,
         name: str = "",
+        otherwise: str = "",
         allowed_seconds: float | None = None,
     ) -> dict[str, Any]:
         ended: list[tuple[Any, Any]] = []
@@ -94,7 +97,7 @@ def run_training(
             kept = "The same command goes on from the last checkpoint. "
             raise TuneError(
                 f"{name or 'Retraining'} failed: {outcome.reason}. "
-                f"{kept if can_go_on(folder) and not name else ''}See the logs in {logs}."
+                f"{kept if can_go_on(folder) else ''}{otherwise}See the logs in {logs}."
             )
         return dict(outcome)
 
@@ -209,21 +212,21 @@ def _train_parts(
     part = folder / QUANTIZED
     part.mkdir(exist_ok=True)
     fresh_worker()
-    try:
-        aware = finish(
-            train_quantization_aware,
-            spec,
-            part,
-            candidate,
-            to_plain(second),
-            weights,
-            (outcome["epochs"], outcome["train_seconds"]),
-            folder / "progress.json",
-            name="Quantization-aware training",
-            allowed_seconds=_allowed_seconds(second, outcome),
-        )
-    except TuneError as error:
-        on_note(f"{error} The rest is trained in float32.")
+    aware = finish(
+        train_quantization_aware,
+        spec,
+        part,
+        candidate,
+        to_plain(second),
+        weights,
+        (outcome["epochs"], outcome["train_seconds"]),
+        folder / "progress.json",
+        name=AWARE,
+        otherwise="With --quantization-percent 0 all is trained in float32, from the start. ",
+        allowed_seconds=_allowed_seconds(second, outcome),
+    )
+    if CANNOT in aware:
+        on_note(f"{AWARE} failed: {aware[CANNOT]}. The rest is trained in float32.")
         shutil.rmtree(part)
         fresh_worker()
         return {**_joined(outcome, train(second, weights)), "quantization": None}
