@@ -21,7 +21,7 @@ from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InterruptedRunError, TuneError
 from tuner.models.time_limit import check_clock, check_predicted_time, with_time
-from tuner.spec import Cost, QuantizationAware, Retraining, RunSpec, Template, to_plain
+from tuner.spec import Candidate, Cost, QuantizationAware, Retraining, RunSpec, Template, to_plain
 from tuner.store.files import read_json, write_atomic, write_json
 from tuner.store.models import (
     CHECKPOINT,
@@ -105,10 +105,13 @@ def run_training(
         if retraining.seconds is None:
             timed = _pace(finish, template, spec, folder, retraining, parent)
 
-            def minutes_of(epochs: int) -> float:
-                return predicted_minutes(replace(retraining, epochs=epochs), template, timed)
+            def minutes_of(candidate: Candidate, slower: float = 1.0) -> float:
+                paced = {**timed, "epoch_seconds": slower * timed["epoch_seconds"]}
+                asked = replace(retraining, epochs=candidate.training.epochs)
+                return predicted_minutes(asked, candidate, paced)
 
-            costs = {target: with_time(template, costs[target], minutes_of(retraining.epochs))}
+            minutes = minutes_of(template.as_candidate)
+            costs = {target: with_time(template, costs[target], minutes)}
             check_predicted_time(template, costs[target], minutes_of)
         else:
             check_clock(template, retraining.seconds)
@@ -254,13 +257,13 @@ def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def predicted_minutes(
-    retraining: Retraining, template: Template, timed: Mapping[str, float]
+    retraining: Retraining, candidate: Candidate, timed: Mapping[str, float]
 ) -> float:
     """How long a training of so many epochs will take in all its parts.
 
     Args:
         retraining: without a clock.
-        template: that is trained.
+        candidate: that is trained.
         timed: what `measure_pace` gave.
     """
     first, second = parts_of(retraining)
@@ -269,8 +272,8 @@ def predicted_minutes(
     if first is not None:
         seconds += start + first.epochs * epoch
     if second is not None:
-        batch = template.training.batch_size
-        slower = 1.0 + rounding_share(template.architecture, batch)
+        batch = candidate.training.batch_size
+        slower = 1.0 + rounding_share(candidate.architecture, batch)
         seconds += ROUNDING_START_SECONDS + second.epochs * slower * epoch
     return seconds / 60.0
 
