@@ -6,6 +6,9 @@ import errno
 import functools
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 
 from tuner.errors import TuneError
 from tuner.models import retrain as retrain_module
+from tuner.models.publish import get, publish
 from tuner.store import models
 from tuner.store.models import (
     CHECKPOINT,
@@ -24,6 +28,7 @@ from tuner.store.models import (
     write_version,
 )
 from tuner.store.templates import write_template
+from tuner.store.work import going_on
 from tuner.testing.models import template_of, trained
 from tuner.testing.specs import small_candidate
 from walk_support import tune
@@ -121,6 +126,34 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_checkpoint(place: Path, monke
     make()
     assert find_model("digit").path.name == "2"
     assert not (find_model("digit").path / CHECKPOINT).exists()
+
+
+@pytest.mark.usefixtures("versions")
+def test_retrainings_of_one_model_at_once_while_it_is_fetched(place: Path):
+    publish(find_model("digit@1"), str(place / "shelf"))
+    epochs = (60, 61)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--name", "shared",
+             "--quantization-percent", "0", "--threads", "1", "--epochs", str(count)],
+            cwd=place, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for count in epochs
+    ]  # fmt: skip
+    while len(going_on()) < len(started):
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.1)
+    assert get(str(place / "shelf"), "digit@1", "shared").reference == "shared@1"
+    again = ("retrain", "digit.toml", "--name", "shared", "--quantization-percent", 0)
+    line = tune(place, *again, "--threads", 1, "--epochs", epochs[0], code=2).stderr
+    assert "This version of 'shared' is being worked on by another process" in line
+    for process in started:
+        told, _ = process.communicate()
+        assert process.returncode == 0, told
+    made = [find_model(f"shared@{number}").read() for number in (2, 3)]
+    assert sorted(version.epochs for version in made) == list(epochs)
+    for version in made:
+        assert len(version.curve) == version.epochs
 
 
 @pytest.mark.usefixtures("versions")

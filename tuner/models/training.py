@@ -31,6 +31,7 @@ from tuner.store.models import (
     QUANTIZED,
     ModelFolder,
     can_go_on,
+    worker_logs,
 )
 from tuner.train.loop import parts_of_batch
 
@@ -62,7 +63,7 @@ def run_training(
     Returns:
         What came of it, and the costs with the predicted time of training.
     """
-    logs = folder.parent / ".logs"
+    logs = worker_logs(folder)
     batch = min(template.training.batch_size, spec.dataset.counts["training"])
     work = Workplace(1, retraining.threads, logs, parts_of_batch(batch, retraining.threads))
     progress, complete = folder / "progress.json", folder / FLOAT_PART
