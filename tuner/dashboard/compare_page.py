@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tuner.dashboard.report_page import page_asset
 from tuner.errors import TuneError
-from tuner.models.compare import PRECISIONS, Taken
+from tuner.models.compare import SHOWN, Taken
 from tuner.spec import Split
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _table(taken: Taken) -> str:
     if taken.comparison.pairs:
         head += [*names, f"only {names[0]}", f"only {names[1]}", "neither", "difference"]
     rows = []
-    for precision in PRECISIONS:
+    for precision in SHOWN:
         row = [precision, f"{taken.comparison.alike[precision] / len(taken.labels):.1%}"]
         pairs = taken.comparison.pairs.get(precision)
         if pairs:
@@ -159,7 +159,7 @@ def _card(taken: Taken, place: int, pictures: _Pictures) -> str | None:
         else '<div class="no-picture">no picture</div>'
     )
     lines = []
-    for precision in PRECISIONS:
+    for precision in SHOWN:
         for model, prediction in zip(
             taken.comparison.models, taken.predictions[precision], strict=True
         ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import math
 import os
 import pickle
@@ -238,6 +239,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+@functools.cache  # asked for each candidate, .07 ms
 def available_cores() -> int:
     """Cores that this process may use, as affinity and container limits allow."""
     from joblib import cpu_count

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuner import catalog
+from tuner.engine.builds import PRECISIONS
 from tuner.errors import InputError
 from tuner.spec import SPLITS, ModelVersion, Precision, Split
 from tuner.store.files import cache_folder
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from tuner.data import Dataset
     from tuner.engine.predictions import Predictions
 
-PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
+SHOWN: tuple[Precision, ...] = PRECISIONS[::-1]
+"""What a device computes comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,7 @@ def compare(first: ModelFolder, second: ModelFolder, source: str | None = None) 
             _predictions(first, versions[0], precision, dataset, splits),
             _predictions(second, versions[1], precision, dataset, splits),
         )
-        for precision in PRECISIONS
+        for precision in SHOWN
     }
     labelled = labels >= 0
     comparison = Comparison(
