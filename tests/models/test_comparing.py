@@ -116,6 +116,7 @@ def test_one_image_without_a_label(place: Path):
     text = tune(place, "compare", "digit@1", "digit@2", "--input", folder).stdout
     assert "Images without a label of its classes: 1." in text
     page = compare_page(compare(find_model("digit@1"), find_model("digit@2"), folder))
+    assert "Images without a label of its classes: 1." in page
     assert "No label, said" in page
     assert "no label</span>" in page
     assert "true:" not in page

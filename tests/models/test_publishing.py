@@ -108,10 +108,17 @@ def test_damaged_files_are_not_taken(home: Path, elsewhere: Path, tmp_path: Path
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
         file.write_bytes(content)
-    with pytest.raises(TuneError, match=r"int8\.tflite of digit .*(damaged|missing)"):
+    with pytest.raises(
+        TuneError, match=r"int8\.tflite of digit .*(damaged|missing).* first remove digit/1 there\."
+    ):
         get(str(shelf), "digit")
     with pytest.raises(TuneError):
         find_model("digit")
+    shutil.rmtree(shelf / "digit" / "1")  # as the line said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_HOME", str(elsewhere.parent))
+        publish(find_model("digit"), str(shelf))
+    assert get(str(shelf), "digit").reference == "digit@1"
 
 
 def test_an_address_of_a_file_system(home: Path, elsewhere: Path):

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from tuner.models.compare import Comparison
-
-SHOWN = 5
-"""Unknown classes that are named."""
 
 
 def compare(
@@ -66,9 +59,11 @@ def compare(
         print(json.dumps(to_plain(told), indent=2, ensure_ascii=False))
         return
     splits = f" ({', '.join(told.splits)})" if told.splits else ""
-    print(f"{told.images:,} images of {told.source}{splits}\n")
-    for note in _notes(told):
+    count = "1 image" if told.images == 1 else f"{told.images:,} images"
+    print(f"{count} of {told.source}{splits}")
+    for note in told.notes():
         print(textwrap.fill(note, 80))
+    print()
     one, other = told.models
     width = max(len(one), len(other)) + 5
     for precision, alike in told.alike.items():
@@ -91,18 +86,3 @@ def compare(
             side = "behind" if gain < 0 else "ahead"
             print(f"  {other} is {side} by {abs(gain):.2f} ±{error:.2f} points{sure}")
         print()
-
-
-def _notes(told: Comparison) -> Iterator[str]:
-    """What of the images is not known or not read."""
-    if told.unknown_classes:
-        names = ", ".join(told.unknown_classes[:SHOWN])
-        more = len(told.unknown_classes) - SHOWN
-        yield (f"No classes of {told.models[0]}: {names}{f' and {more} more' if more > 0 else ''}.")
-    if told.unlabelled:
-        yield (
-            f"Images without a label of its classes: {told.unlabelled:,}. Only whether both say "
-            "the same is counted of them."
-        )
-    if told.left_out:
-        yield f"Left out: {len(told.left_out):,} files; the first: {told.left_out[0]}."

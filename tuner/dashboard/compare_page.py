@@ -85,7 +85,7 @@ def compare_page(taken: Taken) -> str:
         "title": html.escape(f"{names[0]} and {names[1]}"),
         "subtitle": html.escape(
             f"{len(taken.labels):,} images of {source}{f' ({splits})' if splits else ''}. "
-            "Sorted by what the int8 models say."
+            + " ".join(["Sorted by what the int8 models say.", *taken.comparison.notes()])
         ),
         "style": page_asset("style.css"),
         "script": page_asset("compare.js"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SHOWN: tuple[Precision, ...] = PRECISIONS[::-1]
 """What a device computes comes first."""
+
+NAMED = 5
+"""Unknown classes that are named, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,21 @@ class Comparison:
     left_out: tuple[str, ...]
     alike: Mapping[Precision, int]
     pairs: Mapping[Precision, Pairs]
+
+    def notes(self) -> Iterator[str]:
+        """What of the images is not known or not read."""
+        if self.unknown_classes:
+            names = ", ".join(self.unknown_classes[:NAMED])
+            more = len(self.unknown_classes) - NAMED
+            and_more = f" and {more} more" if more > 0 else ""
+            yield f"No classes of {self.models[0]}: {names}{and_more}."
+        if self.unlabelled:
+            yield (
+                f"Images without a label of its classes: {self.unlabelled:,}. Only whether both "
+                "say the same is counted of them."
+            )
+        if self.left_out:
+            yield f"Left out: {len(self.left_out):,} files; the first: {self.left_out[0]}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,21 +87,24 @@ def get(place: str, reference: str, name: str | None = None) -> ModelFolder:
             raise InputError(f"Expected a version published at {place}: {there}. "
                              f"Received: {reference}.")  # fmt: skip
         folder += f"/{number or known[-1]}"
+        again = (
+            f"Publish it again from where it was made; first remove {wanted}/"
+            f"{number or known[-1]} there."
+        )
         contents = {}
         for file, expected in _checksums(files.cat_file(f"{folder}/{CHECKSUMS}")).items():
             try:
                 contents[file] = files.cat_file(f"{folder}/{file}")
             except FileNotFoundError:
-                raise TuneError(f"{file} of {reference} is missing at {place}.") from None
+                raise TuneError(f"{file} of {reference} is missing at {place}. {again}") from None
             if hashlib.sha256(contents[file]).hexdigest() != expected:
                 raise TuneError(
-                    f"{file} of {reference} at {place} is damaged: its checksum differs. "
-                    "Publish it again from where it was made."
+                    f"{file} of {reference} at {place} is damaged: its checksum differs. {again}"
                 )
     if "model.json" not in contents:
         raise TuneError(
             f"{CHECKSUMS} of {reference} at {place} is damaged: it does not name model.json. "
-            "Publish it again from where it was made."
+            f"{again}"
         )
     version = from_plain(ModelVersion, json.loads(contents["model.json"]), "model.json")
     before = version.origin.parent if version.origin else None
