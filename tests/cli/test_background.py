@@ -34,6 +34,8 @@ def test_a_search_goes_on_is_listed_followed_and_stopped(tmp_path: Path):
     assert (row["kind"], row["name"]) == ("search", "long")
     assert str(row["pid"]) in tune(tmp_path, "ps").stdout
     wait(tmp_path, "long", "searching")
+    busy = tune(tmp_path, "resume", "long", "--background", code=2).stderr
+    assert "The run 'long' is being worked on by another process" in busy
     assert "long has stopped. Next: tune resume long" in tune(tmp_path, "stop", "long").stdout
     assert "Nothing goes on" in tune(tmp_path, "ps").stdout
     (run,) = json.loads(tune(tmp_path, "runs", "--format", "json").stdout)
@@ -59,6 +61,14 @@ def test_attaching_shows_all_until_the_end(tmp_path: Path):
     assert "short ended with 0" in followed
     assert "--on-finish ended with 3: echo" in followed
     assert "Unknown work" in tune(tmp_path, "attach", "short", code=2).stderr
+    more = tune(
+        tmp_path, "extend", "short", "--max-candidates", 1, "--background",
+        "--on-finish", "echo $TUNE_NAME extended: $TUNE_EXIT_CODE",
+    )  # fmt: skip
+    assert "tune attach short" in more.stdout
+    assert "short extended: 0" in tune(tmp_path, "attach", "short").stdout
+    rows = json.loads(tune(tmp_path, "report", "short", "--format", "json").stdout)
+    assert len(rows) == 3
 
 
 @pytest.mark.parametrize("command", ["attach", "stop"])

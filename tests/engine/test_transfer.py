@@ -15,8 +15,9 @@ import tuner
 from transfer_support import base_model, digits, residual_candidate
 from tuner.engine.options import read_request
 from tuner.engine.search import SearchRequest, prepare_run, request_again
-from tuner.engine.transfer import find_backbones, run_weights
+from tuner.engine.transfer import begun_with, find_backbones, install, run_weights
 from tuner.errors import InputError, NothingFitsError, UnknownNameError
+from tuner.models.publish import get, publish
 from tuner.models.retrain import retrain
 from tuner.spec import Backbone, Limits, to_plain
 from tuner.store.models import find_model
@@ -88,6 +89,24 @@ def test_a_template_knows_its_weights_and_retrains(place: Path) -> None:
         assert np.array_equal(kernel, taken[name]) is not name.endswith(("b/2", "b/3")), name
 
 
+def test_a_published_version_brings_what_its_template_begins_with(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = read_template(tuner.select("t", 1, output=place / "shared.toml"))
+    frozen = dataclasses.replace(template.training, frozen_share=1.0)
+    publish(retrain(dataclasses.replace(template, training=frozen), epochs=1), str(tmp_path))
+    monkeypatch.setenv("TUNE_HOME", str(tmp_path / "elsewhere"))
+    moved = dataclasses.replace(template, weights="/another/home/weights.npz")
+    with pytest.raises(InputError, match=r"at /another/home/weights\.npz; there is none\. .*get"):
+        retrain(moved, epochs=1)
+    made = get(str(tmp_path), "shared")
+    assert "backbone.npz" not in [path.name for path in made.path.iterdir()]
+    assert begun_with(moved).is_relative_to(tmp_path / "elsewhere")
+    publish(made, str(tmp_path / "next"))
+    assert (tmp_path / "next" / "shared" / "1" / "backbone.npz").is_file()
+    assert retrain(moved, epochs=1).reference == "shared@2"
+
+
 def write_changed(file: Path, backbone: Backbone, arrays: dict[str, np.ndarray]) -> None:
     """A weights file like another, but for the first kernel."""
     plain = np.array(json.dumps(to_plain(backbone)))
@@ -108,12 +127,16 @@ def test_weights_that_were_moved_or_changed(place: Path, changed: str) -> None:
             message = rf"expected the fingerprint {weights}\. Received: w[0-9a-f]{{11}}\."
         else:
             message = r"Expected a weights file at .*\.npz; there is none\."
+            kept = backbones.weights_path(weights)
+            assert begun_with(template) == kept, "weights are known by their fingerprint"
+            kept.unlink()
         with pytest.raises(InputError, match=message):
             retrain(template, epochs=1)
         with pytest.raises(InputError, match=message):
             tuner.extend("t", max_candidates=1, progress=False)
     finally:
         shutil.move(aside, file)
+        install(file, weights)
 
 
 def test_the_cache_may_be_removed(place: Path) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +17,18 @@ import pytest
 
 from tuner.errors import TuneError
 from tuner.models import retrain as retrain_module
+from tuner.models.publish import get, publish
 from tuner.store import models
-from tuner.store.models import CHECKPOINT, find_model, models_folder, new_version, write_version
+from tuner.store.models import (
+    CHECKPOINT,
+    QUANTIZED,
+    find_model,
+    models_folder,
+    new_version,
+    write_version,
+)
 from tuner.store.templates import write_template
+from tuner.store.work import going_on
 from tuner.testing.models import template_of, trained
 from tuner.testing.specs import small_candidate
 from walk_support import tune
@@ -53,21 +67,43 @@ def versions(place: Path):
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are Linux'")
-@pytest.mark.usefixtures("versions")
-@pytest.mark.parametrize("file", ["progress.json", "int8.tflite", "model.json"])
-def test_a_full_disk_is_said_in_a_line(place: Path, tmp_path: Path, monkeypatch, file: str):
+@pytest.fixture
+def fill_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Fills the disk for files of models with this in their path, in commands and workers."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("names of open files are Linux'")
     (tmp_path / "sitecustomize.py").write_text(FULL_DISK)
     paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    monkeypatch.setenv("FULL_FOR", file)
+    return functools.partial(monkeypatch.setenv, "FULL_FOR")
+
+
+@pytest.mark.usefixtures("versions")
+@pytest.mark.parametrize("file", ["progress.json", "int8.tflite", "model.json"])
+def test_a_full_disk_is_said_in_a_line(place: Path, fill_disk: Callable[[str], None], file: str):
+    fill_disk(file)
     name = f"full-{file.partition('.')[0]}"
     arguments = ("retrain", "digit.toml", "--epochs", 2, "--threads", 1, "--name", name)
     line = tune(place, *arguments, code=1).stderr.splitlines()[-1]
     assert "No space left on device" in line
     assert not list(models_folder().glob(f"{name}/[0-9]*"))
-    monkeypatch.setenv("FULL_FOR", "nothing")
+    fill_disk("nothing")
     assert f"{name}@1" in tune(place, *arguments).stdout
+
+
+@pytest.mark.usefixtures("versions")
+def test_a_full_disk_does_not_end_quantization_aware_training(
+    place: Path, fill_disk: Callable[[str], None]
+):
+    fill_disk(f"/{QUANTIZED}/")
+    arguments = ("retrain", "digit.toml", "--epochs", 4, "--threads", 1, "--name", "aware")
+    line = tune(place, *arguments, code=1).stderr.splitlines()[-1]
+    assert "Quantization-aware training failed: [Errno 28] No space left on device" in line
+    assert "The same command goes on from the last checkpoint." in line
+    fill_disk("nothing")
+    done = tune(place, *arguments)
+    assert "Going on after the float32 part" in done.stderr
+    assert find_model("aware@1").read().quantization is not None
 
 
 @pytest.mark.usefixtures("versions")
@@ -90,6 +126,34 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_checkpoint(place: Path, monke
     make()
     assert find_model("digit").path.name == "2"
     assert not (find_model("digit").path / CHECKPOINT).exists()
+
+
+@pytest.mark.usefixtures("versions")
+def test_retrainings_of_one_model_at_once_while_it_is_fetched(place: Path):
+    publish(find_model("digit@1"), str(place / "shelf"))
+    epochs = (60, 61)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--name", "shared",
+             "--quantization-percent", "0", "--threads", "1", "--epochs", str(count)],
+            cwd=place, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for count in epochs
+    ]  # fmt: skip
+    while len(going_on()) < len(started):
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.1)
+    assert get(str(place / "shelf"), "digit@1", "shared").reference == "shared@1"
+    again = ("retrain", "digit.toml", "--name", "shared", "--quantization-percent", 0)
+    line = tune(place, *again, "--threads", 1, "--epochs", epochs[0], code=2).stderr
+    assert "This version of 'shared' is being worked on by another process" in line
+    for process in started:
+        told, _ = process.communicate()
+        assert process.returncode == 0, told
+    made = [find_model(f"shared@{number}").read() for number in (2, 3)]
+    assert sorted(version.epochs for version in made) == list(epochs)
+    for version in made:
+        assert len(version.curve) == version.epochs
 
 
 @pytest.mark.usefixtures("versions")

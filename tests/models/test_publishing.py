@@ -10,6 +10,7 @@ import pytest
 
 from tuner.errors import InputError, TuneError
 from tuner.models.publish import CHECKSUMS, get, publish
+from tuner.models.retrain import retrain
 from tuner.store.models import find_model
 from tuner.testing.models import trained
 from tuner.testing.specs import small_candidate
@@ -51,6 +52,24 @@ def test_it_becomes_the_next_version_under_any_name(home: Path, elsewhere: Path)
     assert find_model("own").read().name == "own"
 
 
+def test_the_parent_of_another_home_is_told_and_is_no_version_here(home: Path, place: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_HOME", str(place))
+        child = retrain(continued="digit@1", epochs=1, quantization_percent=0, name="child")
+        publish(child, str(place / "shelf"))
+    made = get(str(place / "shelf"), "child", "digit")
+    assert made.reference == "digit@1", "the name of its parent there"
+    version = made.read()
+    assert version.parent is None
+    assert (version.origin.reference, version.origin.parent) == ("child@1", "digit@1")
+    (row,) = json.loads(tune(home, "models", "--format", "json").stdout)
+    assert row["origin"] == {"reference": "child@1", "parent": "digit@1"}
+    publish(made, str(home / "shelf"))
+    again = get(str(home / "shelf"), "digit").read()
+    assert (again.origin.reference, again.origin.parent) == ("digit@1", "digit@1")
+    assert retrain(continued="digit@1", epochs=1, quantization_percent=0).read().parent == "digit@1"
+
+
 def test_published_versions_are_not_overwritten(home: Path, place: Path, monkeypatch):
     monkeypatch.setenv("TUNE_HOME", str(place))
     with pytest.raises(InputError, match=r"digit@1 is published at .*never overwritten"):
@@ -89,10 +108,21 @@ def test_damaged_files_are_not_taken(home: Path, elsewhere: Path, tmp_path: Path
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
         file.write_bytes(content)
-    with pytest.raises(TuneError, match=r"int8\.tflite of digit .*(damaged|missing)"):
+    with pytest.raises(
+        TuneError, match=r"int8\.tflite of digit .*(damaged|missing).* first remove digit/1 there\."
+    ):
         get(str(shelf), "digit")
     with pytest.raises(TuneError):
         find_model("digit")
+    shutil.rmtree(shelf / "digit" / "1")  # as the line said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_HOME", str(elsewhere.parent))
+        publish(find_model("digit"), str(shelf))
+    assert get(str(shelf), "digit").reference == "digit@1"
+
+
+def test_an_address_of_a_file_system(home: Path, elsewhere: Path):
+    assert "digit@1 from file://" in tune(home, "models", "get", elsewhere.as_uri(), "digit").stdout
 
 
 def test_an_address_of_an_unknown_kind(home: Path, place: Path):

@@ -200,7 +200,7 @@ def start(home: Path, *options: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--threads", "1",
          "--quantization-percent", "0", *options],
         cwd=home, env={**os.environ, "TUNE_HOME": str(home)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 
@@ -211,20 +211,22 @@ def wait_for(pattern: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_an_interrupted_training_keeps_the_best_so_far(place: Path):
-    process = start(place, "--epochs", "100000", "--name", "stopped")
-    wait_for("stopped/.new-*/progress.json", process)
-    process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_training_keeps_the_best_so_far(place: Path, name: str):
+    process = start(place, "--epochs", "100000", "--name", name)
+    wait_for(f"{name}/.new-*/progress.json", process)
+    # As a terminal and a service's manager do, to the workers too.
+    os.killpg(process.pid, signal.Signals[name])
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "Stopping after this epoch" in err
-    assert "stopped@1" in out
-    version = find_model("stopped").read()
+    assert f"{name}@1" in out
+    version = find_model(name).read()
     assert version.stopped
     assert version.epochs < 100_000
     kept = version.curve[version.best_epoch - 1]
-    assert accuracy(find_model("stopped")) == pytest.approx(kept, abs=1e-4)
-    assert not list(models_folder().glob("stopped/.new-*"))
+    assert accuracy(find_model(name)) == pytest.approx(kept, abs=1e-4)
+    assert not list(models_folder().glob(f"{name}/.new-*"))
 
 
 def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):

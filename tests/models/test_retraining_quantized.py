@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,19 +16,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tuner.data import open_dataset
-from tuner.errors import InputError
+from tuner.errors import DivergedError, InputError, TuneError
 from tuner.models.retrain import retrain
 from tuner.models.training import parts_of
 from tuner.runtimes.interpreter import run_tflite
 from tuner.spec import Retraining, Template
-from tuner.store.files import cache_folder
+from tuner.store.files import cache_folder, read_json
 from tuner.store.models import (
     CHECKPOINT,
     FLOAT_PART,
     FLOAT_WEIGHTS,
     PACE,
+    QUANTIZED,
     ModelFolder,
     find_model,
     models_folder,
@@ -36,6 +40,7 @@ from tuner.testing.models import template_of
 from tuner.testing.specs import small_candidate
 from tuner.train.build import load_keras, run_keras
 from tuner.train.convert import convert_tflite
+from tuner.train.quantization_aware import is_of_the_net
 from walk_support import small_digits
 
 
@@ -136,6 +141,33 @@ def test_a_failure_leaves_the_float32_training_which_goes_on(
     )
 
 
+def behind(error: Exception, cause: Exception) -> Exception:
+    """An error that was raised while another was handled."""
+    error.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "of_the_net"),
+    [
+        (ImportError("no tfmot"), True),
+        (ValueError("Layer n3 is not supported."), True),
+        (LookupError("No gradient defined for operation 'n3'"), True),
+        (NotImplementedError("n3"), True),
+        (DivergedError("The loss became infinite in the first epoch."), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (behind(ValueError("Can't close the ZIP file"), OSError(errno.ENOSPC, "full")), False),
+        (MemoryError(), False),
+        (tf.errors.ResourceExhaustedError(None, None, "out of memory"), False),
+        (TuneError("Expected the checkpoint of this training. It cannot be read."), False),
+    ],
+)
+def test_only_what_a_net_cannot_do_ends_quantization_aware_training(
+    error: Exception, of_the_net: bool
+) -> None:
+    assert is_of_the_net(error) == of_the_net
+
+
 def test_a_killed_training_does_not_repeat_its_float32_part(place: Path) -> None:
     command = [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--name", "killed",
                "--minutes", "0.2", "--quantization-percent", "70"]  # fmt: skip
@@ -154,6 +186,77 @@ def test_a_killed_training_does_not_repeat_its_float32_part(place: Path) -> None
     version = find_model("killed").read()
     seconds = version.train_seconds - version.quantization.train_seconds
     assert json.loads(before)["train_seconds"] == pytest.approx(seconds, abs=0.01)
+
+
+OFTEN = """
+import tuner.train.loop
+tuner.train.loop.CHECKPOINT_SECONDS = 1.5
+"""
+"""Run as Python starts: checkpoints of a training that is short."""
+
+
+def trained_seconds(folder: Path) -> float:
+    """Of a version that is being made, how much of its training would be gone on from."""
+    before = (
+        read_json(folder / FLOAT_PART)["train_seconds"] if (folder / FLOAT_PART).exists() else 0
+    )
+    for checkpoint in (folder / QUANTIZED / CHECKPOINT, folder / CHECKPOINT):
+        if checkpoint.exists():
+            with np.load(checkpoint) as arrays:
+                return before + json.loads(str(arrays["state"]))["seconds"]
+    return before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_in_both_parts_it_ends_as_if_it_never_was(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {path: path.read_bytes() for path in models_folder().glob("*/[0-9]*/*")}
+    paced = retrain(template(place), minutes=0.3, quantization_percent=70, name="paced").read()
+    epochs = round(40.0 * paced.epochs / paced.train_seconds)
+    (tmp_path / "sitecustomize.py").write_text(OFTEN)
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    command = [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--epochs", str(epochs),
+               "--threads", "1", "--quantization-percent", "70", "--patience-percent", "100",
+               "--name"]  # fmt: skip
+    generator = random.Random(0)
+    lost: list[float] = []
+    aware: list[bool] = []
+    kept = 0.0
+    while len(lost) < 10:
+        for progress in models_folder().glob("often/.new-*/progress.json"):
+            progress.unlink()  # of the one that was killed
+        process = subprocess.Popen(
+            [*command, "often"], cwd=place, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        while not list(models_folder().glob("often/.new-*/progress.json")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        (folder,) = (path for path in models_folder().glob("often/.new-*") if path.is_dir())
+        time.sleep(generator.uniform(0.0, 6.0))
+        assert process.poll() is None, "the training must be longer"
+        process.kill()
+        process.communicate()
+        before, kept = kept, trained_seconds(folder)
+        assert kept >= before
+        if (folder / "progress.json").exists():  # else it was between its parts
+            told = read_json(folder / "progress.json")
+            lost.append(max(0.0, told["seconds"] - kept))
+            aware.append(told.get("quantization_aware", False))
+    print(f"lost by each kill, seconds: {[round(seconds, 1) for seconds in lost]}, {aware}")
+    assert max(lost) <= 1.5 + 2.0, "an interval, and the epoch that was going on"
+    assert set(aware) == {True, False}, "killed in both parts"
+    for name in ("often", "unbroken"):
+        subprocess.run([*command, name], cwd=place, capture_output=True, check=True)
+    broken, unbroken = find_model("often@1"), find_model("unbroken@1")
+    assert broken.read().curve == unbroken.read().curve
+    assert broken.read().quantization.epochs == unbroken.read().quantization.epochs
+    for file in ("int8.tflite", "float32.tflite"):
+        assert (broken.path / file).read_bytes() == (unbroken.path / file).read_bytes()
+    assert {path: path.read_bytes() for path in versions} == versions
 
 
 @pytest.mark.parametrize("percent", [-1, 101])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tuner.engine.search import with_limits
 from tuner.errors import InputError, UnknownNameError
 from tuner.models import time_limit
 from tuner.models.time_limit import TIME_BAND, check_predicted_time, with_time
-from tuner.spec import Limits
+from tuner.spec import Candidate, Limits
 from tuner.store.models import find_model, models_folder
 from tuner.testing.models import template_of
 from walk_support import tune
@@ -74,13 +73,25 @@ def walk(home: Path) -> None:
     assert accuracy >= promised - DROP
 
 
-def late(home: Path, *, limit: float, minutes_of: Callable[[int], float] = float) -> InputError:
-    """What is said of 3 epochs of 1 min each, of a run whose others had 1 and 2."""
+def late(home: Path, *, limit: float, start_minutes: float = 0.0, **changes: int) -> InputError:
+    """What is said of 3 epochs of 1 min each, of a run whose others had 1 and 2.
+
+    Args:
+        home: gets the run.
+        limit: minutes.
+        start_minutes: of each training, before its first epoch.
+        changes: of the template's training.
+    """
     folder = make_run(home, "made-up", [10, 12, 15], ended=True)
     best = board(folder).rows[0].result
     plain = template_of(best.candidate, "sample:digits", "best", target=TARGET)
     limits = Limits(train_minutes=limit)
     plain = replace(plain, run="made-up", target=with_limits(plain.target, limits))
+    plain = replace(plain, training=replace(plain.training, **changes))
+
+    def minutes_of(candidate: Candidate, slower: float = 1.0) -> float:
+        return start_minutes + slower * candidate.training.epochs
+
     cost = with_time(plain, best.costs[TARGET], minutes=3.0)
     assert cost.train_minutes.high == pytest.approx(3.0 * TIME_BAND[1])
     with pytest.raises(InputError) as caught:
@@ -96,7 +107,7 @@ def test_the_best_ranked_that_keeps_the_limit_is_named(home: Path):
 
 
 def test_the_epochs_that_are_named_count_what_an_epoch_does_not(home: Path):
-    said = str(late(home, limit=2.5, minutes_of=lambda epochs: 0.5 + epochs))
+    said = str(late(home, limit=2.5, start_minutes=0.5))
     assert "What fits: --epochs 1 or" in said
 
 
@@ -104,6 +115,16 @@ def test_a_candidate_whose_band_exceeds_the_limit_is_not_named(home: Path):
     said = str(late(home, limit=2.1))
     assert "or rank 3 of the run made-up" in said
     assert "about 1 min (tune select made-up 3)" in said
+
+
+def test_the_alternative_is_timed_by_the_epochs_that_were_asked_for(home: Path):
+    said = str(late(home, limit=2.5, epochs=30))
+    assert "a smaller input or another candidate. Or loosen the limit" in said
+
+
+def test_the_settings_that_were_asked_for_are_named_with_the_alternative(home: Path):
+    said = str(late(home, limit=2.5, epochs=1))
+    assert re.search(r"about 1 min with --epochs 1 \(tune select made-up 1\)", said)
 
 
 @pytest.mark.parametrize("gone", [True, False])

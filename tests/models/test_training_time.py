@@ -39,11 +39,11 @@ def test_what_goes_on_is_not_timed_again(home: Path, goes_on: bool) -> None:
 
 @pytest.mark.usefixtures("home")
 def test_rounding_makes_it_longer() -> None:
-    template = template_of(small_candidate(outputs=10), "sample:digits", "digits")
+    candidate = small_candidate(outputs=10)
 
     def minutes(share: float, epochs: int = 10) -> float:
         part = replace(FLOAT, epochs=epochs, quantization_share=share)
-        return predicted_minutes(part, template, TIMED)
+        return predicted_minutes(part, candidate, TIMED)
 
     assert minutes(0.0) == pytest.approx((1.0 + 20.0) / 60.0)
     assert minutes(0.0, epochs=40) == pytest.approx((1.0 + 80.0) / 60.0)

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuner.errors import InputError, TuneError
+
+if TYPE_CHECKING:
+    from tuner.store.runs import RunFolder
 
 Background = Annotated[bool, typer.Option("--background", help="Go on without this terminal.")]
 OnFinish = Annotated[
@@ -72,11 +75,28 @@ def start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def print_started(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
-    """Tell how to follow it and how to end it.
+def resume_in_background(folder: RunFolder, on_finish: str | None) -> None:
+    """Go on with a run without this terminal, and tell how to follow it.
 
     Raises:
+        LockedError: it is going on already.
         TuneError: it has ended at once.
+    """
+    from tuner.store.lock import locked
+    from tuner.store.work import BACKGROUND_LOG
+
+    with locked(folder.lock, f"The run '{folder.name}'"):
+        pass  # else it would be said in the log alone
+    log = folder.path / BACKGROUND_LOG
+    later = [] if on_finish is None else ["--on-finish", on_finish]
+    print_started(start(["resume", folder.name, *later], log), folder.name, log)
+
+
+def print_started(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
+    """Tell how to follow it and how to end it; of what ended at once, what it printed.
+
+    Raises:
+        TuneError: it has failed at once.
     """
     try:
         code = process.wait(timeout=2.0)
@@ -86,6 +106,7 @@ def print_started(process: subprocess.Popen[bytes], name: str, log: Path) -> Non
             f"Follow it: tune attach {name}\nEnd it:    tune stop {name}"
         )
         return
+    told = log.read_text(encoding="utf-8", errors="replace").strip()
     if code:
-        told = log.read_text(encoding="utf-8", errors="replace").strip()
         raise TuneError(told.rpartition("\n")[2].removeprefix("tune: "))
+    print(told)

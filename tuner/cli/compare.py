@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,10 @@ def compare(
     second: Annotated[str, typer.Argument(help="Another, of the same classes.")],
     input: Annotated[
         str | None,
-        typer.Option(help="Labelled images to compare on; the first's test images by default."),
+        typer.Option(
+            help="Images to compare on, labelled by their folders or not; the first's test images "
+            "by default."
+        ),
     ] = None,
     format: Annotated[
         Literal["table", "json", "html"], typer.Option(help="How to write it.")
@@ -25,7 +29,8 @@ def compare(
 ) -> None:
     """Run two model versions on the same images and tell which is better.
 
-    The difference is of pairs: images that only one of them has right. html writes one page that
+    The difference is of pairs: images that only one of them has right. Of images without a label
+    it is counted on how many both say the same. html writes one page that
     opens without a network: the images with what both say, those first on which they differ.
     """
     import json
@@ -53,22 +58,31 @@ def compare(
     if format == "json":
         print(json.dumps(to_plain(told), indent=2, ensure_ascii=False))
         return
+    splits = f" ({', '.join(told.splits)})" if told.splits else ""
+    count = "1 image" if told.images == 1 else f"{told.images:,} images"
+    print(f"{count} of {told.source}{splits}")
+    for note in told.notes():
+        print(textwrap.fill(note, 80))
+    print()
     one, other = told.models
-    images = next(iter(told.pairs.values())).images
-    print(f"{images:,} images of {told.source} ({', '.join(told.splits)})\n")
     width = max(len(one), len(other)) + 5
-    for precision, pairs in told.pairs.items():
-        rows = [
-            (one, f"{(pairs.both + pairs.first) / images:.1%} right"),
-            (other, f"{(pairs.both + pairs.second) / images:.1%} right"),
-            (f"only {one}", f"{pairs.first:,} images"),
-            (f"only {other}", f"{pairs.second:,} images"),
-            ("neither", f"{pairs.neither:,} images"),
-        ]
+    for precision, alike in told.alike.items():
+        rows = [("alike", f"{alike:,} of {told.images:,} images, {alike / told.images:.1%}")]
+        pairs = told.pairs.get(precision)
+        if pairs:
+            rows += [
+                (one, f"{(pairs.both + pairs.first) / pairs.images:.1%} right"),
+                (other, f"{(pairs.both + pairs.second) / pairs.images:.1%} right"),
+                (f"only {one}", f"{pairs.first:,} images"),
+                (f"only {other}", f"{pairs.second:,} images"),
+                ("neither", f"{pairs.neither:,} images"),
+            ]
         print(precision)
         for label, value in rows:
             print(f"  {label:<{width}}  {value}")
-        gain, error = 100 * pairs.gain, 100 * pairs.gain_error
-        sure = "" if abs(gain) > 2 * error else ", within chance"
-        side = "behind" if gain < 0 else "ahead"
-        print(f"  {other} is {side} by {abs(gain):.2f} ±{error:.2f} points{sure}\n")
+        if pairs:
+            gain, error = 100 * pairs.gain, 100 * pairs.gain_error
+            sure = "" if abs(gain) > 2 * error else ", within chance"
+            side = "behind" if gain < 0 else "ahead"
+            print(f"  {other} is {side} by {abs(gain):.2f} ±{error:.2f} points{sure}")
+        print()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.background import Background, OnFinish, finishing, resume_in_background
 from tuner.cli.complete import run_names
 
 
@@ -19,6 +20,8 @@ def extend(
     max_candidates: Annotated[
         int | None, typer.Option(min=1, help="Candidates to add to what the run had.")
     ] = None,
+    background: Background = False,
+    on_finish: OnFinish = None,
 ) -> None:
     """Go on with a run that has ended or was stopped, with more time or candidates.
 
@@ -33,4 +36,8 @@ def extend(
     folder = find_run(run)
     seconds, candidates = read_extension(time, max_candidates)
     extend_run(folder, seconds, candidates)
-    run_and_show(folder)
+    if background:
+        resume_in_background(folder, on_finish)
+        return
+    with finishing(on_finish, folder.name):
+        run_and_show(folder)

@@ -82,7 +82,10 @@ def _of_model(reference: str, lines: int) -> Iterator[str]:
     for progress in sorted(home.glob(".new-*/progress.json")):
         yield f"\n== {name}, a version that is being made, or was interrupted"
         yield from _progress(progress)
-    yield from _files(name, sorted((home / ".logs").glob("*.log")), lines)
+    logs = home / ".logs"
+    made = max(logs.glob("*/"), key=lambda folder: folder.stat().st_mtime, default=None)
+    newest = [] if made is None else sorted(made.glob("*.log"))
+    yield from _files(name, [*sorted(logs.glob("*.log")), *newest], lines)
 
 
 def _files(name: str, paths: Iterable[Path], lines: int) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -19,7 +20,7 @@ def publish(
     from tuner.store.models import find_model
 
     folder = find_model(model)
-    address = publish_version(folder, place)
+    address = publish_version(folder, place, lambda text: print(text, file=sys.stderr))
     print(f"{folder.reference} is at {address}")
     print(f"Fetch it there: tune models get {place} {folder.reference}")
 

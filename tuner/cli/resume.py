@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.background import OnFinish, finishing
+from tuner.cli.background import Background, OnFinish, finishing, resume_in_background
 from tuner.cli.complete import run_names
 
 
@@ -14,6 +14,7 @@ def resume(
     run: Annotated[
         str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
     ] = "latest",
+    background: Background = False,
     on_finish: OnFinish = None,
 ) -> None:
     """Go on with a search that was stopped; finished results are kept."""
@@ -21,5 +22,8 @@ def resume(
     from tuner.store.runs import find_run
 
     folder = find_run(run)
+    if background:
+        resume_in_background(folder, on_finish)
+        return
     with finishing(on_finish, folder.name):
         run_and_show(folder)

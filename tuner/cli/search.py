@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tuner.cli.background import Background, OnFinish, finishing, print_started, start
+from tuner.cli.background import Background, OnFinish, finishing, resume_in_background
 from tuner.cli.complete import space_names, target_names
 
 NOT_OF_THE_RUN = ("config", "background", "on_finish", "debug", "version")
@@ -126,7 +126,6 @@ def _search(
     from tuner.cli.run import run_and_show
     from tuner.engine.options import read_request
     from tuner.engine.search import prepare_run
-    from tuner.store.work import BACKGROUND_LOG
 
     started = monotonic()
     request, notes = read_request(given, where="tune", config=config)
@@ -134,9 +133,7 @@ def _search(
         print(note, file=sys.stderr)
     folder = prepare_run(request)
     if background:
-        log = folder.path / BACKGROUND_LOG
-        later = [] if on_finish is None else ["--on-finish", on_finish]
-        print_started(start(["resume", folder.name, *later], log), folder.name, log)
+        resume_in_background(folder, on_finish)
         return
     with finishing(on_finish, folder.name):
         run_and_show(folder, started)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tuner.dashboard.report_page import page_asset
 from tuner.errors import TuneError
-from tuner.models.compare import PRECISIONS, Taken
+from tuner.models.compare import SHOWN, Taken
 from tuner.spec import Split
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def groups_of(taken: Taken) -> list[Group]:
 
     first, second = taken.predictions["int8"]
     one, other = first.classes == taken.labels, second.classes == taken.labels
-    same = first.classes == second.classes
+    same, labelled = first.classes == second.classes, taken.labels >= 0
+    wrong = labelled & ~one & ~other
     surest = np.maximum(first.confidences, second.confidences)
     names = taken.comparison.models
 
@@ -61,8 +62,10 @@ def groups_of(taken: Taken) -> list[Group]:
     groups = [
         Group(title=f"Only {names[0]} is right", differs=True, places=places(one & ~other)),
         Group(title=f"Only {names[1]} is right", differs=True, places=places(other & ~one)),
-        Group(title="Wrong in two ways", differs=True, places=places(~one & ~other & ~same)),
-        Group(title="Both wrong alike", differs=False, places=places(~one & same)),
+        Group(title="Wrong in two ways", differs=True, places=places(wrong & ~same)),
+        Group(title="No label, said two ways", differs=True, places=places(~labelled & ~same)),
+        Group(title="Both wrong alike", differs=False, places=places(wrong & same)),
+        Group(title="No label, said alike", differs=False, places=places(~labelled & same)),
         Group(title="Both right", differs=False, places=places(one & other)),
     ]
     return [group for group in groups if group.places]
@@ -77,11 +80,12 @@ def compare_page(taken: Taken) -> str:
     names = taken.comparison.models
     # A path tells where the data lay, which is nobody's business but the owner's.
     source = Path(taken.comparison.source).name
+    splits = ", ".join(taken.comparison.splits)
     parts = {
         "title": html.escape(f"{names[0]} and {names[1]}"),
         "subtitle": html.escape(
-            f"{len(taken.labels):,} images of {source} ({', '.join(taken.comparison.splits)}). "
-            "Sorted by what the int8 models say."
+            f"{len(taken.labels):,} images of {source}{f' ({splits})' if splits else ''}. "
+            + " ".join(["Sorted by what the int8 models say.", *taken.comparison.notes()])
         ),
         "style": page_asset("style.css"),
         "script": page_asset("compare.js"),
@@ -94,14 +98,16 @@ def compare_page(taken: Taken) -> str:
 
 def _table(taken: Taken) -> str:
     names = taken.comparison.models
-    head = ["", *names, f"only {names[0]}", f"only {names[1]}", "neither", "difference"]
+    head = ["", "alike"]
+    if taken.comparison.pairs:
+        head += [*names, f"only {names[0]}", f"only {names[1]}", "neither", "difference"]
     rows = []
-    for precision in PRECISIONS:
-        pairs = taken.comparison.pairs[precision]
-        sure = "" if abs(pairs.gain) > 2 * pairs.gain_error else ", within chance"
-        rows.append(
-            [
-                precision,
+    for precision in SHOWN:
+        row = [precision, f"{taken.comparison.alike[precision] / len(taken.labels):.1%}"]
+        pairs = taken.comparison.pairs.get(precision)
+        if pairs:
+            sure = "" if abs(pairs.gain) > 2 * pairs.gain_error else ", within chance"
+            row += [
                 f"{(pairs.both + pairs.first) / pairs.images:.1%}",
                 f"{(pairs.both + pairs.second) / pairs.images:.1%}",
                 f"{pairs.first:,}",
@@ -109,7 +115,7 @@ def _table(taken: Taken) -> str:
                 f"{pairs.neither:,}",
                 f"{100 * pairs.gain:+.2f} ±{100 * pairs.gain_error:.2f} points{sure}",
             ]
-        )
+        rows.append(row)
 
     def line(cells: list[str], tag: str) -> str:
         return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
@@ -146,7 +152,6 @@ def _card(taken: Taken, place: int, pictures: _Pictures) -> str | None:
     if found is None:
         return None
     name, picture = found
-    classes = taken.dataset.spec.classes
     label = int(taken.labels[place])
     shown = (
         f'<img src="data:image/jpeg;base64,{picture}" alt="{html.escape(name)}">'
@@ -154,22 +159,23 @@ def _card(taken: Taken, place: int, pictures: _Pictures) -> str | None:
         else '<div class="no-picture">no picture</div>'
     )
     lines = []
-    for precision in PRECISIONS:
+    for precision in SHOWN:
         for model, prediction in zip(
             taken.comparison.models, taken.predictions[precision], strict=True
         ):
             predicted = int(prediction.classes[place])
             sure = f"{100 * float(prediction.confidences[place]):.0f} %"
-            tag = "span" if predicted == label else "b"
+            tag = "b" if 0 <= label != predicted else "span"
+            mark = "" if label < 0 else "✓ " if predicted == label else "✕ "
             quiet = ' class="quiet"' if precision == "float32" else ""
             lines.append(
                 f"<tr{quiet}><td>{html.escape(model)} {precision}</td>"
-                f"<td><{tag}>{'✓' if predicted == label else '✕'} "
-                f'{html.escape(classes[predicted])}</{tag}></td><td class="number">{sure}</td></tr>'
+                f"<td><{tag}>{mark}{html.escape(taken.classes[predicted])}</{tag}></td>"
+                f'<td class="number">{sure}</td></tr>'
             )
     return (
-        f'<figure title="{html.escape(name)}">{shown}<figcaption><span>true: '
-        f"{html.escape(classes[label])}</span>"
+        f'<figure title="{html.escape(name)}">{shown}<figcaption><span>'
+        f"{f'true: {html.escape(taken.classes[label])}' if label >= 0 else 'no label'}</span>"
         f'<span class="quiet">{html.escape(Path(name).name)}</span></figcaption>'
         f"<table>{''.join(lines)}</table></figure>\n"
     )
@@ -183,7 +189,7 @@ class _Pictures:
         self._letters = 0
         self._places: list[tuple[Split, int]] = []
         self._names: list[str] = []
-        for split in taken.comparison.splits:
+        for split in taken.splits:
             names = taken.dataset.names(split)
             self._places += [(split, index) for index in range(len(names))]
             self._names += names

@@ -65,6 +65,7 @@ def model_row(version: ModelVersion) -> dict[str, Any]:
         "name": version.name,
         "version": version.version,
         "parent": version.parent,
+        "origin": to_plain(version.origin) if version.origin else None,
         "target": version.template.target.name,
         "run": version.template.run,
         "candidate": version.template.as_candidate.id,

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
 from tuner.engine.board import Board
+from tuner.engine.builds import PRECISIONS
 from tuner.engine.images import open_data
 from tuner.engine.predictions import SplitPredictions, read_predictions
 from tuner.errors import TuneError
-from tuner.spec import Precision, Split, builds_key
+from tuner.spec import Split, builds_key
 from tuner.store.runs import RunFolder
 
 if TYPE_CHECKING:
     from tuner.data import Dataset
 
 SPLITS_SCORED: tuple[Split, ...] = ("validation", "test")
-PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
 
 LISTED_CANDIDATES = 100
 """So many of the best that were trained to their end have their mistakes listed."""

@@ -39,13 +39,13 @@ from tuner.dashboard.mistakes import STOPPED, Mistakes, gather_mistakes
 from tuner.dashboard.profile import operator_rows
 from tuner.dashboard.rows import SPLITS_SHOWN, report_rows
 from tuner.engine.board import Board
+from tuner.engine.builds import PRECISIONS
 from tuner.propose.sampler import IMPORTANCE_LEAST
 from tuner.rank.majority import majority_of
 from tuner.rank.order import Ranked, ranking_precision
-from tuner.spec import Precision, RankBy, to_plain
+from tuner.spec import RankBy, to_plain
 from tuner.store.runs import RunFolder
 
-PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
 ACCURACIES: tuple[RankBy, ...] = ("target", "int8", "float32")
 SCRIPTS = ("format.js", "state.js", "table.js", "figures.js", "details.js", "main.js")
 """In the order of execution; each uses only those before it."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.engine.board import Board
+from tuner.engine.builds import PRECISIONS
 from tuner.rank.majority import Majority, majority_of
 from tuner.rank.order import Ranked, precision_accuracy, target_accuracy
-from tuner.spec import Accuracy, Build, Cost, Precision, Result, to_plain
+from tuner.spec import Accuracy, Build, Cost, Result, to_plain
 
 SPLITS_SHOWN = ("validation", "test")
-PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
 def report_rows(board: Board) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ one that did it takes no other.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,9 @@ from tuner.spec import (
 )
 from tuner.store.files import write_json
 from tuner.store.models import CHECKPOINT
+
+CANNOT = "cannot"
+"""Why a net cannot be trained so, in place of an outcome."""
 
 
 def train_quantization_aware(
@@ -53,7 +57,30 @@ def train_quantization_aware(
         weights: `model.keras` to train on from; None to begin anew.
         before: epochs and seconds of the float32 part, for the progress.
         progress: file that gets the newest epoch.
+
+    Returns:
+        What came of it; of a net that cannot be trained so nothing but the reason, `CANNOT`.
     """
+    from tuner.train.quantization_aware import is_of_the_net
+
+    try:
+        return _train(run, folder, candidate_plain, retraining_plain, weights, before, progress)
+    except Exception as error:
+        if not is_of_the_net(error):
+            raise
+        traceback.print_exc()  # into the worker's log
+        return {CANNOT: (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")}
+
+
+def _train(
+    run: Mapping[str, Any],
+    folder: Path,
+    candidate_plain: Mapping[str, Any],
+    retraining_plain: Mapping[str, Any],
+    weights: Path | None,
+    before: tuple[int, float],
+    progress: Path,
+) -> dict[str, Any]:
     from tuner.train.quantization_aware import QuantizationAwareNet, import_legacy_keras
 
     import_legacy_keras()

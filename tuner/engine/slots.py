@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import math
 import os
 import pickle
@@ -202,8 +203,11 @@ def _start_worker(parent: int, log: Path) -> None:
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     faulthandler.enable()
-    # Ctrl-C reaches the whole process group; only the supervisor decides what it means.
+    # Ctrl-C, a closed terminal and a service's stop reach the whole process group; only the
+    # supervisor decides what they mean. Programs that a job starts still end by the latter two.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
     # loky would restart a worker after each training because it grew; Slot watches memory.
     process_executor._USE_PSUTIL = False
     if sys.platform == "linux":
@@ -238,6 +242,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+@functools.cache  # asked for each candidate, .07 ms
 def available_cores() -> int:
     """Cores that this process may use, as affinity and container limits allow."""
     from joblib import cpu_count

@@ -20,9 +20,10 @@ from tuner.spec import (
     Preprocessing,
     RunSpec,
     Target,
+    Template,
     with_head,
 )
-from tuner.store.files import cache_folder
+from tuner.store.files import cache_folder, write_atomic
 from tuner.store.models import find_model
 from tuner.store.runs import RunFolder
 from tuner.train import backbones
@@ -152,8 +153,30 @@ def install(path: Path, weights: str) -> None:
     backbones.check_kept(path, weights)
     kept = backbones.weights_path(weights)
     if path.resolve() != kept.resolve():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, kept)
+        write_atomic(kept, path.read_bytes())  # other trainings may be reading it
+
+
+def begun_with(template: Template) -> Path:
+    """The weights that the training of a template begins with, checked.
+
+    They lie where it says, or, with one from another home, in this home's cache: fetching a version
+    of that model puts them there.
+
+    Raises:
+        InputError: they are in neither place, or were changed.
+    """
+    weights = template.training.weights
+    path, kept = Path(template.weights), backbones.weights_path(weights)
+    found = path if path.is_file() else kept
+    if not found.is_file():
+        raise InputError(
+            f"Expected a weights file at {template.weights}; there is none. '{template.name}' is "
+            "trained from it. Put it back, name it in the template where it is now, fetch a "
+            "published version of the model ('tune models get' brings it), or train a version on "
+            "(--continue), which does without."
+        )
+    backbones.check_kept(found, weights)
+    return found
 
 
 def check_again(source: str, wanted: Sequence[Backbone], found: Sequence[Backbone]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuner import catalog
+from tuner.engine.builds import PRECISIONS
 from tuner.errors import InputError
-from tuner.spec import ModelVersion, Precision, Split
+from tuner.spec import SPLITS, ModelVersion, Precision, Split
 from tuner.store.files import cache_folder
 from tuner.store.models import ModelFolder
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from tuner.data import Dataset
     from tuner.engine.predictions import Predictions
 
-SPLITS: tuple[Split, ...] = ("training", "validation", "test")
-PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
+SHOWN: tuple[Precision, ...] = PRECISIONS[::-1]
+"""What a device computes comes first."""
+
+NAMED = 5
+"""Unknown classes that are named, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +68,40 @@ class Comparison:
     Args:
         models: `NAME@VERSION` of both.
         source: where the images are from.
-        splits: of the source, whose images were taken.
-        pairs: by precision.
+        splits: of the source, whose images were taken; none if all were.
+        images: that were taken.
+        unlabelled: of these, images that no class of the versions is known for. They count for
+            `alike` alone.
+        unknown_classes: that the source has and the versions do not.
+        left_out: files that could not be read, each with its reason.
+        alike: images that both versions take for the same class, by precision.
+        pairs: of the labelled images, by precision; none without labelled images.
     """
 
     models: tuple[str, str]
     source: str
     splits: tuple[Split, ...]
+    images: int
+    unlabelled: int
+    unknown_classes: tuple[str, ...]
+    left_out: tuple[str, ...]
+    alike: Mapping[Precision, int]
     pairs: Mapping[Precision, Pairs]
+
+    def notes(self) -> Iterator[str]:
+        """What of the images is not known or not read."""
+        if self.unknown_classes:
+            names = ", ".join(self.unknown_classes[:NAMED])
+            more = len(self.unknown_classes) - NAMED
+            and_more = f" and {more} more" if more > 0 else ""
+            yield f"No classes of {self.models[0]}: {names}{and_more}."
+        if self.unlabelled:
+            yield (
+                f"Images without a label of its classes: {self.unlabelled:,}. Only whether both "
+                "say the same is counted of them."
+            )
+        if self.left_out:
+            yield f"Left out: {len(self.left_out):,} files; the first: {self.left_out[0]}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +110,17 @@ class Taken:
 
     Args:
         comparison: how often each was right.
-        dataset: that the images are of, split by split in the order of `comparison.splits`.
-        labels: the true classes, int64, n.
+        dataset: that the images are of, split by split in the order of `splits`.
+        splits: of the dataset.
+        classes: of the versions.
+        labels: the true classes, int64, n; -1 where there is none.
         predictions: of both versions, by precision.
     """
 
     comparison: Comparison
     dataset: Dataset
+    splits: tuple[Split, ...]
+    classes: tuple[str, ...]
     labels: NDArray[np.int64]
     predictions: Mapping[Precision, tuple[Predictions, Predictions]]
 
@@ -97,53 +131,82 @@ def compare(first: ModelFolder, second: ModelFolder, source: str | None = None) 
     Args:
         first: a version.
         second: another, of the same classes.
-        source: labelled images, all of which are taken; None for the test images of the first's
-            data, or its validation images if it has none.
+        source: images, all of which are taken, labelled or not; None for the test images of the
+            first's data, or its validation images if it has none.
 
     Raises:
-        InputError: the versions or the images are of different classes.
+        InputError: the versions are of different classes.
         DataError: the images cannot be read.
     """
-    import numpy as np
-
-    from tuner.data import open_again, open_dataset
-
     versions = first.read(), second.read()
-    own = versions[0].dataset
-    if source is None:
-        dataset = open_again(own)
-        splits: tuple[Split, ...] = ("test",) if dataset.spec.counts["test"] else ("validation",)
-    else:
-        dataset = open_dataset(source, split_seed=0)
-        splits = tuple(split for split in SPLITS if dataset.spec.counts[split])
-    for name, classes in (
-        (second.reference, versions[1].dataset.classes),
-        (dataset.spec.source, dataset.spec.classes),
-    ):
-        if tuple(classes) != tuple(own.classes):
-            raise InputError(
-                f"Expected the classes of {first.reference}, {', '.join(own.classes)}, in {name}. "
-                f"Received: {', '.join(classes)}."
-            )
-    labels = np.concatenate([dataset.labels(split) for split in splits])
+    classes, others = (version.dataset.classes for version in versions)
+    if tuple(others) != tuple(classes):
+        raise InputError(
+            f"Expected the classes of {first.reference}, {', '.join(classes)}, in "
+            f"{second.reference}. Received: {', '.join(others)}."
+        )
+    dataset, splits, labels = _images(versions[0], source)
     predictions = {
         precision: (
             _predictions(first, versions[0], precision, dataset, splits),
             _predictions(second, versions[1], precision, dataset, splits),
         )
-        for precision in PRECISIONS
+        for precision in SHOWN
     }
+    labelled = labels >= 0
     comparison = Comparison(
         models=(first.reference, second.reference),
         source=dataset.spec.source,
-        splits=splits,
-        pairs={precision: _pairs(labels, *both) for precision, both in predictions.items()},
+        splits=splits if source is None else (),
+        images=len(labels),
+        unlabelled=int((~labelled).sum()),
+        unknown_classes=tuple(name for name in dataset.spec.classes if name not in classes),
+        left_out=dataset.spec.left_out,
+        alike={
+            precision: int((one.classes == other.classes).sum())
+            for precision, (one, other) in predictions.items()
+        },
+        pairs={
+            precision: _pairs(labels[labelled], one.classes[labelled], other.classes[labelled])
+            for precision, (one, other) in predictions.items()
+            if labelled.any()
+        },
     )
-    return Taken(comparison=comparison, dataset=dataset, labels=labels, predictions=predictions)
+    return Taken(
+        comparison=comparison,
+        dataset=dataset,
+        splits=splits,
+        classes=tuple(classes),
+        labels=labels,
+        predictions=predictions,
+    )
 
 
-def _pairs(labels: NDArray[np.int64], first: Predictions, second: Predictions) -> Pairs:
-    one, other = first.classes == labels, second.classes == labels
+def _images(
+    version: ModelVersion, source: str | None
+) -> tuple[Dataset, tuple[Split, ...], NDArray[np.int64]]:
+    """The images, the splits that hold them, and their labels; see `compare`."""
+    import numpy as np
+
+    from tuner.data import open_again, open_dataset
+    from tuner.data.unsplit import UNKNOWN, open_unsplit
+
+    own = version.dataset
+    if source is None:
+        dataset = open_again(own)
+        splits: tuple[Split, ...] = ("test",) if dataset.spec.counts["test"] else ("validation",)
+    else:
+        dataset = open_unsplit(source, own.classes) or open_dataset(source, split_seed=0)
+        splits = tuple(split for split in SPLITS if dataset.spec.counts[split])
+    numbers = {name: number for number, name in enumerate(own.classes)}
+    # The last is for images without a label.
+    known = [numbers.get(name, UNKNOWN) for name in dataset.spec.classes] + [UNKNOWN]
+    labels = np.concatenate([dataset.labels(split) for split in splits])
+    return dataset, splits, np.array(known, np.int64)[labels]
+
+
+def _pairs(labels: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> Pairs:
+    one, other = first == labels, second == labels
     return Pairs(
         both=int((one & other).sum()),
         first=int((one & ~other).sum()),

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tuner.engine.transfer import begun_with, install
 from tuner.errors import InputError, TuneError
-from tuner.spec import ModelVersion, from_plain
+from tuner.spec import ModelVersion, Origin, from_plain
 from tuner.store.models import ModelFolder, new_version, write_version
 
 CHECKSUMS = "checksums.json"
 """SHA-256 of each file of a published version, written last: without it nothing was published."""
 
+BACKBONE = "backbone.npz"
+"""The weights that the training of a published version's template begins with, if with any."""
 
-def publish(model: ModelFolder, place: str) -> str:
+
+def publish(
+    model: ModelFolder, place: str, on_note: Callable[[str], None] = lambda text: None
+) -> str:
     """Copy a version to `PLACE/NAME/VERSION/`, and return that address.
 
     Args:
         model: the version.
         place: a folder, or an address such as `s3://bucket/models`.
+        on_note: called with a line that the user should read.
 
     Raises:
         InputError: it was published there before, or the place is of an unknown kind.
@@ -38,11 +45,18 @@ def publish(model: ModelFolder, place: str) -> str:
                 "overwritten. Retrain for a new version, or name another place."
             )
         files.makedirs(folder, exist_ok=True)
+        paths = {path.name: path for path in sorted(model.path.iterdir()) if path.is_file()}
+        template = model.read().template
+        if template.training.weights:
+            try:
+                paths[BACKBONE] = begun_with(template)
+            except InputError as error:
+                on_note(f"Published without what its training began with. {error}")
         sums = {}
-        for path in sorted(item for item in model.path.iterdir() if item.is_file()):
+        for file, path in paths.items():
             content = path.read_bytes()
-            sums[path.name] = hashlib.sha256(content).hexdigest()
-            files.pipe_file(f"{folder}/{path.name}", content)
+            sums[file] = hashlib.sha256(content).hexdigest()
+            files.pipe_file(f"{folder}/{file}", content)
         files.pipe_file(f"{folder}/{CHECKSUMS}", json.dumps(sums, indent=2).encode())
     return f"{place.rstrip('/')}/{name}/{number}"
 
@@ -73,30 +87,42 @@ def get(place: str, reference: str, name: str | None = None) -> ModelFolder:
             raise InputError(f"Expected a version published at {place}: {there}. "
                              f"Received: {reference}.")  # fmt: skip
         folder += f"/{number or known[-1]}"
+        again = (
+            f"Publish it again from where it was made; first remove {wanted}/"
+            f"{number or known[-1]} there."
+        )
         contents = {}
         for file, expected in _checksums(files.cat_file(f"{folder}/{CHECKSUMS}")).items():
             try:
                 contents[file] = files.cat_file(f"{folder}/{file}")
             except FileNotFoundError:
-                raise TuneError(f"{file} of {reference} is missing at {place}.") from None
+                raise TuneError(f"{file} of {reference} is missing at {place}. {again}") from None
             if hashlib.sha256(contents[file]).hexdigest() != expected:
                 raise TuneError(
-                    f"{file} of {reference} at {place} is damaged: its checksum differs. "
-                    "Publish it again from where it was made."
+                    f"{file} of {reference} at {place} is damaged: its checksum differs. {again}"
                 )
     if "model.json" not in contents:
         raise TuneError(
             f"{CHECKSUMS} of {reference} at {place} is damaged: it does not name model.json. "
-            "Publish it again from where it was made."
+            f"{again}"
         )
     version = from_plain(ModelVersion, json.loads(contents["model.json"]), "model.json")
-    version = replace(version, name=name or version.name)
+    before = version.origin.parent if version.origin else None
+    version = replace(
+        version,
+        name=name or version.name,
+        parent=None,
+        origin=Origin(reference=f"{wanted}@{number or known[-1]}", parent=version.parent or before),
+    )
     with new_version(
         version.name, f"get-{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
     ) as path:
         for file, content in contents.items():
             if file != "model.json":
                 (path / Path(file).name).write_bytes(content)
+        if BACKBONE in contents:
+            install(path / BACKBONE, version.template.training.weights)
+            (path / BACKBONE).unlink()
         return write_version(path, version)
 
 

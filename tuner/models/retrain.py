@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 from tuner import catalog
@@ -18,7 +17,7 @@ from tuner.engine.costs import cost_on
 from tuner.engine.retraining import STOP
 from tuner.engine.search import with_limits
 from tuner.engine.slots import available_cores
-from tuner.engine.transfer import install
+from tuner.engine.transfer import begun_with, install
 from tuner.errors import InputError
 from tuner.models.training import run_training
 from tuner.spec import (
@@ -160,7 +159,7 @@ def retrain(
     if parent is not None:
         _check_parent(parent, template, dataset.spec.classes)
     elif template.training.weights:
-        install(Path(template.weights), template.training.weights)
+        install(begun_with(template), template.training.weights)
     if dataset.spec.fingerprint != template.fingerprint:
         on_note("The data is not the data that the candidate was selected on; accuracies differ.")
     retraining = Retraining(

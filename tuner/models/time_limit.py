@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 from tuner.cost.fit import check_limits, explain
 from tuner.cost.training import REFERENCE, train_seconds_per_image
@@ -12,6 +13,7 @@ from tuner.engine.board import board
 from tuner.errors import InputError, TuneError
 from tuner.spec import Candidate, Cost, Quantity, Template, Throughput
 from tuner.store.runs import find_run
+from tuner.train.loop import UNFROZEN_PACE
 
 TIME_BAND = (0.8, 1.25)
 """Of the predicted time of training, low and high: held 20 of 20 trainings of
@@ -57,15 +59,20 @@ def check_clock(template: Template, seconds: float) -> None:
         )
 
 
-def check_predicted_time(
-    template: Template, cost: Cost, minutes_of: Callable[[int], float]
-) -> None:
+class MinutesOf(Protocol):
+    """Predicts how long the retraining that was asked for would take of a candidate, minutes."""
+
+    def __call__(self, candidate: Candidate, slower: float = 1.0) -> float:
+        """An epoch of it takes `slower` times one of the template's."""
+
+
+def check_predicted_time(template: Template, cost: Cost, minutes_of: MinutesOf) -> None:
     """Refuse what takes longer than the limit of the template's target.
 
     Args:
         template: that is trained.
         cost: on its target, with the predicted time.
-        minutes_of: the predicted time of so many epochs.
+        minutes_of: the predicted time of others, by the same options.
 
     Raises:
         InputError: it takes too long; names what would fit, were it timed anew.
@@ -74,26 +81,30 @@ def check_predicted_time(
     if not late:
         return
     limit = late[0].allowed
-    every = range(1, template.training.epochs)
-    epochs = bisect_right(every, limit / TIME_BAND[1], key=minutes_of)
+    own = template.as_candidate
+
+    def minutes(epochs: int) -> float:
+        return minutes_of(replace(own, training=replace(own.training, epochs=epochs)))
+
+    epochs = bisect_right(range(1, own.training.epochs), limit / TIME_BAND[1], key=minutes)
     fitting = f"--epochs {epochs} or --minutes {limit:g}" if epochs else f"--minutes {limit:g}"
-    other = _alternative(template, late[0].needed, limit)
+    other = _alternative(template, limit, minutes_of)
     raise InputError(
         f"The template '{template.name}' takes too long: {explain(late[0])}. What fits: "
         f"{fitting}; {other or 'a smaller input or another candidate'}. Or {LOOSEN}."
     )
 
 
-def _alternative(template: Template, minutes: float, limit: float) -> str:
+def _alternative(template: Template, limit: float, minutes_of: MinutesOf) -> str:
     """The best of the template's run that is retrained within a limit, in words; or nothing.
 
-    Its time is that of the template times the ratio of their work, as fast as the run measured
-    this machine to be.
+    An epoch of it takes as much longer as its work is more, as fast as the run measured this
+    machine to be. It is trained as it was drawn, but for what the template no longer is.
 
     Args:
         template: that takes too long.
-        minutes: that it takes, predicted.
         limit: minutes.
+        minutes_of: see `check_predicted_time`.
     """
     try:
         run = find_run(template.run)
@@ -101,23 +112,38 @@ def _alternative(template: Template, minutes: float, limit: float) -> str:
     except TuneError:  # the run is not here, or no longer
         return ""
     throughput = run.spec().throughput or REFERENCE  # a run without a clock measures nothing
-    own = _work(template.as_candidate, throughput)
-    for row in ranked.rows:
-        candidate = row.result.candidate
-        expected = minutes * _work(candidate, throughput) / own
+    own = _epoch_work(template.as_candidate, throughput)
+    drawn = [row.result.candidate for row in ranked.rows]
+    changes = _changes(template, drawn)
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changes.items())
+    for row, candidate in zip(ranked.rows, drawn, strict=True):
+        changed = replace(candidate, training=replace(candidate.training, **changes))
+        expected = minutes_of(changed, _epoch_work(changed, throughput) / own)
         accuracy = row.result.accuracy("int8")
         if row.fits and accuracy and expected * TIME_BAND[1] <= limit:
             pixels = candidate.preprocessing
             return (
                 f"or rank {row.rank} of the run {template.run}, {candidate.id}, which reads "
                 f"{pixels.width}x{pixels.height} {pixels.colour} and had {accuracy.value:.1%} as "
-                f"int8: about {expected:.2g} min (tune select {template.run} {row.rank})"
+                f"int8: about {expected:.2g} min{options and f' with{options}'} "
+                f"(tune select {template.run} {row.rank})"
             )
     return ""
 
 
-def _work(candidate: Candidate, throughput: Throughput) -> float:
-    """Of a full training, in seconds of one slot for each image of the data."""
+def _changes(template: Template, drawn: Sequence[Candidate]) -> dict[str, Any]:
+    """What of the template's training counts for its time and is not as it was drawn."""
+    before = [candidate.training for candidate in drawn if candidate.id == template.candidate]
+    now = {"epochs": template.training.epochs, "batch_size": template.training.batch_size}
+    return {
+        name: value
+        for name, value in now.items()
+        if not before or getattr(before[0], name) != value
+    }
+
+
+def _epoch_work(candidate: Candidate, throughput: Throughput) -> float:
+    """Of an epoch, in seconds of one slot for each image of the data."""
     training = candidate.training
     seconds = train_seconds_per_image(candidate.architecture, training.batch_size, throughput)
-    return seconds * training.epochs
+    return seconds * (1.0 - training.frozen_share + training.frozen_share / UNFROZEN_PACE)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from tuner.cost.training import rounding_share
-from tuner.engine.quantization_aware import train_quantization_aware
+from tuner.engine.quantization_aware import CANNOT, train_quantization_aware
 from tuner.engine.retraining import COMPARED, STOP, measure_pace, retrain_candidate
 from tuner.engine.slots import Died, Raised
 from tuner.engine.supervisor import ignore_signals
 from tuner.engine.workplace import GivenUp, Workplace
 from tuner.errors import InterruptedRunError, TuneError
 from tuner.models.time_limit import check_clock, check_predicted_time, with_time
-from tuner.spec import Cost, QuantizationAware, Retraining, RunSpec, Template, to_plain
+from tuner.spec import Candidate, Cost, QuantizationAware, Retraining, RunSpec, Template, to_plain
 from tuner.store.files import read_json, write_atomic, write_json
 from tuner.store.models import (
     CHECKPOINT,
@@ -31,12 +31,15 @@ from tuner.store.models import (
     QUANTIZED,
     ModelFolder,
     can_go_on,
+    worker_logs,
 )
 from tuner.train.steps import parts_of_batch
 
 ROUNDING_START_SECONDS = 2.0
 """Of a quantization-aware part's training, until its graph is made: 1.3 to 3.1 for 8 nets of
 tests/benchmarks/retrain_time.py."""
+
+AWARE = "Quantization-aware training"
 
 CURVES = ("curve", "loss_curve", "validation_loss_curve")
 
@@ -60,7 +63,7 @@ def run_training(
     Returns:
         What came of it, and the costs with the predicted time of training.
     """
-    logs = folder.parent / ".logs"
+    logs = worker_logs(folder)
     batch = min(template.training.batch_size, spec.dataset.counts["training"])
     work = Workplace(1, retraining.threads, logs, parts_of_batch(batch, retraining.threads))
     progress, complete = folder / "progress.json", folder / FLOAT_PART
@@ -70,6 +73,7 @@ def run_training(
         job: Callable[..., Any],
         *arguments: Any,
         name: str = "",
+        otherwise: str = "",
         allowed_seconds: float | None = None,
     ) -> dict[str, Any]:
         ended: list[tuple[Any, Any]] = []
@@ -94,7 +98,7 @@ def run_training(
             kept = "The same command goes on from the last checkpoint. "
             raise TuneError(
                 f"{name or 'Retraining'} failed: {outcome.reason}. "
-                f"{kept if can_go_on(folder) and not name else ''}See the logs in {logs}."
+                f"{kept if can_go_on(folder) else ''}{otherwise}See the logs in {logs}."
             )
         return dict(outcome)
 
@@ -102,10 +106,13 @@ def run_training(
         if retraining.seconds is None:
             timed = _pace(finish, template, spec, folder, retraining, parent)
 
-            def minutes_of(epochs: int) -> float:
-                return predicted_minutes(replace(retraining, epochs=epochs), template, timed)
+            def minutes_of(candidate: Candidate, slower: float = 1.0) -> float:
+                paced = {**timed, "epoch_seconds": slower * timed["epoch_seconds"]}
+                asked = replace(retraining, epochs=candidate.training.epochs)
+                return predicted_minutes(asked, candidate, paced)
 
-            costs = {target: with_time(template, costs[target], minutes_of(retraining.epochs))}
+            minutes = minutes_of(template.as_candidate)
+            costs = {target: with_time(template, costs[target], minutes)}
             check_predicted_time(template, costs[target], minutes_of)
         else:
             check_clock(template, retraining.seconds)
@@ -209,21 +216,21 @@ def _train_parts(
     part = folder / QUANTIZED
     part.mkdir(exist_ok=True)
     fresh_worker()
-    try:
-        aware = finish(
-            train_quantization_aware,
-            spec,
-            part,
-            candidate,
-            to_plain(second),
-            weights,
-            (outcome["epochs"], outcome["train_seconds"]),
-            folder / "progress.json",
-            name="Quantization-aware training",
-            allowed_seconds=_allowed_seconds(second, outcome),
-        )
-    except TuneError as error:
-        on_note(f"{error} The rest is trained in float32.")
+    aware = finish(
+        train_quantization_aware,
+        spec,
+        part,
+        candidate,
+        to_plain(second),
+        weights,
+        (outcome["epochs"], outcome["train_seconds"]),
+        folder / "progress.json",
+        name=AWARE,
+        otherwise="With --quantization-percent 0 all is trained in float32, from the start. ",
+        allowed_seconds=_allowed_seconds(second, outcome),
+    )
+    if CANNOT in aware:
+        on_note(f"{AWARE} failed: {aware[CANNOT]}. The rest is trained in float32.")
         shutil.rmtree(part)
         fresh_worker()
         return {**_joined(outcome, train(second, weights)), "quantization": None}
@@ -251,13 +258,13 @@ def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def predicted_minutes(
-    retraining: Retraining, template: Template, timed: Mapping[str, float]
+    retraining: Retraining, candidate: Candidate, timed: Mapping[str, float]
 ) -> float:
     """How long a training of so many epochs will take in all its parts.
 
     Args:
         retraining: without a clock.
-        template: that is trained.
+        candidate: that is trained.
         timed: what `measure_pace` gave.
     """
     first, second = parts_of(retraining)
@@ -266,8 +273,8 @@ def predicted_minutes(
     if first is not None:
         seconds += start + first.epochs * epoch
     if second is not None:
-        batch = template.training.batch_size
-        slower = 1.0 + rounding_share(template.architecture, batch)
+        batch = candidate.training.batch_size
+        slower = 1.0 + rounding_share(candidate.architecture, batch)
         seconds += ROUNDING_START_SECONDS + second.epochs * slower * epoch
     return seconds / 60.0
 

@@ -33,7 +33,14 @@ from tuner.spec.drawing import (
     widths,
 )
 from tuner.spec.mobilenets import ALPHAS, IMAGENET_SIDES, MOBILENETS, MobileNet, MobileNetKind
-from tuner.spec.model import Metric, ModelVersion, QuantizationAware, Retraining, ScoredEpoch
+from tuner.spec.model import (
+    Metric,
+    ModelVersion,
+    Origin,
+    QuantizationAware,
+    Retraining,
+    ScoredEpoch,
+)
 from tuner.spec.operators import (
     OPERATORS,
     Add,
@@ -105,6 +112,7 @@ __all__ = [
     "ModelVersion",
     "Node",
     "Operator",
+    "Origin",
     "Paired",
     "Precision",
     "Preprocessing",

@@ -77,13 +77,26 @@ class ScoredEpoch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a version is called in the home that published it; such names mean nothing here.
+
+    Args:
+        reference: NAME@VERSION.
+        parent: NAME@VERSION that it was trained on from there, if any.
+    """
+
+    reference: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
     """One numbered version, never overwritten.
 
     Args:
         name: the model's folder below `models/`.
         version: from 1.
-        parent: NAME@VERSION that it was trained on from; None for a training from scratch.
+        parent: NAME@VERSION here that it was trained on from; None for a training from scratch.
         template: what was trained.
         dataset: what it was trained on.
         costs: by target.
@@ -100,6 +113,7 @@ class ModelVersion:
         retraining: how it was trained; None in versions of before it was kept.
         stopped: the user ended it before its last epoch.
         quantization: the quantization-aware part, if there was one.
+        origin: of one that was fetched.
     """
 
     name: str
@@ -121,3 +135,4 @@ class ModelVersion:
     scored: tuple[ScoredEpoch, ...] = ()
     stopped: bool = False
     quantization: QuantizationAware | None = None
+    origin: Origin | None = None

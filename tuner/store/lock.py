@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,10 @@ def holder(path: Path) -> int | None:
         return None
 
 
+ASKED_SECONDS = 0.2
+"""A lock that is held for longer is not only being asked for by `is_locked`."""
+
+
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path`.
@@ -40,19 +45,40 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         LockedError: another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = _take(path, what)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            raise LockedError(
-                f"{what} is being worked on by another process (pid {pid}); "
-                "wait for it or stop it first."
-            ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(path: Path, what: str) -> int:
+    """Lock the file that lies at `path`, and return its descriptor."""
+    end = time.monotonic() + ASKED_SECONDS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 32).decode(errors="replace").strip()
+            os.close(descriptor)
+            if time.monotonic() >= end:
+                raise LockedError(
+                    f"{what} is being worked on by another process (pid {pid or 'unknown'}); "
+                    "wait for it or stop it first."
+                ) from None
+            time.sleep(ASKED_SECONDS / 10)
+            continue
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # its holder removed it when it was done
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -31,6 +31,8 @@ QUANTIZED = "quantized"
 PACE = "pace.json"
 """How long an epoch took when the training was begun."""
 
+_NEW = ".new-"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
@@ -109,9 +111,9 @@ def new_version(name: str, key: str) -> Iterator[Path]:
         LockedError: another process works on it.
     """
     parent = models_folder() / check_name("model", name)
-    temporary = parent / f".new-{key}"
+    temporary = parent / f"{_NEW}{key}"
     lock = parent / f"{temporary.name}.lock"
-    with locked(lock, f"This retraining of '{name}'"):
+    with locked(lock, f"This version of '{name}'"):
         temporary.mkdir(exist_ok=True)
         try:
             yield temporary
@@ -119,6 +121,15 @@ def new_version(name: str, key: str) -> Iterator[Path]:
             if not can_go_on(temporary):
                 shutil.rmtree(temporary, ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def worker_logs(folder: Path) -> Path:
+    """What the workers that make a version print; outlives the folder in which it is made.
+
+    Each version has its own, because a worker keeps files of its job there and others of the same
+    model may be made at the same time.
+    """
+    return folder.parent / ".logs" / folder.name.removeprefix(_NEW)
 
 
 def can_go_on(folder: Path) -> bool:
@@ -129,7 +140,9 @@ def can_go_on(folder: Path) -> bool:
 def write_version(temporary: Path, version: ModelVersion) -> ModelFolder:
     """Give a filled folder the next free number, whatever number `version` names."""
     while True:
-        number = (_versions(version.name) or [0])[-1] + 1
+        # A number is never used again, not even that of a version whose model.json is lost.
+        taken = (int(path.name) for path in temporary.parent.iterdir() if path.name.isdigit())
+        number = max(taken, default=0) + 1
         write_json(temporary / "model.json", to_plain(replace(version, version=number)))
         path = temporary.parent / str(number)
         try:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,7 +61,11 @@ def _work(kind: Literal["search", "retraining"], name: str, lock: Path, log: Pat
     pid = holder(lock)
     if pid is None:
         return None
-    return Work(kind=kind, name=name, pid=pid, started=lock.stat().st_mtime, lock=lock, log=log)
+    try:
+        started = lock.stat().st_mtime
+    except FileNotFoundError:  # it has just ended
+        return None
+    return Work(kind=kind, name=name, pid=pid, started=started, lock=lock, log=log)
 
 
 def find_work(name: str) -> Work:
@@ -89,7 +94,8 @@ def stop(work: Work, seconds: float) -> None:
     Raises:
         TuneError: it has not ended in this time.
     """
-    os.kill(work.pid, signal.SIGTERM)  # a shell's background ignores SIGINT
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(work.pid, signal.SIGTERM)  # a shell's background ignores SIGINT
     for _ in _until(time.monotonic() + seconds):
         if holder(work.lock) != work.pid:
             return

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.data.mapped import give_back
-from tuner.errors import TuneError
+from tuner.errors import DivergedError
 from tuner.spec import Candidate, Metric
 from tuner.train.augment import draw_changes
 from tuner.train.checkpoint import Contender, read_checkpoint, write_checkpoint
@@ -167,8 +167,8 @@ def train(
         What came of it, with the weights of the best epochs and of the last.
 
     Raises:
-        TuneError: the loss is not a number from the first epoch on, or the checkpoint is not of
-            this training.
+        DivergedError: the loss is not a number from the first epoch on.
+        TuneError: the checkpoint is not of this training.
     """
     import keras
 
@@ -237,7 +237,7 @@ def train(
             give_back(training.images)
         if not math.isfinite(mean_loss):
             if not done:
-                raise TuneError(
+                raise DivergedError(
                     "The loss became infinite in the first epoch; the learning rate "
                     f"{settings.learning_rate:g} is too high for this net."
                 )

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tuner.errors import DivergedError
 from tuner.spec import (
     Add,
     Architecture,
@@ -74,6 +75,37 @@ def import_legacy_keras() -> None:
     import_tensorflow(whole=False)
     with quiet():
         import tensorflow_model_optimization  # noqa: F401
+
+
+def is_of_the_net(error: Exception) -> bool:
+    """Whether it says that a net cannot be trained quantization-aware, here or anywhere.
+
+    What may end when the same is tried again does not: a full disk, too little memory, a damaged
+    file. It is looked for among the causes too: numpy's archives hide a full disk behind a
+    ValueError.
+    """
+    if isinstance(error, DivergedError | ImportError):
+        return True
+    if any(isinstance(cause, OSError | MemoryError) for cause in _causes(error)):
+        return False
+    import tensorflow as tf
+
+    refusals = (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        NotImplementedError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.UnimplementedError,
+    )
+    return isinstance(error, refusals)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class QuantizationAwareNet:
