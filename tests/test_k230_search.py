@@ -116,8 +116,12 @@ def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     given = finalists.measure_builds(
         to_plain(spec), home, to_plain(small_candidate(outputs=10)), builds, ["k230"], None
     )
-    assert given["measured"] == {}
-    assert given["builds"] == {}
-    assert given["missing"] == [
-        "Not measured for nncase: nncase cannot compile the model: Unsupported operator."
-    ]
+    assert given == {
+        "measured": {},
+        "builds": {},
+        "missing": [],
+        "unmeasured": {
+            "k230": "Not measured for nncase: nncase cannot compile the model: Unsupported "
+            "operator."
+        },
+    }

@@ -13,6 +13,7 @@ import pytest
 from runs_support import make_spec
 from tests_support import make_result, quantity
 from tuner import catalog
+from tuner.dashboard.event_lines import event_line
 from tuner.engine import finalists
 from tuner.engine.builds import PRECISIONS
 from tuner.engine.images import labelled, open_data
@@ -140,18 +141,38 @@ def supervisor(
     folder.write_spec(make_spec("r", targets=(target,), max_candidates=candidates))
     notes: list[str] = []
     made = Supervisor(folder, None, SimpleNamespace(note=notes.append, notes=notes))
-    made._record = record = Record(folder, None, 0.0, lambda event: None)
+    made._record = record = Record(folder, Log(folder), 0.0, lambda event: None)
     made._plan = Plan(record.spec, rungs=rungs)
     last = len(made._plan.quotas) - 1
-    for index, count in enumerate(correct):
-        record.results[index] = ended(index, count)
-        for rung in range(last + 1):
-            record.steps._steps.append(step(index, rung))
+    if not record.events:
+        for index, count in enumerate(correct):
+            note_ended(record, index, count)
+    ended_steps = [step(index, rung) for index in range(len(correct)) for rung in range(last + 1)]
+    record.steps._steps = ended_steps
     for index in range(100, 100 + training):
         record.results[index] = dataclasses.replace(ended(index, 0), status=None, builds={})
     made._work = Work(training)
     made._measuring = Measuring(record, made._work, made._observer.note)
     return made
+
+
+class Log:
+    """The run's own, closed after each event."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def append(self, event: str, **fields: object) -> dict:
+        with self._folder.open_log() as log:
+            return log.append(event, **fields)
+
+
+def note_ended(record: Record, index: int, correct: int) -> None:
+    result = ended(index, correct)
+    record.note("proposed", index=index, origin="test", candidate=to_plain(result.candidate),
+                costs=to_plain(result.costs), id=result.candidate.id)  # fmt: skip
+    record.note("finished", index=index, status="ok", builds=to_plain(result.builds))
+    record.refold(index)
 
 
 def ended(index: int, correct: int) -> Result:
@@ -163,6 +184,9 @@ def step(index: int, rung: int):
     from tuner.propose.rungs import Step
 
     return Step(index=index, rung=rung, known=True, score=0.5)
+
+
+NOTHING = {"measured": {}, "builds": {}, "unmeasured": {}, "missing": []}
 
 
 def all_started(made: Supervisor) -> list[int]:
@@ -204,11 +228,35 @@ def test_a_worker_that_dies_is_asked_once_more(home: Path) -> None:
     assert made._observer.notes == [
         f"{made._record.results[0].candidate.id}: measuring: its worker process died"
     ]
+    assert made._record.results[0].unmeasured == {"k230": "Not measured: its worker process died"}
+
+
+REFUSED = "Not measured for nncase: nncase cannot compile the model: Unsupported operator."
+
+
+def test_what_the_compiler_refuses_is_noted_ranks_last_and_makes_way(home: Path) -> None:
+    made = supervisor(home, [3, 9, 5, 7, 1, 8, 2, 6])
+    assert all_started(made) == [1, 5, 3, 7, 2]
+    refused = {**NOTHING, "unmeasured": {"k230": REFUSED}}
+    for key in (1, 5):
+        made._measuring.collect(SimpleNamespace(key=key, attempt=1, slot=None), refused)
+    assert made._observer.notes == [REFUSED], "the same reason is said once"
+    best = [result.index for result in made._record.finalists(made._record.spec.targets[0], 8)]
+    assert best == [3, 7, 2, 0, 6, 4, 1, 5]
+    made._work.running = []
+    assert all_started(made)[5:] == [0, 6], "two others are among the best now"
+
+    # Whoever resumes the run reads the reasons, and asks for none of them again.
+    later = supervisor(home, [3, 9, 5, 7, 1, 8, 2, 6])
+    assert all_started(later) == [3, 7, 2, 0, 6]
+    line = event_line(later._record.events[-1])
+    assert line.endswith(f"  {REFUSED}")
 
 
 def test_what_keeps_a_tool_from_it_is_said_once(home: Path) -> None:
     made = supervisor(home, [3, 4])
     for key in (0, 1):
-        outcome = {"measured": {}, "builds": {}, "missing": ["Not measured for nncase: no .NET."]}
+        outcome = {**NOTHING, "missing": ["Not measured for nncase: no .NET."]}
         made._measuring.collect(SimpleNamespace(key=key, attempt=1, slot=None), outcome)
     assert made._observer.notes == ["Not measured for nncase: no .NET."]
+    assert not made._record.results[0].unmeasured, "it is measured once the tool is there"

@@ -69,14 +69,16 @@ def measure_builds(
 
     Returns:
         `measured`, plain Quantities by target and name; `builds`, plain Builds that were
-        simulated, by key; and `missing`, what kept a tool from it.
+        simulated, by key; `unmeasured`, by target why a tool refused the candidate; and `missing`,
+        which tools are not installed.
     """
     spec = from_plain(RunSpec, run, "run.json")
     models: dict[Precision, bytes] = {
         precision: (folder / builds[precision]["artifact"]).read_bytes() for precision in PRECISIONS
     }
     done: dict[tuple[object, ...], Mapping[str, Any]] = {}
-    measured, simulated, missing = {}, {}, []
+    refused: dict[tuple[object, ...], str] = {}
+    measured, simulated, missing, unmeasured = {}, {}, [], {}
     for target in spec.targets:
         if target.name not in names:
             continue
@@ -93,12 +95,22 @@ def measure_builds(
                 else:
                     quantities = runtime.measure(models, target)
                 done[key] = {name: to_plain(quantity) for name, quantity in quantities.items()}
-            except (ImportError, TuneError) as error:
+            except ImportError as error:
                 done[key] = {}
                 missing.append(f"Not measured for {target.runtime}: {error}")
+            except TuneError as error:
+                done[key] = {}
+                refused[key] = f"Not measured for {target.runtime}: {error}"
         if done[key]:
             measured[target.name] = done[key]
-    return {"measured": measured, "builds": simulated, "missing": missing}
+        elif key in refused:
+            unmeasured[target.name] = refused[key]
+    return {
+        "measured": measured,
+        "builds": simulated,
+        "unmeasured": unmeasured,
+        "missing": missing,
+    }
 
 
 def _simulate(

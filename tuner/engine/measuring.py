@@ -32,7 +32,7 @@ class Measuring:
     def __init__(self, record: Record, work: Workplace, say: Callable[[str], None]) -> None:
         self._record, self._work, self._say = record, work, say
         self._asked: set[tuple[int, str]] = set()
-        self._missing: set[str] = set()
+        self._said: set[str] = set()
         self._all_measured_at = -1
         self._going: set[int] = set()
 
@@ -54,7 +54,8 @@ class Measuring:
         for target in filter(finalists.can_measure, self._record.spec.targets):
             for result in self._record.finalists(target, room):
                 asked = (result.index, target.name) in self._asked
-                if not asked and target.name not in result.measured:
+                known = target.name in {**result.measured, **result.unmeasured}
+                if not asked and not known:
                     wanted.setdefault(result.index, []).append(target.name)
         if not wanted:
             self._all_measured_at = len(self._record.events)
@@ -90,25 +91,29 @@ class Measuring:
         """Note what a measurement gave; one whose worker died is tried once more."""
         result = self._record.results[job.key]
         self._going.discard(job.key)
+        asked = {name for index, name in self._asked if index == job.key}
+        names = sorted(asked - {*result.measured, *result.unmeasured})
         if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
-            asked = [name for index, name in self._asked if index == job.key]
-            names = sorted(set(asked) - set(result.measured))
             self._measure(job.slot, result, names, job.attempt + 1)
-        elif isinstance(outcome, Died | Raised | GivenUp):
+            return
+        if isinstance(outcome, Died | Raised | GivenUp):
             self._say(f"{result.candidate.id}: measuring: {outcome.reason}")
+            outcome = {"unmeasured": dict.fromkeys(names, f"Not measured: {outcome.reason}")}
         else:
-            for reason in set(outcome["missing"]) - self._missing:
+            for reason in {*outcome["missing"], *outcome["unmeasured"].values()} - self._said:
                 self._say(reason)
-                self._missing.add(reason)
-            if outcome["measured"]:
-                self._record.note(
-                    "measured",
-                    index=result.index,
-                    measured=outcome["measured"],
-                    over=self._over_when_measured(result, outcome["measured"]),
-                    builds=outcome["builds"],
-                )
-                self._record.refold(result.index)
+                self._said.add(reason)
+        measured = outcome.get("measured", {})
+        if measured or outcome["unmeasured"]:
+            self._record.note(
+                "measured",
+                index=result.index,
+                measured=measured,
+                over=self._over_when_measured(result, measured),
+                builds=outcome.get("builds", {}),
+                unmeasured=outcome["unmeasured"],
+            )
+            self._record.refold(result.index)
 
     def _over_when_measured(
         self, result: Result, measured: Mapping[str, Mapping[str, Any]]

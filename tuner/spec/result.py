@@ -120,6 +120,8 @@ class Result:
         curve: validation accuracy (float32) after each epoch, one rung after another.
         measured: by target, what a tool of its runtime measured of the builds: a field of Cost,
             or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
+        unmeasured: by target, why a tool of its runtime refused the builds or failed on them;
+            it is not asked again.
         repeated: by the number of a further training, from 1, the validation accuracies of its
             builds, by their keys. `builds` are those of the first training.
     """
@@ -138,6 +140,7 @@ class Result:
     train_seconds: float = 0.0
     curve: tuple[float, ...] = ()
     measured: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict)
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
     repeated: Mapping[int, Mapping[str, Accuracy]] = field(default_factory=dict)
 
     def accuracy(self, precision: Precision, split: str = "validation") -> Accuracy | None:

@@ -93,6 +93,8 @@ function statusLine(found) {
   const reason = found.reason ? `: ${found.reason}` : "";
   return make("div", {},
     make("p", {}, `${status.mark} ${found.status} (${status.words})${reason}`),
+    ...Object.entries(found.unmeasured).map(([target, why]) =>
+      make("p", { class: "over" }, `${target}: ${why}`)),
     make("p", { class: "quiet" }, "Take it with ",
       make("code", {}, `tune select ${BOARD.run.name} ${found.id}`), "."));
 }
