@@ -74,9 +74,10 @@ class Build:
         artifact: path relative to the folder of the run or model version.
         size_bytes: of the artifact.
         accuracy: by split; the test split is filled in once, after the search.
-        paired: by split, beside the int8 build, where a slow simulator ran a part of the images,
-            drawn at random; `accuracy` is of that part.
-        beside_float32: by split, of int8 that was made by a chosen recipe.
+        paired: by split, beside the int8 build, where a slow simulator ran the images, or a part of
+            them that was drawn at random; `accuracy` is of that part.
+        beside_float32: by split, of int8 that was made by a chosen recipe, or by a target's own
+            compiler.
         snr_db: likewise, the signal-to-noise of each operator in the file's order, int8 beside
             float32, decibels.
     """

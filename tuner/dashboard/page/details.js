@@ -121,11 +121,12 @@ function facts(found) {
     pairs.push([`each training, ${precision}`, `${each} %`]);
   }
   for (const build of Object.values(found.builds)) {
-    pairs.push([`${build.paired && build.paired.validation ? build.runtime : build.precision} file`, `${bytes(build.size_bytes)}, run with ${build.runtime} ${build.kernels}`]);
+    const label = build.paired && build.paired.validation ? build.runtime : build.precision;
+    pairs.push([`${label} file`, `${bytes(build.size_bytes)}, run with ${build.runtime} ${build.kernels}`]);
     const beside = build.beside_float32 && build.beside_float32.validation;
     if (beside) {
-      pairs.push([`${build.precision} made by`, build.recipe]);
-      pairs.push([`${build.precision} beside float32`,
+      pairs.push([`${label} made by`, build.recipe]);
+      pairs.push([`${label} beside float32`,
         `of ${count(beside.images)} validation images ${count(beside.lost)} lost, ${count(beside.gained)} gained`]);
     }
   }
