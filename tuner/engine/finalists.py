@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,19 @@ def can_measure(target: Target) -> bool:
 def simulates(target: Target) -> bool:
     """Whether the target's runtime compiles and simulates; see `tuner.runtimes.Simulates`."""
     return hasattr(catalog.load_module("runtimes", target.runtime), "compile_model")
+
+
+def simulators_ready(targets: Iterable[Target]) -> bool:
+    """Whether finalists will be simulated for one of the targets on this machine."""
+    return any(_simulator_ready(target.runtime) for target in targets)
+
+
+@functools.cache
+def _simulator_ready(name: str) -> bool:
+    """Asked once: plans ask thousands of times, and looking for tools reads folders."""
+    runtime = catalog.load_module("runtimes", name)
+    tools = runtime.tools() if hasattr(runtime, "tools") else ()
+    return hasattr(runtime, "compile_model") and all(tool.ready for tool in tools)
 
 
 def write_camera_model(model: Any, spec: RunSpec, folder: Path) -> None:
