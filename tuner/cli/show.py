@@ -399,6 +399,11 @@ def _legend(board: Board) -> str:
             f"ms of rank 1: {milliseconds(cost.latency_ms.low)} to "
             f"{milliseconds(cost.latency_ms.high)} ({cost.latency_ms.basis})."
         )
+        if frames := cost.frames_per_second:
+            lines.append(
+                f"Camera loop of rank 1: {frames.value:.0f} frames a second, {frames.low:.0f} to "
+                f"{frames.high:.0f} (estimated: {frames.basis})."
+            )
     trained = (row for row in rows if row.result.status in ("ok", "stopped"))
     over = next((row for row in trained if not row.fits), None)
     if over is not None:

@@ -140,6 +140,11 @@ def cost_row(cost: Cost) -> dict[str, Any]:
         "over": to_plain(cost.over),
         "refused": list(cost.refused),
     }
+    if cost.frames_per_second is not None:
+        row["frames_per_second"] = cost.frames_per_second.value
+        row["frames_low_per_second"] = cost.frames_per_second.low
+        row["frames_high_per_second"] = cost.frames_per_second.high
+        row["frames_basis"] = cost.frames_per_second.basis
     if cost.train_minutes is not None:
         row["train_minutes"] = cost.train_minutes.value
         row["train_low_minutes"] = cost.train_minutes.low

@@ -141,6 +141,7 @@ const QUANTITIES = [
   { field: "ram_bytes", label: "RAM", stem: "ram", end: "_bytes", write: bytes, parts: "ram_parts" },
   { field: "flash_bytes", label: "flash", stem: "flash", end: "_bytes", write: bytes, parts: "flash_parts" },
   { field: "latency_ms", label: "latency", stem: "latency", end: "_ms", write: (value) => `${milliseconds(value)} ms` },
+  { field: "frames_per_second", label: "camera loop", stem: "frames", end: "_per_second", write: (value) => `${value.toFixed(0)} frames/s` },
   { field: "train_minutes", label: "full training", stem: "train", end: "_minutes", write: (value) => `${minutes(value)} min` },
 ];
 
