@@ -6,12 +6,13 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dotnet_support import false_nncase
 from tuner.engine import finalists
 from tuner.engine.builds import PRECISIONS
-from tuner.engine.search import prepare_run
+from tuner.engine.search import SearchRequest, prepare_run
 from tuner.runtimes import kmodel
 from tuner.spec import to_plain
 from tuner.store.runs import RunFolder
@@ -70,6 +71,35 @@ def test_the_best_are_ranked_by_what_the_kpu_computes(home: Path) -> None:
             if row["status"] == "ok"} == compiled, "nothing is compiled twice"  # fmt: skip
 
 
+@pytest.mark.usefixtures("compiler")
+def test_a_net_of_grey_images_and_two_classes_is_the_same_on_the_kpu(home: Path) -> None:
+    from tuner.engine.builds import make_builds
+    from tuner.engine.images import labelled, open_data
+    from tuner.testing.specs import small_candidate
+    from tuner.testing.weights import randomize_weights
+    from tuner.train.build import build_keras
+
+    images = np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    images[:, 2:6, 2:6] //= np.arange(1, 121, dtype=np.uint8)[:, None, None] % 4 + 1
+    np.savez(home / "two.npz", x=images, y=np.arange(120) % 2, classes=np.array(["no", "yes"]))
+    request = SearchRequest(targets=("k230",), data=str(home / "two.npz"), max_candidates=1)
+    spec, candidate = prepare_run(request).spec(), small_candidate(outputs=2)
+    model = build_keras(candidate.architecture)
+    randomize_weights(model, 3)
+    training = labelled(open_data(spec.dataset), candidate, "training")
+    builds = make_builds(model, candidate, training, [("litert", "xnnpack")], home)
+    finalists.write_camera_model(model, spec, home)
+    given = finalists.measure_builds(
+        to_plain(spec), home, to_plain(candidate), to_plain(builds), ["k230"], None, None
+    )
+    assert not given["unmeasured"]
+    assert not given["missing"]
+    (build,) = given["builds"].values()
+    beside = build["beside_float32"]["validation"]
+    assert beside["images"] == spec.dataset.counts["validation"]
+    assert beside["gained"] + beside["lost"] <= 0.1 * beside["images"]
+
+
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -98,7 +128,6 @@ def test_without_the_compiler_the_search_says_so_once_and_ranks_by_litert(
 def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuner.engine.search import SearchRequest
     from tuner.errors import TuneError
     from tuner.runtimes import nncase
 
@@ -110,14 +139,19 @@ def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     spec = prepare_run(request).spec()
     for precision in PRECISIONS:
         (home / f"{precision}.tflite").write_bytes(b"model")
+    (home / finalists.CAMERA).write_bytes(b"model")
     builds = {precision: {"artifact": f"{precision}.tflite"} for precision in PRECISIONS}
     from tuner.testing.specs import small_candidate
 
     given = finalists.measure_builds(
-        to_plain(spec), home, to_plain(small_candidate(outputs=10)), builds, ["k230"], None
+        to_plain(spec), home, to_plain(small_candidate(outputs=10)), builds, ["k230"], None, None
     )
-    assert given["measured"] == {}
-    assert given["builds"] == {}
-    assert given["missing"] == [
-        "Not measured for nncase: nncase cannot compile the model: Unsupported operator."
-    ]
+    assert given == {
+        "measured": {},
+        "builds": {},
+        "missing": [],
+        "unmeasured": {
+            "k230": "Not measured for nncase: nncase cannot compile the model: Unsupported "
+            "operator."
+        },
+    }

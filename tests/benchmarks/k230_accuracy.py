@@ -1,10 +1,11 @@
 """What the KPU's simulator loses: float32, LiteRT int8 and kmodel on the same test images.
 
 For the best candidates of a run that searched for `k230`: all three on the first of the run's test
-images in a seeded order, with the counts of pairs that differ. Nothing is chosen by it. The kmodel
-is the run's own; a candidate that the run did not compile is compiled here. What was simulated is
-kept in `--out` block by block, so that a call that is stopped goes on where it was. Prints JSON; a
-candidate that is not done has fewer `images`. Run it alone:
+images in a seeded order, with the counts of pairs that differ. Nothing is chosen by it. After the
+480 test images of `sample:parts` come others that its generator draws with the next numbers: no run
+has seen them. The kmodel is the run's own; a candidate that the run did not compile is compiled
+here. What was simulated is kept in `--out` block by block, so that a call that is stopped goes on
+where it was. Prints JSON; a candidate that is not done has fewer `images`. Run it alone:
     .venv/bin/python tests/benchmarks/k230_accuracy.py RUN --images 2000
 """
 
@@ -20,16 +21,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.preprocess import evenly_spaced, scaled_chunks
+from tuner.data.preprocess import evenly_spaced, resize_image, scaled_chunks
+from tuner.data.samples import parts
 from tuner.engine.board import board
 from tuner.engine.builds import PRECISIONS
 from tuner.engine.finalists import COMPILED_WITH_IMAGES
 from tuner.engine.images import labelled, open_data
 from tuner.runtimes import kmodel, litert, nncase
-from tuner.spec import Result, RunSpec
+from tuner.spec import Candidate, Result, RunSpec
 from tuner.store.files import write_atomic
 from tuner.store.runs import RunFolder, find_run
 from tuner.train.convert import INPUT_RANGES
+from tuner.train.loop import LabelledImages
 
 BLOCK_IMAGES = 200
 
@@ -47,6 +50,21 @@ def kmodel_of(run: RunFolder, spec: RunSpec, result: Result, kept: Path) -> byte
         compiled = nncase.compile_model(model.read_bytes(), training.images[rows], input_range)
         write_atomic(kept, compiled.content)
     return kept.read_bytes()
+
+
+def held_out(spec: RunSpec, candidate: Candidate, count: int) -> LabelledImages:
+    """The test set in a seeded order, with `sample:parts` longer than it is; `count` at most."""
+    test = labelled(open_data(spec.dataset), candidate, "test")
+    rows = np.random.default_rng(spec.seed).permutation(len(test.labels))[:count]
+    images, labels = test.images[rows], test.labels[rows]
+    numbers = parts.IMAGES + np.arange(count - len(rows))
+    if spec.dataset.source != "sample:parts" or not len(numbers):
+        return LabelledImages(images=images, labels=labels)
+    drawn = [resize_image(parts.draw(int(number)), candidate.preprocessing) for number in numbers]
+    return LabelledImages(
+        images=np.concatenate([images, drawn]),
+        labels=np.concatenate([labels, numbers % len(parts.CLASSES)]),
+    )
 
 
 def simulated(
@@ -79,22 +97,21 @@ def measure(
 ) -> dict[str, Any]:
     """Accuracies of one candidate's three models."""
     candidate = result.candidate
-    test = labelled(open_data(spec.dataset), candidate, "test")
-    rows = np.random.default_rng(spec.seed).permutation(len(test.labels))[:count]
+    test = held_out(spec, candidate, count)
     content = kmodel_of(run, spec, result, out / f"{candidate.id}.kmodel")
     started = time.monotonic()
-    logits = simulated(content, test.images[rows], out / candidate.id, until)
+    logits = simulated(content, test.images, out / candidate.id, until)
     seconds = time.monotonic() - started
-    rows = rows[: len(logits)]
+    images, labels = test.images[: len(logits)], test.labels[: len(logits)]
     row: dict[str, Any] = {
         "id": candidate.id,
         "input": f"{candidate.preprocessing.width}x{candidate.preprocessing.height}",
-        "images": len(rows),
+        "images": len(labels),
+        "of_them_drawn_anew": max(0, len(labels) - spec.dataset.counts["test"]),
         "simulated_seconds": round(seconds, 1),
     }
-    if not len(rows):
+    if not len(labels):
         return row
-    images, labels = test.images[rows], test.labels[rows]
     right = {"kmodel": logits.argmax(axis=-1) == labels}
     for precision in PRECISIONS:
         model = (run.candidate(candidate.id) / result.builds[precision].artifact).read_bytes()

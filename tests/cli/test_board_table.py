@@ -12,8 +12,10 @@ from rich.console import Console
 from runs_support import TARGET, make_run, make_spec
 from tests_support import quantity
 from tuner.cli.show import board_renderables
+from tuner.dashboard.rows import report_rows
 from tuner.engine.board import Board, board
 from tuner.spec import SPLITS
+from tuner.store.runs import RunFolder
 
 
 def table(shown: Board) -> str:
@@ -58,3 +60,20 @@ def test_spaces_and_times_of_retraining_are_told(home: Path) -> None:
     told = " ".join(table(replace(plain, rows=rows)).split())
     assert "Drawn from residual 2, best rank 1; stages 2, best rank 2." in told
     assert "Minutes of retraining in full, predicted, by rank: 1: 3, 2: 1.2, 3: 20." in told
+
+
+def test_what_the_devices_compiler_refused_is_told_with_its_reason(home: Path) -> None:
+    made(home, 0.5)
+    folder = RunFolder(home / "runs" / "made")
+    why = "Not measured for nncase: nncase cannot compile the model: Unsupported operator."
+    with folder.open_log() as log:
+        log.append(
+            "measured", elapsed=66.0, index=2, measured={}, over={}, builds={},
+            unmeasured={TARGET: why},
+        )  # fmt: skip
+    shown = board(folder)
+    refused = folder.results()[2].candidate.id
+    assert [row.result.candidate.id for row in shown.rows][2] == refused, "the best by int8"
+    assert f"failed: {refused}: {why}" in " ".join(table(shown).split())
+    rows = report_rows(shown)
+    assert [row["unmeasured"] for row in rows] == [{}, {}, {TARGET: why}, {}]

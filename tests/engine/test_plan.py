@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests_support import make_result
 from tuner import catalog
+from tuner.engine import plan as plans
 from tuner.engine.plan import (
     CHOOSING_SECONDS,
     CORES_EXPONENT,
@@ -66,6 +67,34 @@ def test_the_steps_of_a_plan_fit_its_budget(budget: float, workers: int):
     assert all(seconds >= MIN_RUNG_SECONDS for seconds in plan.rung_seconds[:-1])
 
 
+@pytest.mark.parametrize(
+    ("budget", "measuring"), [(60.0, 15.0), (200.0, 30.0), (1200.0, 120.0), (7200.0, 720.0)]
+)
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_search_leaves_time_for_simulating_where_the_tools_are_there(
+    budget: float, measuring: float, repeats: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(dataclasses.replace(spec(budget), repeats=repeats))
+    assert plan.measuring_seconds == 0.0, "the target has no simulator"
+    without = plan.search_ends_seconds
+    monkeypatch.setattr(plans, "simulators_ready", lambda targets: True)
+    assert plan.measuring_seconds == pytest.approx(measuring)
+    assert plan.search_ends_seconds == pytest.approx(without * (1 - measuring / budget))
+    assert Plan(spec(None, max_candidates=6)).measuring_seconds == 0.0
+    longer = dataclasses.replace(
+        spec(2 * budget),
+        extended=(
+            Extension(
+                budget_seconds=budget,
+                max_candidates=None,
+                elapsed_seconds=budget,
+                started=(9, 3, 1),
+            ),
+        ),
+    )
+    assert Plan(longer).search_ends_seconds == pytest.approx(2 * budget - measuring)
+
+
 @given(st.floats(120, 100_000), st.integers(1, 8), st.integers(1, 10))
 def test_the_search_leaves_time_for_repeats(budget: float, workers: int, repeats: int):
     plan = Plan(dataclasses.replace(spec(budget, workers=workers), repeats=repeats))
@@ -116,7 +145,8 @@ def test_groups_of_targets_share_the_time_for_finishing():
     targets = tuple(catalog.load_target(name) for name in names)
     plan = Plan(dataclasses.replace(spec(600.0), targets=targets))
     assert plan.groups > 2
-    assert plan.final_seconds == pytest.approx(300.0 / plan.waves)
+    searching = 600.0 - plan.measuring_seconds  # where the K230's tools are installed
+    assert plan.final_seconds == pytest.approx(searching / 2 / plan.waves)
 
 
 @given(st.integers(1, 400))

@@ -8,7 +8,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -282,3 +284,24 @@ def test_the_memory_of_a_container(tmp_path: Path, groups, files, limit):
         path.write_text(text + "\n")
     assert min(slots._cgroup_limits(tmp_path / "groups", own)) == limit
     assert 0 < slots.machine_memory_bytes() <= psutil.virtual_memory().total
+
+
+def test_a_job_that_runs_one_program_after_another_is_not_silent(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each program takes its processor time out of the sum when it ends."""
+    now, computed = [0.0], [0.0]
+    monkeypatch.setattr(workplace, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    slot = SimpleNamespace(usage=lambda: (0, computed[0]))
+    job = workplace.Running(
+        key=0, slot=slot, future=Future(), progress=Path("none"), allowed_seconds=None, attempt=1,
+        started=0.0, computed_at=0.0, checked=-1.0,
+    )  # fmt: skip
+    for program in range(3):
+        for seconds in range(1, 400, 50):
+            now[0], computed[0] = 500.0 * program + seconds, float(seconds)
+            assert work._exceeded(job) is None
+    now[0] += workplace.SILENT_SECONDS + 1.0
+    given_up = work._exceeded(job)
+    assert given_up is not None
+    assert "computed nothing" in given_up.reason

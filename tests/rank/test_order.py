@@ -117,6 +117,19 @@ def test_a_difference_on_all_images_is_the_count_itself(drawn):
     assert some.standard_error >= 0.0
 
 
+def test_what_the_targets_compiler_refuses_is_below_all_that_were_trained_to_their_end():
+    refused = replace(make_result(0, correct=20), unmeasured={"board": "refused"})
+    also = replace(make_result(1, correct=20, latency_ms=2), unmeasured={"board": "refused"})
+    elsewhere = replace(make_result(2, correct=12), unmeasured={"another": "refused"})
+    ran = simulated(make_result(3, correct=14), gained=0, lost=4)
+    stopped = make_result(4, correct=20, status="stopped")
+    rows = rank_results([refused, also, elsewhere, ran, stopped], "board", "target")
+    assert [row.result.index for row in rows] == [2, 3, 0, 1, 4]
+    assert [row.tied for row in rows] == [False, False, True, True, False]
+    by_int8 = rank_results([refused, also, elsewhere, ran, stopped], "board", "int8")
+    assert [row.result.index for row in by_int8] == [0, 1, 3, 2, 4]
+
+
 def trained_again(result: Result, *correct: int) -> Result:
     """The result with further trainings that had so many correct images."""
     return replace(

@@ -120,6 +120,10 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
         ("latency", f"{milliseconds(row['latency_ms'])} ms, {low} to {high}"),
         ("", f"{row['latency_kind']}: {row['latency_basis']}"),
     ]
+    if "frames_per_second" in row:
+        least, most = row["frames_low_per_second"], row["frames_high_per_second"]
+        frames = f"{row['frames_per_second']:.0f} frames a second, {least:.0f} to {most:.0f}"
+        lines += [("camera loop", frames), ("", f"estimated: {row['frames_basis']}")]
     bases: dict[str, list[str]] = {}
     for name, quantity in row["measured"].items():
         bases.setdefault(quantity["basis"], []).append(_measured(name, quantity["value"], row))

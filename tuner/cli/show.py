@@ -257,7 +257,9 @@ def board_renderables(board: Board) -> list[RenderableType]:
         table.add_column(name, justify="right", no_wrap=True)
 
     def accuracies(result: Result) -> list[str]:
-        own = [percent(target_accuracy(result), error=True)] if simulated else []
+        refused = target.name in result.unmeasured
+        kpu = "failed" if refused else percent(target_accuracy(result), error=True)
+        own = [kpu] if simulated else []
         int8 = percent(precision_accuracy(result, "int8"), error=not simulated)
         return [*own, int8, percent(precision_accuracy(result, "float32"))]
 
@@ -374,6 +376,7 @@ def _legend(board: Board) -> str:
             f"its simulator on {images} validation images: int8 and the difference there; the "
             "error is of both."
         )
+    lines += _unmeasured_lines(board)
     if any(row.result.repeated for row in rows):
         lines.append(
             "(n): the mean of n trainings from different seeds, ± the standard error of that mean; "
@@ -396,6 +399,11 @@ def _legend(board: Board) -> str:
             f"ms of rank 1: {milliseconds(cost.latency_ms.low)} to "
             f"{milliseconds(cost.latency_ms.high)} ({cost.latency_ms.basis})."
         )
+        if frames := cost.frames_per_second:
+            lines.append(
+                f"Camera loop of rank 1: {frames.value:.0f} frames a second, {frames.low:.0f} to "
+                f"{frames.high:.0f} (estimated: {frames.basis})."
+            )
     trained = (row for row in rows if row.result.status in ("ok", "stopped"))
     over = next((row for row in trained if not row.fits), None)
     if over is not None:
@@ -410,6 +418,15 @@ def _legend(board: Board) -> str:
             lines.append(f"Nearest miss: {board.nearest_miss}.")
     lines += _measured_lines(board)
     return "\n".join(lines)
+
+
+def _unmeasured_lines(board: Board) -> list[str]:
+    """What a tool of the runtime failed on, with the reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in board.rows:
+        if why := row.result.unmeasured.get(board.target.name):
+            reasons.setdefault(why, []).append(row.result.candidate.id)
+    return [f"failed: {', '.join(ids)}: {why}" for why, ids in reasons.items()]
 
 
 def _measured_lines(board: Board) -> list[str]:

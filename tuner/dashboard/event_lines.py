@@ -39,7 +39,8 @@ def _words(event: Mapping[str, Any]) -> str:
             f"{event['train_seconds']:.0f} s"
         )
     if kind == "measured":
-        return f"measured for {', '.join(event['measured'])}"
+        measured = [f"measured for {', '.join(event['measured'])}"] if event["measured"] else []
+        return "; ".join((*measured, *dict.fromkeys(event.get("unmeasured", {}).values())))
     if kind == "tested":
         return "scored on the test set"
     if kind == "extended":

@@ -26,6 +26,9 @@ def report_rows(board: Board) -> list[dict[str, Any]]:
     different seeds, and their standard errors those of the means. `repeats` has the accuracies of
     each training, the first one's first; the builds and the test accuracies are the first one's.
 
+    `unmeasured` says by target why a tool of its runtime, such as the device's own compiler,
+    refused the candidate.
+
     `baseline` names the known net that a candidate is, which was trained for comparison.
     `majority` is for comparison, and the same in all rows: what taking every image for the
     largest class gives, by split.
@@ -54,6 +57,7 @@ def _row(ranked: Ranked, majority: Majority | None) -> dict[str, Any]:
         "majority": to_plain(majority) if majority else None,
         "costs": {target: cost_row(cost) for target, cost in result.costs.items()},
         "measured": {target: to_plain(found) for target, found in result.measured.items()},
+        "unmeasured": dict(result.unmeasured),
         "builds": {
             precision: {**to_plain(build), "artifact": _artifact(result, build)}
             for precision, build in result.builds.items()
@@ -136,6 +140,11 @@ def cost_row(cost: Cost) -> dict[str, Any]:
         "over": to_plain(cost.over),
         "refused": list(cost.refused),
     }
+    if cost.frames_per_second is not None:
+        row["frames_per_second"] = cost.frames_per_second.value
+        row["frames_low_per_second"] = cost.frames_per_second.low
+        row["frames_high_per_second"] = cost.frames_per_second.high
+        row["frames_basis"] = cost.frames_per_second.basis
     if cost.train_minutes is not None:
         row["train_minutes"] = cost.train_minutes.value
         row["train_low_minutes"] = cost.train_minutes.low

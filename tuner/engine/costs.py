@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import ModuleType
 
 from tuner import catalog
+from tuner.cost.camera import frames_per_second
 from tuner.cost.fit import check_limits
 from tuner.cost.latency_calibration import add_measured
 from tuner.cost.lower import Graph, lower
@@ -36,6 +37,9 @@ def cost_on(graph: Graph, target: Target) -> Cost:
             f"{', '.join(sorted(runtime.KERNELS))}. Received: kernels='{target.kernels}'."
         )
     checked = check_limits(add_measured(runtime.cost(graph, target), target), target.model_limits)
+    if target.camera is not None:
+        frames = frames_per_second(checked.latency_ms, target.camera)
+        checked = replace(checked, frames_per_second=frames)
     return replace(checked, refused=refusals(graph, target.runtime))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
+import io
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,26 +29,62 @@ from tuner.spec import (
 from tuner.store.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tuner.runtimes import CompiledModel
+
+CAMERA = "camera.tflite"
+"""The float32 net as exporters hand it to a device's compiler; see `tuner.train.camera`."""
 
 COMPILED_WITH_IMAGES = 100
 """Training images that a device's compiler quantizes by, evenly spaced."""
 
-SIMULATED_IMAGES = 400
-"""Validation images that a build is simulated on where no clock tells how many there is time for.
-They are drawn at random by the run's seed, the same ones for all its candidates."""
+BLOCK_IMAGES = 1000
+"""Simulated in one process; then what it gave is kept."""
 
-SIMULATED_AT_LEAST = 100
-"""With a clock, so many are simulated in any case."""
-
-QUICKEST_SECONDS = 0.02
-"""No simulator is expected to run an image in less: more images are not made ready for it than it
-could run. The KPU's took .04 s and more."""
+LEAST_CORRELATION = 0.9
+"""Between the logits of what was compiled and of its float32 model, means over images taken off.
+nncase 2.11's kmodels of trained nets had .9998 and more, those that it computes wrongly .92 and
+less (docs/costs/k230.md)."""
 
 
 def can_measure(target: Target) -> bool:
     """Whether the target's runtime has a tool that measures; see `tuner.runtimes.Measures`."""
     return hasattr(catalog.load_module("runtimes", target.runtime), "measure")
+
+
+def simulates(target: Target) -> bool:
+    """Whether the target's runtime compiles and simulates; see `tuner.runtimes.Simulates`."""
+    return hasattr(catalog.load_module("runtimes", target.runtime), "compile_model")
+
+
+def simulators_ready(targets: Iterable[Target]) -> bool:
+    """Whether finalists will be simulated for one of the targets on this machine."""
+    return any(_simulator_ready(target.runtime) for target in targets)
+
+
+@functools.cache
+def _simulator_ready(name: str) -> bool:
+    """Asked once: plans ask thousands of times, and looking for tools reads folders."""
+    runtime = catalog.load_module("runtimes", name)
+    tools = runtime.tools() if hasattr(runtime, "tools") else ()
+    return hasattr(runtime, "compile_model") and all(tool.ready for tool in tools)
+
+
+def write_camera_model(model: Any, spec: RunSpec, folder: Path) -> None:
+    """Write what the compilers of a run's targets take of a trained net, if one has a compiler.
+
+    Args:
+        model: Keras model.
+        spec: of the run.
+        folder: of the candidate.
+    """
+    if any(map(simulates, spec.targets)):
+        from tuner.train.camera import camera_model
+        from tuner.train.convert import convert_tflite
+
+        write_atomic(folder / CAMERA, convert_tflite(camera_model(model), "float32"))
 
 
 def measure_builds(
@@ -55,6 +93,7 @@ def measure_builds(
     candidate_plain: Mapping[str, Any],
     builds: Mapping[str, Any],
     names: Sequence[str],
+    images: int | None,
     seconds: float | None,
 ) -> dict[str, Any]:
     """Let the runtimes' own tools measure a candidate, and simulate it where they can.
@@ -65,18 +104,23 @@ def measure_builds(
         candidate_plain: plain Candidate.
         builds: plain Builds.
         names: the targets to measure it for.
-        seconds: for each simulation; None for `SIMULATED_IMAGES`.
+        images: of validation to simulate it on, drawn at random by the run's seed, the same ones
+            for all its candidates; None for all.
+        seconds: after so many, images are left out; None for no limit. What was simulated before
+            is not simulated again.
 
     Returns:
         `measured`, plain Quantities by target and name; `builds`, plain Builds that were
-        simulated, by key; and `missing`, what kept a tool from it.
+        simulated, by key; `unmeasured`, by target why a tool refused the candidate; and `missing`,
+        which tools are not installed.
     """
     spec = from_plain(RunSpec, run, "run.json")
     models: dict[Precision, bytes] = {
         precision: (folder / builds[precision]["artifact"]).read_bytes() for precision in PRECISIONS
     }
     done: dict[tuple[object, ...], Mapping[str, Any]] = {}
-    measured, simulated, missing = {}, {}, []
+    refused: dict[tuple[object, ...], str] = {}
+    measured, simulated, missing, unmeasured = {}, {}, [], {}
     for target in spec.targets:
         if target.name not in names:
             continue
@@ -86,19 +130,29 @@ def measure_builds(
             try:
                 if hasattr(runtime, "compile_model"):
                     quantities, build = _simulate(
-                        spec, folder, candidate_plain, builds, target, seconds
+                        spec, folder, candidate_plain, builds, target, images, seconds
                     )
                     own = builds_key("int8", target.runtime, target.kernels)
                     simulated[own] = to_plain(build)
                 else:
                     quantities = runtime.measure(models, target)
                 done[key] = {name: to_plain(quantity) for name, quantity in quantities.items()}
-            except (ImportError, TuneError) as error:
+            except ImportError as error:
                 done[key] = {}
                 missing.append(f"Not measured for {target.runtime}: {error}")
+            except TuneError as error:
+                done[key] = {}
+                refused[key] = f"Not measured for {target.runtime}: {error}"
         if done[key]:
             measured[target.name] = done[key]
-    return {"measured": measured, "builds": simulated, "missing": missing}
+        elif key in refused:
+            unmeasured[target.name] = refused[key]
+    return {
+        "measured": measured,
+        "builds": simulated,
+        "unmeasured": unmeasured,
+        "missing": missing,
+    }
 
 
 def _simulate(
@@ -107,39 +161,52 @@ def _simulate(
     candidate_plain: Mapping[str, Any],
     builds: Mapping[str, Any],
     target: Target,
+    images: int | None,
     seconds: float | None,
 ) -> tuple[Mapping[str, Any], Build]:
-    """Compile a candidate for a target and run it there beside its int8 build.
+    """Compile a candidate for a target and run it there beside its float32 and int8 builds.
 
     Returns:
-        What the compiler measured, and the Build, scored on a part of the validation images.
+        What the compiler measured, and the Build, scored on validation images.
+
+    Raises:
+        ImportError: the compiler is not installed.
+        TuneError: it refuses the model, or made something else of it.
     """
     import numpy as np
 
     from tuner.data.preprocess import scaled_chunks
+    from tuner.train.camera import both_logits, in_colour
 
     runtime = catalog.load_module("runtimes", target.runtime)
     task = catalog.load_module("tasks", spec.task)
     candidate = from_plain(Candidate, candidate_plain, "candidate")
     validation = labelled(open_data(spec.dataset), candidate, "validation")
-    compiled, artifact = _compile(spec, folder, candidate, builds["float32"]["artifact"], target)
-    possible = SIMULATED_IMAGES
-    if seconds is not None:
-        possible = max(SIMULATED_AT_LEAST, math.ceil(seconds / QUICKEST_SECONDS))
-    rows = np.random.default_rng(spec.seed).permutation(len(validation.labels))[:possible]
-    logits = runtime.simulate(
-        compiled.content, validation.images[rows], seconds, SIMULATED_AT_LEAST
-    )
-    rows = rows[: len(logits)]
-    images, labels = validation.images[rows], validation.labels[rows]
-    beside = (folder / builds["int8"]["artifact"]).read_bytes()
-    int8 = np.concatenate(
-        [
-            runtime.predict(beside, "int8", part)
-            for part in scaled_chunks(images, candidate.preprocessing.scaling)
-        ]
-    )
+    compiled, artifact = _compile(spec, folder, candidate, target)
+    rows = np.random.default_rng(spec.seed).permutation(len(validation.labels))[:images]
+    kept = _logits_of(artifact)
+    given = _run(runtime, compiled.content, validation.images, rows, kept, seconds)
+    rows = rows[: len(given)]
+    labels = validation.labels[rows]
+
+    def beside(path: str, precision: Precision) -> NDArray[np.float32]:
+        model, logits = (folder / path).read_bytes(), []
+        for start in range(0, len(rows), BLOCK_IMAGES):
+            part = validation.images[rows[start : start + BLOCK_IMAGES]]
+            for scaled in scaled_chunks(
+                in_colour(part) if path == CAMERA else part, candidate.preprocessing.scaling
+            ):
+                logits.append(runtime.predict(model, precision, scaled))
+        return np.concatenate(logits)
+
+    float32 = beside(CAMERA, "float32")
+    _check_same(given, float32)
+    logits = both_logits(given)
     accuracy: Accuracy = task.score(logits, labels, task.outputs(spec.dataset))
+    right, exact, int8 = (
+        found.argmax(axis=-1) == labels
+        for found in (logits, both_logits(float32), beside(builds["int8"]["artifact"], "int8"))
+    )
     return compiled.measured, Build(
         runtime=target.runtime,
         kernels=target.kernels,
@@ -148,22 +215,74 @@ def _simulate(
         artifact=artifact.relative_to(folder).as_posix(),
         size_bytes=len(compiled.content),
         accuracy={"validation": accuracy},
-        paired={
-            "validation": pairs(logits.argmax(axis=-1) == labels, int8.argmax(axis=-1) == labels)
-        },
+        paired={"validation": pairs(right, int8)},
+        beside_float32={"validation": pairs(right, exact)},
     )
 
 
+def _run(
+    runtime: Any,
+    content: bytes,
+    images: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    kept: Path,
+    seconds: float | None,
+) -> NDArray[np.float32]:
+    """Logits of a compiled model on these rows, as many of the first as there is time for.
+
+    Those that an earlier job computed are taken from `kept`, and new ones added to it.
+    """
+    import numpy as np
+
+    from tuner.train.camera import in_colour
+
+    known = [np.load(kept)[: len(rows)]] if kept.exists() else []
+    until = None if seconds is None else time.monotonic() + seconds
+    while (count := sum(map(len, known))) < len(rows):
+        left = None if until is None else until - time.monotonic()
+        if count and left is not None and left <= 0:
+            break
+        part = in_colour(images[rows[count : count + BLOCK_IMAGES]])
+        known.append(runtime.simulate(content, part, left, 1))
+        buffer = io.BytesIO()
+        np.save(buffer, np.concatenate(known))
+        write_atomic(kept, buffer.getvalue())
+    return np.concatenate(known)
+
+
+def _logits_of(artifact: Path) -> Path:
+    """The file of what a compiled model said of the images that it was simulated on."""
+    return artifact.with_name(f"{artifact.name}.npy")
+
+
+def _check_same(given: NDArray[np.float32], float32: NDArray[np.float32]) -> None:
+    """Compare a compiled model with its float32 model, by logits on the same images.
+
+    Raises:
+        TuneError: it computes something else.
+    """
+    import numpy as np
+
+    own, exact = (logits - logits.mean(axis=0) for logits in (given, float32))
+    size = float(np.linalg.norm(own) * np.linalg.norm(exact))
+    correlation = float((own * exact).sum()) / size if size else float(not exact.any())
+    if not correlation >= LEAST_CORRELATION:  # nor if a logit is no number
+        raise TuneError(
+            "what it was compiled to computes something else than its float32 model: expected "
+            f"logits that correlate with the model's by {LEAST_CORRELATION} or more on "
+            f"{len(given)} validation images. Received: {correlation:.2f}."
+        )
+
+
 def _compile(
-    spec: RunSpec, folder: Path, candidate: Candidate, float32: str, target: Target
+    spec: RunSpec, folder: Path, candidate: Candidate, target: Target
 ) -> tuple[CompiledModel, Path]:
-    """Compile the float32 build for a target, or take what an earlier job compiled from it.
+    """Compile a candidate's net for a target, or take what an earlier job compiled from it.
 
     Args:
         spec: of the run.
         folder: of the candidate.
         candidate: what was trained.
-        float32: path of the build in the folder.
         target: the device.
 
     Returns:
@@ -171,10 +290,16 @@ def _compile(
     """
     from tuner.data.preprocess import evenly_spaced
     from tuner.runtimes import CompiledModel
+    from tuner.train.camera import in_colour
     from tuner.train.convert import INPUT_RANGES
 
     runtime = catalog.load_module("runtimes", target.runtime)
-    model = (folder / float32).read_bytes()
+    if not (folder / CAMERA).exists():
+        raise TuneError(
+            f"Expected {CAMERA} among the candidate's files. Received: none, as in runs of earlier "
+            "versions; a new run writes it."
+        )
+    model = (folder / CAMERA).read_bytes()
     record, digest = folder / f"{target.runtime}.json", hashlib.sha256(model).hexdigest()
     if record.exists():
         known = read_json(record)
@@ -194,9 +319,10 @@ def _compile(
     training = labelled(open_data(spec.dataset), candidate, "training")
     rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
     compiled: CompiledModel = runtime.compile_model(
-        model, training.images[rows], INPUT_RANGES[candidate.preprocessing.scaling]
+        model, in_colour(training.images[rows]), INPUT_RANGES[candidate.preprocessing.scaling]
     )
     artifact = folder / f"{target.runtime}{compiled.suffix}"
+    _logits_of(artifact).unlink(missing_ok=True)
     write_atomic(artifact, compiled.content)
     write_json(
         record,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
 from tuner.engine.builds import make_builds, runs_with, score_builds
+from tuner.engine.finalists import write_camera_model
 from tuner.engine.images import labelled, open_data
 from tuner.spec import (
     Build,
@@ -98,6 +99,7 @@ def train_candidate(
     if "reason" in fields:
         return {"status": "stopped", "rung": rung, **fields}
     if last:
+        write_camera_model(model, spec, folder)
         return {"status": "ok", "rung": rung, **fields}
     write_weights(where / WEIGHTS, model)
     return {"rung": rung, **fields}

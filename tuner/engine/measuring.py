@@ -11,10 +11,11 @@ from tuner.engine import finalists
 from tuner.engine.record import FINALISTS, Record
 from tuner.engine.slots import Died, Raised, Slot
 from tuner.engine.workplace import ATTEMPTS, GivenUp, Running, Workplace
-from tuner.spec import Quantity, Result, from_plain, to_plain
+from tuner.spec import Quantity, Result, Target, from_plain, to_plain
 
-SIMULATED_SHARE = 0.3
-"""Of the budget, in one slot, for running finalists of a target in its simulator."""
+FIRST_IMAGES = 100
+"""With a clock, each finalist is simulated on so many validation images first; then on all, the
+best first, in the time that is left. Without one, it is all of them at once."""
 
 
 class Measuring:
@@ -31,10 +32,10 @@ class Measuring:
 
     def __init__(self, record: Record, work: Workplace, say: Callable[[str], None]) -> None:
         self._record, self._work, self._say = record, work, say
-        self._asked: set[tuple[int, str]] = set()
-        self._missing: set[str] = set()
+        self._asked: set[tuple[int, str, int | None]] = set()
+        self._said: set[str] = set()
         self._all_measured_at = -1
-        self._going: set[int] = set()
+        self._going: dict[int, tuple[Sequence[str], int | None]] = {}
 
     def is_of(self, job: Running) -> bool:
         """Whether a job measures a candidate; the others train one."""
@@ -43,19 +44,22 @@ class Measuring:
     def start(self, slot: Slot, room: int) -> bool:
         """Measure a finalist in a free slot; False if there is none to measure now.
 
+        With a clock that has run out, the best alone is measured, and only if it was not.
+
         Args:
             slot: a free one.
             room: so many of each target's best are finalists in any case, whatever else may still
                 be trained to its end: the same ones are measured whenever slots have time for it.
         """
+        left = self._seconds_left()
+        late = left is not None and left <= 0
         if room <= 0 or self._all_measured_at == len(self._record.events):
             return False
-        wanted: dict[int, list[str]] = {}
-        for target in filter(finalists.can_measure, self._record.spec.targets):
-            for result in self._record.finalists(target, room):
-                asked = (result.index, target.name) in self._asked
-                if not asked and target.name not in result.measured:
-                    wanted.setdefault(result.index, []).append(target.name)
+        first = None if left is None else FIRST_IMAGES
+        wanted = self._wanted(1 if late else room, first)
+        if not wanted and room == FINALISTS and not late:
+            wanted = self._wanted(room, None)
+            first = None
         if not wanted:
             self._all_measured_at = len(self._record.events)
             return False
@@ -63,15 +67,44 @@ class Measuring:
         index = next((index for index in wanted if index not in busy), None)
         if index is None:
             return False
-        names = wanted[index]
-        self._asked.update((index, name) for name in names)
-        self._measure(slot, self._record.results[index], names, attempt=1)
+        self._asked.update((index, name, first) for name in wanted[index])
+        self._measure(slot, self._record.results[index], wanted[index], first, attempt=1)
         return True
 
-    def _measure(self, slot: Slot, result: Result, names: Sequence[str], attempt: int) -> None:
+    def _seconds_left(self) -> float | None:
+        """With a clock, until the run should end."""
         budget = self._record.spec.budget_seconds
+        return None if budget is None else budget - self._record.elapsed
+
+    def _wanted(self, room: int, images: int | None) -> dict[int, list[str]]:
+        """Finalists that were not asked for by targets of theirs, the best first.
+
+        Args:
+            room: so many of each target's best.
+            images: to simulate them on; None for all.
+        """
+        wanted: dict[int, list[str]] = {}
+        for target in filter(finalists.can_measure, self._record.spec.targets):
+            for result in self._record.finalists(target, room):
+                if (result.index, target.name, images) in self._asked:
+                    continue
+                if target.name not in result.unmeasured and not self._has(result, target, images):
+                    wanted.setdefault(result.index, []).append(target.name)
+        return wanted
+
+    def _has(self, result: Result, target: Target, images: int | None) -> bool:
+        """Whether a candidate was measured for a target, and simulated on so many images."""
+        own = result.builds.get("target")
+        if own is None or images is not None:
+            return target.name in result.measured
+        return own.paired["validation"].images == self._record.spec.dataset.counts["validation"]
+
+    def _measure(
+        self, slot: Slot, result: Result, names: Sequence[str], images: int | None, attempt: int
+    ) -> None:
         folder = self._record.candidate_folder(result.index)
-        self._going.add(result.index)
+        left = self._seconds_left()
+        self._going[result.index] = (names, images)
         self._work.start(
             slot,
             result.index,
@@ -81,7 +114,8 @@ class Measuring:
             to_plain(result.candidate),
             to_plain(result.builds),
             names,
-            None if budget is None else SIMULATED_SHARE * budget / FINALISTS,
+            images,
+            left if images is None else None,
             progress=folder / "measuring.json",
             attempt=attempt,
         )
@@ -89,26 +123,31 @@ class Measuring:
     def collect(self, job: Running, outcome: Any) -> None:
         """Note what a measurement gave; one whose worker died is tried once more."""
         result = self._record.results[job.key]
-        self._going.discard(job.key)
+        names, images = self._going.pop(job.key)
         if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
-            asked = [name for index, name in self._asked if index == job.key]
-            names = sorted(set(asked) - set(result.measured))
-            self._measure(job.slot, result, names, job.attempt + 1)
-        elif isinstance(outcome, Died | Raised | GivenUp):
+            self._measure(job.slot, result, names, images, job.attempt + 1)
+            return
+        if isinstance(outcome, Died | Raised | GivenUp):
             self._say(f"{result.candidate.id}: measuring: {outcome.reason}")
+            outcome = {"unmeasured": dict.fromkeys(names, f"Not measured: {outcome.reason}")}
         else:
-            for reason in set(outcome["missing"]) - self._missing:
+            for reason in {*outcome["missing"], *outcome["unmeasured"].values()} - self._said:
                 self._say(reason)
-                self._missing.add(reason)
-            if outcome["measured"]:
-                self._record.note(
-                    "measured",
-                    index=result.index,
-                    measured=outcome["measured"],
-                    over=self._over_when_measured(result, outcome["measured"]),
-                    builds=outcome["builds"],
-                )
-                self._record.refold(result.index)
+                self._said.add(reason)
+        measured = outcome.get("measured", {})
+        unmeasured = {
+            name: why for name, why in outcome["unmeasured"].items() if name not in result.measured
+        }
+        if measured or unmeasured:
+            self._record.note(
+                "measured",
+                index=result.index,
+                measured=measured,
+                over=self._over_when_measured(result, measured),
+                builds=outcome.get("builds", {}),
+                unmeasured=unmeasured,
+            )
+            self._record.refold(result.index)
 
     def _over_when_measured(
         self, result: Result, measured: Mapping[str, Mapping[str, Any]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tuner.cost.fit import check_limits
 from tuner.cost.training import QUANTIZATION_SHARE, rounding_share, train_seconds_per_image
+from tuner.engine.finalists import simulators_ready
 from tuner.engine.slots import available_cores
 from tuner.propose.bands import size_bands
 from tuner.propose.rungs import REDUCTION
@@ -30,6 +31,13 @@ FINAL_SHARE = 0.5
 MAX_RUNGS = 3
 REPEAT_SHARE = FINAL_SHARE * sum(float(REDUCTION) ** -step for step in range(MAX_RUNGS))
 """The best once more through all rungs, as a share of the time of the search."""
+
+MEASURING_SHARE = 0.1
+MEASURING_SECONDS = 30.0
+MEASURING_SHARE_AT_MOST = 0.25
+"""Of the budget, for compiling and simulating finalists after the search, where a target's tools do
+that: a share, but at least some seconds, within another share. Five small nets for the K230 took
+40 s on two cores, with 100 images each, and .05 to .1 s for each further image."""
 
 MIN_RUNG_SECONDS = 10.0
 """A rung is not shorter than this, overhead included."""
@@ -154,7 +162,17 @@ class Plan:
         if budget is None:
             return None
         parts = 1.0 + self._baselines_part + REPEAT_SHARE * (self.spec.repeats - 1)
-        return (budget - self._seconds_before) / parts
+        return (budget - self._seconds_before - self.measuring_seconds) / parts
+
+    @property
+    def measuring_seconds(self) -> float:
+        """With a clock, what is left at its end for tools that simulate finalists."""
+        budget = self.spec.budget_seconds
+        if budget is None or not simulators_ready(self.spec.targets):
+            return 0.0
+        seconds = budget - self._seconds_before
+        wanted = max(MEASURING_SECONDS, MEASURING_SHARE * seconds)
+        return min(MEASURING_SHARE_AT_MOST * seconds, wanted)
 
     @property
     def _baselines_part(self) -> float:

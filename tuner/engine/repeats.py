@@ -50,7 +50,7 @@ def repeat_finalists(
     def in_time(result: Result) -> bool:
         nonlocal late
         budget = record.spec.budget_seconds
-        left = None if budget is None else budget - record.elapsed
+        left = None if budget is None else budget - plan.measuring_seconds - record.elapsed
         starts = plan.repeats_in_time(result, left)
         late += not starts
         return starts

@@ -193,7 +193,9 @@ class Workplace:
                 f"used {memory / 2**30:.1f} GB of memory; "
                 f"{self._memory_limit / 2**30:.1f} GB were allowed",
             )
-        if computed - job.computed_seconds > BUSY_SHARE * (now - job.computed_at):
+        change = computed - job.computed_seconds
+        # A process that ends takes its time out of the sum.
+        if change < 0 or change > BUSY_SHARE * (now - job.computed_at):
             job.computed_at, job.computed_seconds = now, computed
         elif now - job.computed_at > SILENT_SECONDS:
             return GivenUp("timed_out", f"computed nothing for {SILENT_SECONDS:.0f} s")

@@ -99,14 +99,14 @@ def write_bundle(
     from tuner.data.preprocess import evenly_spaced
     from tuner.runtimes.nncase import compile_model
     from tuner.train.build import load_keras
-    from tuner.train.camera import camera_model
+    from tuner.train.camera import camera_model, in_colour
     from tuner.train.convert import INPUT_RANGES, convert_tflite
 
     pixels = version.template.preprocessing
     dataset = open_again(version.dataset)
     training, _ = dataset.arrays(pixels, "training", cache_folder())
     content = convert_tflite(camera_model(load_keras(model / "model.keras")), "float32")
-    images = _in_colour(training[evenly_spaced(len(training), CALIBRATION_IMAGES)])
+    images = in_colour(training[evenly_spaced(len(training), CALIBRATION_IMAGES)])
     compiled = compile_model(content, images, INPUT_RANGES[pixels.scaling], activations)
     source = bundle / SOURCE
     name = f"{version.name}_{version.version}.kmodel"
@@ -142,24 +142,19 @@ def write_bundle(
     )
 
 
-def _in_colour(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A copy with three channels; the net's own conversion gives grey images back as they were."""
-    import numpy as np
-
-    return np.broadcast_to(images, (*images.shape[:3], 3)).copy()
-
-
 def run(
     artifact: Path, precision: FilePrecision, images: NDArray[np.float32], target: Target
 ) -> NDArray[np.float32]:
     """Run the kmodel in the simulator of the KPU; see `Exporter`."""
     import numpy as np
 
+    from tuner.train.camera import both_logits, in_colour
+
     config = _config(artifact)
     pixels = np.rint(255.0 * (images * config["std"][0] + config["mean"][0])).astype(np.uint8)
     content = (artifact / SOURCE / config["kmodel_path"]).read_bytes()
-    logits = kmodel.simulate_kmodel(content, _in_colour(pixels))
-    return np.hstack([np.zeros_like(logits), logits]) if logits.shape[1] == 1 else logits
+    logits = kmodel.simulate_kmodel(content, in_colour(pixels))
+    return both_logits(logits)
 
 
 def _config(bundle: Path) -> dict[str, Any]:

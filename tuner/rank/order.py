@@ -18,7 +18,8 @@ class Ranked:
 
     Args:
         rank: from 1, unique; a tie is broken by latency, flash and id. What fits the target comes
-            before what does not, and what was trained to its end before what was stopped.
+            before what does not, what was trained to its end before what was stopped, and among
+            the former what the target's own compiler refused comes last.
         tied: another row has the same status and the same count of correct images.
         fits: it keeps the target's limits.
         result: the candidate's result.
@@ -134,7 +135,8 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
         results: of any status, their builds as the target sees them.
         target: name of the target whose costs break ties.
         rank_by: which accuracy decides; `target` takes that of the target's own build where there
-            is one, and of the int8 build otherwise. Of several trainings the mean counts.
+            is one, and of the int8 build otherwise: below all others where a tool of the target
+            refused the candidate. Of several trainings the mean counts.
     """
     precision = ranking_precision(rank_by)
 
@@ -152,12 +154,16 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
     def fits(result: Result) -> bool:
         return result.costs[target].fits if target in result.costs else True
 
+    def refused(result: Result) -> bool:
+        return rank_by == "target" and target in result.unmeasured
+
     def key(result: Result) -> tuple[float | str, ...]:
         cost = result.costs.get(target)
         return (
             result.status not in ("ok", "stopped"),
             not fits(result),
             STATUS_ORDER[result.status],
+            refused(result),
             -correct(result),
             cost.latency_ms.value if cost else 0.0,
             cost.flash_bytes.value if cost else 0.0,
@@ -169,8 +175,8 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
     for position, result in enumerate(ordered):
         neighbours = ordered[max(0, position - 1) : position] + ordered[position + 1 : position + 2]
         tied = correct(result) >= 0 and any(
-            (fits(other), other.status, correct(other))
-            == (fits(result), result.status, correct(result))
+            (fits(other), other.status, refused(other), correct(other))
+            == (fits(result), result.status, refused(result), correct(result))
             for other in neighbours
         )
         rows.append(Ranked(rank=position + 1, tied=tied, fits=fits(result), result=result))

@@ -105,8 +105,9 @@ class Simulates(Protocol):
         """Compile and quantize a net.
 
         Args:
-            model: bytes of the float32 TFLite file.
-            calibration: images x height x width x channels, from training data.
+            model: bytes of the float32 TFLite file, as a camera feeds it: images x height x width
+                x 3, one logit for two classes (`tuner.train.camera`).
+            calibration: images x height x width x 3, from training data.
             input_range: what the net reads for pixels 0 and 255.
 
         Raises:

@@ -68,7 +68,7 @@ from tuner.spec.result import (
 from tuner.spec.run import Extension, RankBy, RunSpec, Throughput
 from tuner.spec.settings import Settings
 from tuner.spec.space import Choices, Context, SearchSpace, StartingPoint, suits
-from tuner.spec.target import Limits, RamRegion, Target
+from tuner.spec.target import CameraLoop, Limits, RamRegion, Target
 from tuner.spec.template import Template
 from tuner.spec.tool import Tool
 
@@ -87,6 +87,7 @@ __all__ = [
     "AveragePool2D",
     "Backbone",
     "Build",
+    "CameraLoop",
     "Candidate",
     "Choices",
     "Colour",

@@ -67,6 +67,7 @@ class Cost:
         flash_parts: its parts by name, bytes.
         macs: multiply-accumulates of one inference.
         latency_ms: one inference.
+        frames_per_second: of the device's camera loop with the net; None where none is published.
         train_minutes: full retraining on this machine with all cores; None until the run has
             measured the machine's throughput.
         over: the limits exceeded; empty when the candidate fits.
@@ -80,6 +81,7 @@ class Cost:
     flash_parts: Mapping[str, int]
     macs: int
     latency_ms: Quantity
+    frames_per_second: Quantity | None = None
     train_minutes: Quantity | None = None
     over: tuple[Excess, ...] = ()
     refused: tuple[str, ...] = ()

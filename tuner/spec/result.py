@@ -74,9 +74,10 @@ class Build:
         artifact: path relative to the folder of the run or model version.
         size_bytes: of the artifact.
         accuracy: by split; the test split is filled in once, after the search.
-        paired: by split, beside the int8 build, where a slow simulator ran a part of the images,
-            drawn at random; `accuracy` is of that part.
-        beside_float32: by split, of int8 that was made by a chosen recipe.
+        paired: by split, beside the int8 build, where a slow simulator ran the images, or a part of
+            them that was drawn at random; `accuracy` is of that part.
+        beside_float32: by split, of int8 that was made by a chosen recipe, or by a target's own
+            compiler.
         snr_db: likewise, the signal-to-noise of each operator in the file's order, int8 beside
             float32, decibels.
     """
@@ -120,6 +121,8 @@ class Result:
         curve: validation accuracy (float32) after each epoch, one rung after another.
         measured: by target, what a tool of its runtime measured of the builds: a field of Cost,
             or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
+        unmeasured: by target, why a tool of its runtime refused the builds or failed on them;
+            it is not asked again.
         repeated: by the number of a further training, from 1, the validation accuracies of its
             builds, by their keys. `builds` are those of the first training.
     """
@@ -138,6 +141,7 @@ class Result:
     train_seconds: float = 0.0
     curve: tuple[float, ...] = ()
     measured: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict)
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
     repeated: Mapping[int, Mapping[str, Accuracy]] = field(default_factory=dict)
 
     def accuracy(self, precision: Precision, split: str = "validation") -> Accuracy | None:

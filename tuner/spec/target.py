@@ -132,6 +132,27 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CameraLoop:
+    """What a device's camera scripts take beside a net, as published.
+
+    Args:
+        frame_ms: the shortest time from frame to frame, whatever the net.
+        beside_net_ms: what a frame takes beside the net where the net is slow.
+    """
+
+    frame_ms: float
+    beside_net_ms: float
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not value > 0:
+                raise SpecError(
+                    f"camera: expected {item.name} above 0. Received: {item.name}={value}."
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One device.
 
@@ -151,6 +172,7 @@ class Target:
         limits: what a model may use; each replaces what the memory less the reserved bytes
             would give.
         calibration: what a user's own measurements say of this target.
+        camera: what its camera loop takes, where that is published.
         sources: where each number comes from, by field name.
         note: what a user of this target should know.
     """
@@ -169,6 +191,7 @@ class Target:
     kernels: str
     limits: Limits = Limits()
     calibration: Calibration | None = None
+    camera: CameraLoop | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
 
@@ -193,6 +216,7 @@ class Target:
                     f"sources: '{name}' is not a field of a target. Known: {', '.join(known)}."
                 )
         needed = [*NEED_SOURCES, *(["limits"] if self.limits != Limits() else [])]
+        needed += ["camera"] if self.camera else []
         for name in needed:
             if not self.sources.get(name, "").strip():
                 raise SpecError(

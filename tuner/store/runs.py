@@ -129,6 +129,7 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
             results[event["index"]] = replace(
                 result,
                 measured={**result.measured, **measured},
+                unmeasured={**result.unmeasured, **event.get("unmeasured", {})},
                 costs={**result.costs, **costs},
                 builds={**result.builds, **builds},
             )

@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import keras
+    from numpy.typing import NDArray
 
 LUMA = (19595 / 65536, 38470 / 65536, 7471 / 65536)
 """Shares of red, green and blue in grey, ITU-R 601-2, as Pillow converts (see
@@ -48,3 +49,13 @@ def camera_model(model: keras.Model) -> keras.Model:
     logits = head(features)
     head.set_weights([kernel, bias])
     return keras.Model(image, logits, name="m")
+
+
+def in_colour(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy with three channels; the net's own conversion gives grey images back as they were."""
+    return np.broadcast_to(images, (*images.shape[:3], 3)).copy()
+
+
+def both_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits of a camera model, images x outputs, one for each class again."""
+    return np.hstack([np.zeros_like(logits), logits]) if logits.shape[1] == 1 else logits

@@ -93,6 +93,8 @@ function statusLine(found) {
   const reason = found.reason ? `: ${found.reason}` : "";
   return make("div", {},
     make("p", {}, `${status.mark} ${found.status} (${status.words})${reason}`),
+    ...Object.entries(found.unmeasured).map(([target, why]) =>
+      make("p", { class: "over" }, `${target}: ${why}`)),
     make("p", { class: "quiet" }, "Take it with ",
       make("code", {}, `tune select ${BOARD.run.name} ${found.id}`), "."));
 }
@@ -119,11 +121,12 @@ function facts(found) {
     pairs.push([`each training, ${precision}`, `${each} %`]);
   }
   for (const build of Object.values(found.builds)) {
-    pairs.push([`${build.paired && build.paired.validation ? build.runtime : build.precision} file`, `${bytes(build.size_bytes)}, run with ${build.runtime} ${build.kernels}`]);
+    const label = build.paired && build.paired.validation ? build.runtime : build.precision;
+    pairs.push([`${label} file`, `${bytes(build.size_bytes)}, run with ${build.runtime} ${build.kernels}`]);
     const beside = build.beside_float32 && build.beside_float32.validation;
     if (beside) {
-      pairs.push([`${build.precision} made by`, build.recipe]);
-      pairs.push([`${build.precision} beside float32`,
+      pairs.push([`${label} made by`, build.recipe]);
+      pairs.push([`${label} beside float32`,
         `of ${count(beside.images)} validation images ${count(beside.lost)} lost, ${count(beside.gained)} gained`]);
     }
   }
@@ -138,6 +141,7 @@ const QUANTITIES = [
   { field: "ram_bytes", label: "RAM", stem: "ram", end: "_bytes", write: bytes, parts: "ram_parts" },
   { field: "flash_bytes", label: "flash", stem: "flash", end: "_bytes", write: bytes, parts: "flash_parts" },
   { field: "latency_ms", label: "latency", stem: "latency", end: "_ms", write: (value) => `${milliseconds(value)} ms` },
+  { field: "frames_per_second", label: "camera loop", stem: "frames", end: "_per_second", write: (value) => `${value.toFixed(0)} frames/s` },
   { field: "train_minutes", label: "full training", stem: "train", end: "_minutes", write: (value) => `${minutes(value)} min` },
 ];
 
