@@ -25,16 +25,26 @@ from tuner.data.preprocess import evenly_spaced, resize_image, scaled_chunks
 from tuner.data.samples import parts
 from tuner.engine.board import board
 from tuner.engine.builds import PRECISIONS
-from tuner.engine.finalists import COMPILED_WITH_IMAGES
+from tuner.engine.finalists import CAMERA, COMPILED_WITH_IMAGES
 from tuner.engine.images import labelled, open_data
 from tuner.runtimes import kmodel, litert, nncase
 from tuner.spec import Candidate, Result, RunSpec
 from tuner.store.files import write_atomic
 from tuner.store.runs import RunFolder, find_run
+from tuner.train.camera import both_logits, in_colour
 from tuner.train.convert import INPUT_RANGES
 from tuner.train.loop import LabelledImages
 
 BLOCK_IMAGES = 200
+
+
+def compiles(run: RunFolder, result: Result) -> bool:
+    """Whether there is what a K230 takes of a candidate.
+
+    One that was stopped has its float32 file alone, which is the same for colour and three classes.
+    """
+    plain = result.candidate.preprocessing.colour == "rgb" and len(run.spec().dataset.classes) > 2
+    return plain or (run.candidate(result.candidate.id) / CAMERA).exists()
 
 
 def kmodel_of(run: RunFolder, spec: RunSpec, result: Result, kept: Path) -> bytes:
@@ -45,9 +55,12 @@ def kmodel_of(run: RunFolder, spec: RunSpec, result: Result, kept: Path) -> byte
         candidate = result.candidate
         training = labelled(open_data(spec.dataset), candidate, "training")
         rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
-        model = run.candidate(candidate.id) / result.builds["float32"].artifact
+        model = run.candidate(candidate.id) / CAMERA
+        if not model.exists():
+            model = run.candidate(candidate.id) / result.builds["float32"].artifact
         input_range = INPUT_RANGES[candidate.preprocessing.scaling]
-        compiled = nncase.compile_model(model.read_bytes(), training.images[rows], input_range)
+        images = in_colour(training.images[rows])
+        compiled = nncase.compile_model(model.read_bytes(), images, input_range)
         write_atomic(kept, compiled.content)
     return kept.read_bytes()
 
@@ -79,7 +92,7 @@ def simulated(
             if time.monotonic() > until:
                 break
             folder.mkdir(parents=True, exist_ok=True)
-            logits = kmodel.simulate_kmodel(content, images[start:stop])
+            logits = both_logits(kmodel.simulate_kmodel(content, in_colour(images[start:stop])))
             partial = path.with_suffix(".part.npy")
             np.save(partial, logits)
             partial.replace(path)
@@ -140,7 +153,8 @@ def main() -> None:
     until = time.monotonic() + options.seconds
     run = find_run(options.run)
     spec = run.spec()
-    best = [row.result for row in board(run, target_name="k230").rows if row.result.builds]
+    results = [row.result for row in board(run, target_name="k230").rows]
+    best = [result for result in results if result.builds and compiles(run, result)]
     out = options.out or run.path / "k230-accuracy"
     rows = []
     for result in best[: options.candidates]:
