@@ -11,7 +11,7 @@ from rich.console import Console
 
 from runs_support import TARGET, make_run, make_spec
 from tests_support import quantity
-from tuner.cli.show import board_renderables
+from tuner.cli.board_table import board_renderables
 from tuner.dashboard.rows import report_rows
 from tuner.engine.board import Board, board
 from tuner.spec import SPLITS

@@ -60,7 +60,7 @@ def report(
             raise InputError(
                 "Expected --format json, csv or html together with -o. Received: table."
             )
-        from tuner.cli.show import print_board
+        from tuner.cli.board_table import print_board
 
         print_board(ranked)
         return

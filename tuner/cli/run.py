@@ -27,7 +27,8 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     Raises:
         TuneError: the search could not go on, was stopped, or nothing fits.
     """
-    from tuner.cli.show import live_progress, print_bests, print_board
+    from tuner.cli.board_table import print_bests, print_board
+    from tuner.cli.show import live_progress
     from tuner.engine.board import board
     from tuner.engine.notices import notices
     from tuner.engine.search import run_search
