@@ -189,8 +189,7 @@ def _latency(milliseconds: float, kind: Literal["estimated", "measured"], basis:
         low=(0.75 if kind == "estimated" else 0.85) * milliseconds,
         high=3.0 * milliseconds + RUN_OVERHEAD_MS,
         kind=kind,
-        basis=f"{basis}; a lower bound for small nets: no board timed, camera loop (near 57 "
-        "frames a second) not included",
+        basis=f"{basis}; a lower bound for small nets: no board timed, without the camera loop",
     )
 
 
