@@ -1,10 +1,14 @@
-"""What int8 loses, with quantization-aware training and without, at as many epochs.
+"""What int8 loses, with quantization-aware training and without, and what each step takes.
 
-A candidate is drawn from each space and trained twice from one seed: all epochs in float32, and
-the last part of them quantization-aware, as `tune retrain --quantization-percent` does. Test images
-are run in float32 and, with XNNPACK, as int8; the converter calibrates by the minimum and maximum
-of 200 training images. A line of JSON a candidate goes to `--out`; what is there is not done again.
+A candidate is drawn from each space and trained twice from one seed: all in float32, and the last
+part quantization-aware, as `tune retrain --quantization-percent` does; for as many epochs, or with
+`--seconds` for as much time, in which what is made before quantization-aware epochs counts. Test
+images are run in float32 and, with XNNPACK, as int8: of the float32 training by TFLite's converter
+and by the recipe that is chosen. A line of JSON a candidate goes to `--out`; what is there is not
+done again. `--report` prints tables of what is there.
     .venv/bin/python tests/benchmarks/quantization_aware.py --data sample:parts --out drop.jsonl
+    .venv/bin/python tests/benchmarks/quantization_aware.py --seconds 60 --out drop.jsonl
+    .venv/bin/python tests/benchmarks/quantization_aware.py --report --out drop.jsonl
 """
 
 from __future__ import annotations
@@ -13,6 +17,9 @@ import argparse
 import dataclasses
 import json
 import os
+import statistics
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +28,29 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREA
 
 from tuner.train.quantization_aware import QuantizationAwareNet, import_legacy_keras
 
+_STARTED = time.monotonic()
 import_legacy_keras()
+IMPORT_SECONDS = time.monotonic() - _STARTED
 
 import numpy as np
 
 from tuner import catalog
 from tuner.cost.lower import lower
 from tuner.data import Dataset, open_dataset
-from tuner.data.preprocess import evenly_spaced, scale, scaled_chunks
-from tuner.engine.builds import CALIBRATION_IMAGES
+from tuner.data.preprocess import scale, scaled_chunks
+from tuner.data.stratify import stratified_rows
+from tuner.engine.builds import CALIBRATION_IMAGES, CHOICE_IMAGES
 from tuner.engine.images import labelled
+from tuner.engine.retraining import MOST_EPOCHS
 from tuner.propose.choices import RandomChoices
 from tuner.runtimes.interpreter import run_tflite
 from tuner.spec import Augmentation, Candidate, Context, Limits, TrainingSettings
 from tuner.store.files import cache_folder
 from tuner.train.build import build_keras, run_keras, start_anew
 from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
+from tuner.train.flat import store
 from tuner.train.loop import Trained, train
+from tuner.train.quantize import quantize_best
 
 
 def candidate_of(
@@ -64,7 +77,9 @@ def candidate_of(
     return dataclasses.replace(drawn, training=settings)
 
 
-def measure(candidate: Candidate, dataset: Dataset, percent: float, seed: int) -> dict[str, Any]:
+def measure(
+    candidate: Candidate, dataset: Dataset, percent: float, seed: int, seconds: float | None
+) -> dict[str, Any]:
     """Train twice, and count what is right."""
     training, validation, test = (
         labelled(dataset, candidate, split) for split in ("training", "validation", "test")
@@ -73,73 +88,142 @@ def measure(candidate: Candidate, dataset: Dataset, percent: float, seed: int) -
     settings, scaling = candidate.training, candidate.preprocessing.scaling
     loss = task.loss(settings, training.labels, task.outputs(dataset.spec))
     limits = INPUT_RANGES[scaling]
-    rows = evenly_spaced(len(training.labels), CALIBRATION_IMAGES)
-    calibration = scale(training.images[rows], scaling)
-    row: dict[str, Any] = {"macs": lower(candidate.architecture).macs, "images": len(test.labels)}
+    calibration, held_back = (
+        scale(training.images[rows], scaling)
+        for rows in stratified_rows(training.labels, (CALIBRATION_IMAGES, CHOICE_IMAGES))
+    )
+    row: dict[str, Any] = {
+        "id": candidate.id,
+        "macs": lower(candidate.architecture).macs,
+        "images": len(test.labels),
+        "took_seconds": {"import": round(IMPORT_SECONDS, 2)},
+    }
 
-    def fit(net: Any, epochs: int, **options: Any) -> Trained:
+    def fit(net: Any, epochs: int, seconds: float | None, **options: Any) -> Trained:
         return train(
-            net, candidate, training, validation, epochs=epochs, seed=seed, loss=loss, **options
-        )
+            net, candidate, training, validation, epochs=epochs, seed=seed, loss=loss,
+            seconds=seconds, **options,
+        )  # fmt: skip
+
+    def timed(name: str, call: Callable[[], Any]) -> Any:
+        started = time.monotonic()
+        result = call()
+        row["took_seconds"][name] = round(time.monotonic() - started, 2)
+        return result
 
     def right(name: str, logits: list[Any]) -> Any:
         found = np.concatenate(logits).argmax(axis=-1) == test.labels
         row[name] = int(found.sum())
         return found
 
-    def score(name: str, model: Any, int8: bytes) -> None:
+    def score(name: str, model: Any, files: dict[str, bytes]) -> None:
         chunks = list(scaled_chunks(test.images, scaling))
         floats = right(f"{name}_float32", [run_keras(model, chunk) for chunk in chunks])
-        ints = right(
-            f"{name}_int8", [run_tflite(int8, "int8", chunk, "xnnpack") for chunk in chunks]
-        )
-        row[f"{name}_gained"] = int((ints & ~floats).sum())
-        row[f"{name}_lost"] = int((floats & ~ints).sum())
+        for kind, int8 in files.items():
+            logits = [run_tflite(int8, "int8", chunk, "xnnpack") for chunk in chunks]
+            ints = right(f"{name}_{kind}", logits)
+            row[f"{name}_{kind}_gained"] = int((ints & ~floats).sum())
+            row[f"{name}_{kind}_lost"] = int((floats & ~ints).sum())
 
     start_anew(seed)
     model = build_keras(candidate.architecture, dropout_seed=seed)
-    whole = fit(model, settings.epochs)
-    row["whole_seconds"] = round(whole.seconds, 1)
-    score("whole", model, convert_tflite(model, "int8", calibration, input_range=limits))
+    whole = timed("whole", lambda: fit(model, settings.epochs, seconds))
+    float32 = timed("float32", lambda: convert_tflite(model, "float32"))
+    default = timed(
+        "default", lambda: convert_tflite(model, "int8", calibration, input_range=limits)
+    )
+    chosen = timed("chosen", lambda: quantize_best(float32, calibration, held_back, limits))
+    row["bytes"] = len(default)
+    score("whole", model, {"int8": default, "chosen": chosen.content})
     start_anew(seed)
     model = build_keras(candidate.architecture, dropout_seed=seed)
     share = percent / 100.0
     aware = round(share * settings.epochs)
-    first = fit(model, settings.epochs - aware, keep="last", span=(0.0, 1.0 - share))
-    net = QuantizationAwareNet(candidate.architecture, model, settings, dropout_seed=seed)
-    second = fit(net, aware, span=(1.0 - share, 1.0))
+    begins = 1.0 - share
+    first = timed(
+        "first part",
+        lambda: fit(model, settings.epochs - aware, seconds and begins * seconds, span=(0, begins)),
+    )
+    store(model, first.last.weights)
+    started = time.monotonic()
+    net = timed(
+        "aware net",
+        lambda: QuantizationAwareNet(candidate.architecture, model, settings, dropout_seed=seed),
+    )
+    left = seconds and share * seconds - (time.monotonic() - started)
+    second = timed("aware part", lambda: fit(net, aware, left, span=(begins, 1.0)))
     net.give_weights(model)
-    row["parts_seconds"] = [round(part.seconds, 1) for part in (first, second)]
-    row["epochs"] = [settings.epochs - aware, aware]
-    score("aware", model, convert_with_ranges(model, candidate.architecture, net.ranges(), limits))
+    row["epochs"] = [whole.epochs, first.epochs, second.epochs]
+    int8 = timed(
+        "aware file",
+        lambda: convert_with_ranges(model, candidate.architecture, net.ranges(), limits),
+    )
+    score("aware", model, {"int8": int8})
     return row
 
 
+def report(rows: list[dict[str, Any]]) -> None:
+    """Print what was lost and what it took, as tables of Markdown."""
+    steps = list(rows[0]["took_seconds"])
+    kinds = (("whole", "int8"), ("whole", "chosen"), ("aware", "int8"))
+    print("| net | images | float32 |" + "".join(f" {' '.join(kind)} |" for kind in kinds))
+    print("|" + "---|" * 6)
+    lost: dict[Any, list[float]] = {kind: [] for kind in kinds}
+    for row in rows:
+        share = 100.0 / row["images"]
+        for name, kind in kinds:
+            # Of both trainings, below what the float32 training's own float32 has right.
+            lost[name, kind].append(share * (row["whole_float32"] - row[f"{name}_{kind}"]))
+        cells = [f"{row['key'][1]} {row['key'][2]}", row["images"], row["whole_float32"]]
+        cells += [row["_".join(kind)] for kind in kinds]
+        print("|" + "".join(f" {cell} |" for cell in cells))
+    for kind, points in lost.items():
+        above = [max(0.0, point) for point in points]
+        print(f"{' '.join(kind)}: points lost {statistics.mean(points):.2f}, of what is above 0 "
+              f"{statistics.mean(above):.2f}, worst {max(points):.2f}")  # fmt: skip
+    print("\n| net | KB | epochs |" + "".join(f" {step} |" for step in steps))
+    print("|" + "---|" * (3 + len(steps)))
+    for row in rows:
+        cells = [f"{row['key'][1]} {row['key'][2]}", round(row["bytes"] / 1000), row["epochs"]]
+        cells += [row["took_seconds"][step] for step in steps]
+        print("|" + "".join(f" {cell} |" for cell in cells))
+
+
 def main() -> None:
-    """Measure what is not there yet."""
+    """Measure what is not there yet, or print what is."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="sample:parts")
     parser.add_argument("--space", action="append")
     parser.add_argument("--seeds", type=int, default=3, help="candidates of each space")
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seconds", type=float, help="of each training, in place of epochs")
     parser.add_argument("--percent", type=float, default=30)
     parser.add_argument("--most-macs", type=int, default=4_000_000)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     done = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
-    keys = [json.loads(line)["key"] for line in done]
+    rows = [json.loads(line) for line in done]
+    if options.report:
+        report(rows)
+        return
+    keys = [row["key"] for row in rows]
+    epochs = options.epochs if options.seconds is None else MOST_EPOCHS
     dataset = open_dataset(options.data, split_seed=0, cache=cache_folder())
     outputs = len(dataset.spec.classes)
     for seed in range(options.seeds):
         for space in options.space or sorted(catalog.names("search_spaces")):
-            key = [options.data, space, seed, options.side, options.epochs, options.percent]
+            key = [options.data, space, seed, options.side, epochs, options.percent]
+            if options.seconds is not None:
+                key.append(options.seconds)
             if key in keys:
                 continue
-            candidate = candidate_of(
-                space, seed, options.side, outputs, options.epochs, options.most_macs
-            )
-            row = {"key": key, **measure(candidate, dataset, options.percent, seed)}
+            candidate = candidate_of(space, seed, options.side, outputs, epochs, options.most_macs)
+            row = {
+                "key": key,
+                **measure(candidate, dataset, options.percent, seed, options.seconds),
+            }
             with options.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import keras
@@ -32,6 +32,7 @@ from tuner.testing.architectures import random_architecture
 from tuner.testing.referee import space_architectures
 from tuner.testing.weights import randomize_weights
 from tuner.train.build import build_keras, start_anew
+from tuner.train.camera import camera_model
 from tuner.train.convert import INPUT_RANGES, convert_tflite
 from tuner.train.float_net import FloatNet
 from tuner.train.quantize import (
@@ -39,6 +40,7 @@ from tuner.train.quantize import (
     Agreement,
     Quantizer,
     agreement,
+    equalized,
     logits_range,
     quantize_best,
     signal_to_noise,
@@ -94,14 +96,24 @@ def test_every_recipe_gives_the_converters_file_but_for_its_numbers(name: str):
 @pytest.mark.parametrize("name", NETS)
 def test_equalizing_changes_no_logit(name: str):
     model, images = untrained(NETS[name])
-    content = convert_tflite(model, "float32")
-    quantizer = Quantizer(content, images, SIGNED)
-    equalized = quantizer._prepare(True)[0]
-    before, after = (
-        run_tflite(file, "float32", images, "xnnpack") for file in (content, equalized)
-    )
+    same_after_equalizing(convert_tflite(model, "float32"), images)
+
+
+def same_after_equalizing(content: bytes, images: np.ndarray) -> None:
+    changed = equalized(content, images)
+    before, after = (run_tflite(file, "float32", images, "xnnpack") for file in (content, changed))
     np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
-    assert equalized != content
+    assert changed != content
+
+
+def test_a_net_as_a_camera_reads_it_is_equalized_too():
+    grey = replace(NETS["residual"].nodes[0], op=Input(height=24, width=24, channels=1))
+    nodes = (grey, *NETS["residual"].nodes[1:-1])
+    two = replace(NETS["residual"].nodes[-1], op=Dense(units=2))
+    architecture = Architecture(nodes=(*nodes, two), outputs=NETS["residual"].outputs)
+    model = camera_model(untrained(architecture)[0])  # colour in, one logit out
+    images = np.random.default_rng(0).uniform(-1, 0.99, (4, 24, 24, 3)).astype(np.float32)
+    same_after_equalizing(convert_tflite(model, "float32"), images)
 
 
 def test_the_choice_repeats_exactly():
@@ -229,6 +241,23 @@ def test_channels_of_very_different_size_are_recovered(digits: Callable[[], Trai
     lost, left = lost_and_left(net)
     assert lost > 5.0
     assert left < 1.0
+
+
+def test_wide_activations_are_recovered(digits: Callable[[], Trained]):
+    net = digits()
+    raise_by(net.model, "n2", "n3", channel=0, height=300.0)
+    lost, left = lost_and_left(net)
+    assert lost > 5.0
+    assert left < 1.0
+
+
+def raise_by(model: keras.Model, layer: str, reader: str, channel: int, height: float) -> None:
+    """Add to a channel of a layer, and take it away after the 1 x 1 convolution that reads it."""
+    beta, mean = model.get_layer(f"{layer}b").beta, model.get_layer(f"{reader}b").moving_mean
+    values = beta.numpy()
+    values[channel] += height
+    beta.assign(values)
+    mean.assign_add(height * model.get_layer(reader).kernel[0, 0, channel])
 
 
 def test_one_odd_image_among_those_that_calibrate_is_left_out(digits: Callable[[], Trained]):
