@@ -255,6 +255,15 @@ def test_splits_under_other_names(tmp_path: Path, train: str, test: str, usable:
     assert "packing" not in kinds(mended)
 
 
+def test_several_folders_of_splits_beside_a_class(tmp_path: Path) -> None:
+    images = {f"v{n}/{s}/{c}": 4 + n for n in (1, 2) for s in ("train", "test") for c in "ab"}
+    report = check_data(fill(tmp_path / "i", {**images, "docs": 5}))
+    text = problem(report, "packing").text
+    assert "v1/, v2/ are taken for classes, but hold test/, train/" in text
+    assert "leaves out 25 of 49 images" in text
+    assert classes_of(mend(report, tmp_path / "i", usable=True)) == {"a": 12, "b": 12}
+
+
 def test_images_beside_splits_under_other_names_are_counted(tmp_path: Path) -> None:
     images = {f"{split}/{c}": 5 for split in ("training", "tests") for c in "ab"}
     report = check_data(fill(tmp_path / "i", {**images, "docs": 4}))
@@ -372,8 +381,10 @@ def test_a_table_of_something_else(tmp_path: Path) -> None:
     assert "nothing says their classes" in problem(check_data(root), "packing").text
 
 
-def test_splits_below_the_classes(tmp_path: Path) -> None:
-    root = fill(tmp_path / "i", {f"{c}/{s}": 5 for c in ("a b", "c") for s in ("test", "train")})
+@pytest.mark.parametrize("below", ["", "/left", "/near/left"])
+def test_splits_below_the_classes(tmp_path: Path, below: str) -> None:
+    folders = [f"{c}/{s}{below}" for c in ("a b", "c") for s in ("test", "train")]
+    root = fill(tmp_path / "i", dict.fromkeys(folders, 5))
     report = check_data(root)
     assert report.usable
     command, _, last = problem(report, "packing").mend.rpartition("; ")

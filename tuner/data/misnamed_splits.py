@@ -44,7 +44,8 @@ def layered_splits(tree: Tree) -> Packing | None:
 
 def _below_a_class(tree: Tree) -> Packing | None:
     nested: dict[str, list[str]] = {}
-    for name in holding(tree, tree.top):
+    names = holding(tree, tree.top)
+    for name in names:
         path = join(tree.top, name)
         splits = [inner for inner in holding(tree, path) if split_named(inner)]
         if (
@@ -53,13 +54,16 @@ def _below_a_class(tree: Tree) -> Packing | None:
             and all(holding(tree, join(path, inner)) for inner in splits)
         ):
             nested[path] = splits
-    if not nested:
+    if not nested or len(nested) == len(names) > 1:  # of all, they may be splits below the classes
         return None
     counts = {path: len(tree.walk(path)) for path in nested}
     largest = max(nested, key=lambda path: counts[path])
     classes = holding(tree, join(largest, nested[largest][0]))
+    taken = (
+        "is taken for a class, but holds" if len(nested) == 1 else "are taken for classes, but hold"
+    )
     return Packing(
-        f"{_folders(list(nested))} is taken for a class, but holds {_folders(nested[largest])} "
+        f"{_folders(list(nested))} {taken} {_folders(nested[largest])} "
         f"above folders of classes: {listed(classes)}.{leaves_out(tree, counts[largest])}",
         ("If those are the classes: " if len(nested) > 1 else "") + inside(tree, largest),
     )

@@ -74,7 +74,7 @@ def doubtful_packing(tree: Tree) -> Packing | None:
     if not first or any(inner != first for _, inner in held):
         return None
     classes = [name for name, _ in held]
-    if all(name.lower() in SPLIT_FOLDERS for name in first):
+    if all(map(split_named, first)):
         new = new_folder(tree)
         root = shell(tree, tree.top)
         kept = sum(len(tree.walk(join(tree.top, c, s))) for c in classes for s in first)
