@@ -45,7 +45,7 @@ def test_json(cli, home: Path):
 
 
 def test_a_data_set_that_cannot(cli, home: Path):
-    root = fill(home / "images", {"top/cat": 6, "top/dog": 5})
+    root = fill(home / "images", {"": 1, "top/cat": 6, "top/dog": 5})
     code, out, err = cli("data", "check", root)
     assert code == 2
     assert f"  tune data check {root}/top" in out.splitlines()
@@ -59,6 +59,14 @@ def test_a_data_set_that_cannot(cli, home: Path):
     code, _, err = cli("data", "check", home / "none")
     assert code == 2
     assert "does not exist" in err
+
+
+def test_a_terminal_shows_an_error_once(cli, home: Path, monkeypatch: pytest.MonkeyPatch):
+    root = fill(home / "images", {"": 6})
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    code, out, err = cli("data", "check", root)
+    assert (code, err) == (2, "")
+    assert out.count("error: ") == 1
 
 
 def test_groups(cli, home: Path):

@@ -96,6 +96,15 @@ def test_given_splits_are_honoured(make_folder: MakeFolder, names: tuple[str, ..
     assert dict(dataset.spec.counts) == {"training": 12, "validation": 6, "test": 4}
 
 
+@pytest.mark.parametrize("top", ["images", "v1/images"])
+def test_one_folder_around_all_is_passed_through(make_folder: MakeFolder, top: str) -> None:
+    root = make_folder({f"{top}/train/a": 5, f"{top}/train/b": 5, f"{top}/test/a": 1,
+                        f"{top}/test/b": 1, "notes": 0})  # fmt: skip
+    dataset = open_dataset(root, split_seed=0)
+    assert dataset.spec.fingerprint == open_dataset(root / top, split_seed=0).spec.fingerprint
+    assert {name.rsplit("/", 2)[0] for name in dataset.names("test")} == {f"{top}/test"}
+
+
 def test_a_missing_split_is_carved_out_of_training(make_folder: MakeFolder) -> None:
     root = make_folder({"train/a": 20, "train/b": 20, "test/a": 5, "test/b": 5})
     dataset = open_dataset(root, split_seed=0)
@@ -251,7 +260,7 @@ def test_errors_of_layout(tmp_path: Path, make_folder: MakeFolder) -> None:
 
 def test_errors_of_classes(tmp_path: Path) -> None:
     refused(fill(tmp_path / "one", {"a": 5}), "at least two classes", "one, 'a'")
-    wrapped = fill(tmp_path / "wrapped", {"images/a": 5, "images/b": 5})
+    wrapped = fill(tmp_path / "wrapped", {"": 1, "images/a": 5, "images/b": 5})
     refused(wrapped, f"Did you mean {wrapped / 'images'}?")
     single = fill(tmp_path / "single", {"a": 5, "b": 1})
     refused(single, "at least 4 readable images", "class 'b' has 1 readable image.")

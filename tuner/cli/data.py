@@ -48,11 +48,15 @@ def check(
     seed: Seed = 0,
 ) -> None:
     """Say what is wrong with a data set and how to mend it; exit code 2 if it cannot be used."""
+    from tuner.errors import DataError
+
     report = _looked_at(source, group_by, seed)
     if format == "json":
         _print_json(report)
     else:
         _print_check(report)
+        if not report.usable and sys.stdout.isatty():  # the error is on the screen already
+            raise typer.Exit(DataError.exit_code)
     _refuse_unusable(report)
 
 

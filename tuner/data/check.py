@@ -14,7 +14,7 @@ from tuner.data.dataset import Dataset
 from tuner.data.folder import Found, dataset_of_files, find_images
 from tuner.data.groups import no_groups
 from tuner.data.look import near_groups
-from tuner.data.packing import unusable_packing
+from tuner.data.packing import split_packing, unusable_packing
 from tuner.data.problems import (
     Problem,
     Row,
@@ -179,11 +179,13 @@ def _of_tree(
         )
     except DataError as error:
         one_class = len({image.class_name for image in found}) < 2
-        packing = unusable_packing(tree) if one_class else None
+        splits = split_packing(tree)
+        packing = splits or (unusable_packing(tree) if one_class else None)
         if packing is None:
             problems.append(Problem(severity="error", kind="data", text=str(error)))
         else:
-            text = f"{tree.where} has no folder per class. {packing.found}"
+            what = f"{tree.where}:" if splits else f"{tree.where} has no folder per class."
+            text = f"{what} {packing.found}"
             problems.append(Problem(severity="error", kind="packing", text=text, mend=packing.mend))
             found, facts = [], []
     good = [row for row, fact in enumerate(facts) if not fact.problem]

@@ -8,11 +8,21 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from tuner.data.tree import SPLIT_FOLDERS, Tree, UnreadableError, ZipTree, join, readable
+from tuner.data.mends import (
+    Packing,
+    inside,
+    leaves_out,
+    listed,
+    new_folder,
+    shell,
+    unpacked,
+    words,
+)  # fmt: skip
+from tuner.data.misnamed_splits import FOLDER_OF, flat_splits, layered_splits, split_named
+from tuner.data.tree import SPLIT_FOLDERS, Tree, UnreadableError, holding, join, readable
 
 # Of files that a camera or a program names, which says nothing of what they show.
 _CAMERA = {"img", "image", "dsc", "dscn", "dscf", "frame", "pic", "photo", "picture", "screenshot"}
@@ -23,61 +33,65 @@ _TABLE_ROWS = 2000
 _DEEPEST = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """A layout that was recognised.
-
-    Args:
-        found: what it is, as a sentence.
-        mend: what to do; a command where there is one. Commands make a new folder of links and
-            leave the originals as they are.
-    """
-
-    found: str
-    mend: str
-
-
 def unusable_packing(tree: Tree) -> Packing | None:
     """What the layout of data that cannot be opened is; None if it is nothing known."""
     inner = _class_parent(tree, tree.top, _DEEPEST)
     if inner:
+        levels = inner.removeprefix(tree.top).strip("/").count("/") + 1
+        deep = "one level" if levels == 1 else f"{levels} levels"
         return Packing(
-            f"Several folders with images are in {readable(inner)}/, one level too deep.",
-            _inside(tree, inner),
+            f"Several folders with images are in {readable(inner)}/, {deep} too deep."
+            + leaves_out(tree, len(tree.walk(inner))),
+            inside(tree, inner),
         )
+    return _flat_packing(tree)
+
+
+def split_packing(tree: Tree) -> Packing | None:
+    """What the layout is where folders look like splits but are not read as such; else None."""
+    return layered_splits(tree) or (_flat_packing(tree) if flat_splits(tree) else None)
+
+
+def _flat_packing(tree: Tree) -> Packing | None:
     flat = _flat_folder(tree)
     if flat is None:
         return None
-    names = tree.images_in(flat)
-    place = f", {readable(flat)}/" if flat else ""
-    return _by_table(tree, flat, names) or _by_prefix(tree, flat, names, place)
+    return _by_table(tree, flat, tree.images_in(flat)) or _by_prefix(
+        tree, {FOLDER_OF[split]: path for split, path in flat_splits(tree).items()} or {"": flat}
+    )
 
 
 def doubtful_packing(tree: Tree) -> Packing | None:
     """A layout that can be opened, but hardly means what it then is taken for."""
-    folders = [(name, tree.subfolders(join(tree.top, name))) for name in tree.subfolders(tree.top)]
-    held = [(name, inner) for name, inner in folders if tree.walk(join(tree.top, name))]
+    splits = split_packing(tree)
+    if splits:
+        return splits
+    names = holding(tree, tree.top)
+    held = [(name, tree.subfolders(join(tree.top, name))) for name in names]
     if len(held) < 2 or any(name.lower() in SPLIT_FOLDERS for name, _ in held):
         return None
     first = held[0][1]
     if not first or any(inner != first for _, inner in held):
         return None
     classes = [name for name, _ in held]
-    if all(name.lower() in SPLIT_FOLDERS for name in first):
-        new = _new_folder(tree)
-        root = _shell(tree, tree.top)
+    if all(map(split_named, first)):
+        new = new_folder(tree)
+        root = shell(tree, tree.top)
+        kept = sum(len(tree.walk(join(tree.top, c, s))) for c in classes for s in first)
         return Packing(
-            f"{_listed(first)} lie below the classes, so training and test images are mixed and "
-            "split anew.",
-            _unpacked(tree)
-            + f"for s in {_words(first)}; do for c in {_words(classes)}; do mkdir -p {new}/$s && "
-            f'ln -s {root}/"$c"/"$s" {new}/"$s"/"$c"; done; done; tune data check {new}',
+            f"{listed(first)} lie below the classes, so training and test images are mixed and "
+            "split anew." + leaves_out(tree, kept),
+            unpacked(tree)
+            + f"for s in {words(first)}; do for c in {words(classes)}; do mkdir -p {new}/$s && "
+            f'ln -sn {root}/"$c"/"$s" {new}/"$s"/"$c"; done; done; tune data check {new}',
         )
     if len(first) < 2:
         return None
+    inner = join(tree.top, classes[0])
     return Packing(
-        f"{_listed(classes)} are taken for the classes, and each holds {_listed(first)}.",
-        "If those are the classes: " + _inside(tree, join(tree.top, classes[0])),
+        f"{listed(classes)} are taken for the classes, and each holds {listed(first)}."
+        + leaves_out(tree, len(tree.walk(inner))),
+        "If those are the classes: " + inside(tree, inner),
     )
 
 
@@ -87,8 +101,7 @@ def _class_parent(tree: Tree, folder: str, deepest: int) -> str:
         return ""
     for name in tree.subfolders(folder):
         path = join(folder, name)
-        holding = [inner for inner in tree.subfolders(path) if tree.walk(join(path, inner))]
-        if len(holding) > 1:
+        if len(holding(tree, path)) > 1:
             return path
         deeper = _class_parent(tree, path, deepest - 1)
         if deeper:
@@ -98,15 +111,11 @@ def _class_parent(tree: Tree, folder: str, deepest: int) -> str:
 
 def _flat_folder(tree: Tree) -> str | None:
     """The one folder that all images lie in directly, or all training images."""
-    holding = {path.rpartition("/")[0] for path in tree.walk(tree.top)}
-    training = [
-        folder
-        for folder in holding
-        if SPLIT_FOLDERS.get(folder.rpartition("/")[2].lower()) == "training"
-    ]
+    folders = {path.rpartition("/")[0] for path in tree.walk(tree.top)}
+    training = [path for path in folders if split_named(path.rpartition("/")[2]) == "training"]
     if len(training) == 1:
         return training[0]
-    return holding.pop() if len(holding) == 1 else None
+    return folders.pop() if len(folders) == 1 else None
 
 
 def _by_table(tree: Tree, flat: str, names: Sequence[str]) -> Packing | None:
@@ -127,8 +136,9 @@ def _table_packing(
     label: str,
     delimiter: str,
     suffix: str,
+    labelled: int,
 ) -> Packing:
-    new = _new_folder(tree)
+    new = new_folder(tree)
     program = (
         "import csv, os, sys; table, images, new = map(os.path.abspath, sys.argv[1:]); "
         "[(os.makedirs(folder, exist_ok=True), os.symlink(image, os.path.join(folder, name))) "
@@ -142,14 +152,14 @@ def _table_packing(
     command = shlex.join(["python3", "-c", f"{settings}; {program}"])
     return Packing(
         f"{len(names)} images lie in one folder, and the column '{readable(label)}' of "
-        f"{readable(table)} holds their labels.",
-        f"{_unpacked(tree)}{command} {_shell(tree, table)} {_shell(tree, flat)} {new}; "
+        f"{readable(table)} holds their labels.{leaves_out(tree, labelled)}",
+        f"{unpacked(tree)}{command} {shell(tree, table)} {shell(tree, flat)} {new}; "
         f"tune data check {new}",
     )
 
 
-def _columns(tree: Tree, table: str, names: Sequence[str]) -> tuple[str, str, str, str] | None:
-    """Columns of image names and labels, the delimiter, and what the names lack at their end."""
+def _columns(tree: Tree, table: str, names: Sequence[str]) -> tuple[str, str, str, str, int] | None:
+    """Columns of image names and labels, the delimiter, what names lack, images that are named."""
     try:
         text = tree.read(table).decode("utf-8-sig")
     except (UnreadableError, UnicodeDecodeError):
@@ -158,9 +168,10 @@ def _columns(tree: Tree, table: str, names: Sequence[str]) -> tuple[str, str, st
     delimiter = max(",;\t", key=header.count)
     try:
         reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-        rows = [row for row, _ in zip(reader, range(_TABLE_ROWS), strict=False)]
+        all_rows = list(reader)
     except csv.Error:
         return None
+    rows = all_rows[:_TABLE_ROWS]
     columns = [name for name in (reader.fieldnames or ()) if name]
     known = set(names)
     endings = [
@@ -173,7 +184,8 @@ def _columns(tree: Tree, table: str, names: Sequence[str]) -> tuple[str, str, st
                 continue
             label = _label_column(rows, [name for name in columns if name != image])
             if label:
-                return image, label, delimiter, suffix
+                named = {(row[image] or "").rpartition("/")[2] + suffix for row in all_rows}
+                return image, label, delimiter, suffix, len(named & known)
     return None
 
 
@@ -184,70 +196,45 @@ def _label_column(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> str
     return next(iter(named or sorted(good, key=lambda name: kinds[name])), "")
 
 
-def _by_prefix(tree: Tree, flat: str, names: Sequence[str], place: str) -> Packing:
-    found = f"{len(names)} images lie in one folder{place}, and nothing says their classes."
+def _by_prefix(tree: Tree, flat: Mapping[str, str]) -> Packing:
+    """Of folders by the name of their split, or ``""``; that of training is among them."""
+    names = {split: tree.images_in(folder) for split, folder in flat.items()}
+    count = sum(map(len, names.values()))
+    place = ", ".join(f"{readable(folder)}/" for folder in flat.values() if folder)
+    where = "one folder" if len(flat) == 1 else f"{len(flat)} folders"
+    found = (
+        f"{count} images lie in {where}{place and ', ' + place}, and nothing says their classes."
+    )
     if _BOXES in tree.subfolders(tree.top):
         found += f" {_BOXES}/ holds boxes for object detection (Pascal VOC), which are not read."
-    prefixes = Counter(match[1] for name in names if (match := _PREFIX.match(name)))
-    frequent = [prefix for prefix, count in prefixes.items() if count > 1]
-    covered = sum(prefixes[prefix] for prefix in frequent)
+    begun = {
+        split: Counter(match[1] for name in inner if (match := _PREFIX.match(name)))
+        for split, inner in names.items()
+    }
+    prefixes = sum(begun.values(), Counter())
+    frequent = sorted(prefix for prefix, count in prefixes.items() if count > 1)
+    covered = {split: sum(begun[split][prefix] for prefix in frequent) for split in names}
+    splits = [split for split in names if covered[split] >= 0.95 * len(names[split])]
     if (
         not 2 <= len(frequent) <= 200
-        or covered < 0.95 * len(names)
+        or not {"", "train"} & set(splits)
         or {prefix.lower() for prefix in frequent} & _CAMERA
     ):
         return Packing(
             found,
             "Make a folder per class and sort the images into them: FOLDER/CLASS/IMAGE, for "
-            "example images/cat/1.jpg and images/dog/2.jpg.",
+            "example images/cat/1.jpg and images/dog/2.jpg. docs/guides/own-data.md sorts them by "
+            "their names or by a table.",
         )
-    new, root = _new_folder(tree), _shell(tree, flat)
+    loops = "".join(
+        f"for c in {words(frequent)}; do mkdir -p {folder}/$c && "
+        f"find {shell(tree, flat[split])} -maxdepth 1 -regextype posix-extended "
+        f'-regex ".*/$c[ ._-]*[0-9][^/]*" -exec ln -s -t {folder}/$c {{}} +; done; '
+        for split in splits
+        for folder in [join(new_folder(tree), split)]
+    )
     return Packing(
-        f"{found} Their names begin with {_listed(sorted(frequent))}.",
-        f"If those are the classes: {_unpacked(tree)}"
-        f"for c in {_words(sorted(frequent))}; do mkdir -p {new}/$c && "
-        f"find {root} -maxdepth 1 -regextype posix-extended "
-        f'-regex ".*/$c[ ._-]*[0-9][^/]*" -exec ln -s -t {new}/$c {{}} +; done; '
-        f"tune data check {new}",
+        f"{found} Their names begin with {listed(frequent)}."
+        + leaves_out(tree, sum(covered[split] for split in splits)),
+        f"If those are the classes: {unpacked(tree)}{loops}tune data check {new_folder(tree)}",
     )
-
-
-def _inside(tree: Tree, folder: str) -> str:
-    """The command that opens a folder of the tree."""
-    return f"{_unpacked(tree)}tune data check {_shell(tree, folder)}"
-
-
-def _unpacked(tree: Tree) -> str:
-    """What goes before a command that needs files on disk."""
-    if not isinstance(tree, ZipTree):
-        return ""
-    return f"unzip -q {shlex.quote(tree.where)} -d {shlex.quote(_stem(tree))} && "
-
-
-def _shell(tree: Tree, path: str) -> str:
-    if isinstance(tree, ZipTree):
-        return shlex.quote(join(_stem(tree), path))
-    return shlex.quote(tree.shown(path))
-
-
-def _new_folder(tree: Tree) -> str:
-    return shlex.quote(f"{_stem(tree)}-sorted")
-
-
-def _stem(tree: Tree) -> str:
-    return (
-        str(PurePosixPath(tree.where).with_suffix("")) if isinstance(tree, ZipTree) else tree.where
-    )
-
-
-def _words(names: Sequence[str]) -> str:
-    return " ".join(shlex.quote(name) for name in names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    def shown() -> Iterator[str]:
-        yield from (readable(name) for name in names[:5])
-        if len(names) > 5:
-            yield f"{len(names) - 5} more"
-
-    return ", ".join(shown())

@@ -13,7 +13,7 @@ from typing import Literal
 
 from tuner.data.folder import Found, split_folders
 from tuner.data.groups import group_names
-from tuner.data.packing import Packing, doubtful_packing
+from tuner.data.packing import doubtful_packing
 from tuner.data.scan import ImageFacts
 from tuner.data.tree import Tree, readable
 from tuner.spec import Split
@@ -65,9 +65,19 @@ class Row:
 def layout_problems(tree: Tree, found: Sequence[Found]) -> list[Problem]:
     """Of how folders are arranged and classes named."""
     problems = []
+    if tree.top:
+        problems.append(
+            Problem(
+                severity="note",
+                kind="passed_through",
+                text=f"{readable(tree.top)}/ is around all images and is passed through.",
+            )
+        )
     packing = doubtful_packing(tree)
     if packing is not None:
-        problems.append(_packing_problem(packing))
+        problems.append(
+            Problem(severity="warning", kind="packing", text=packing.found, mend=packing.mend)
+        )
     tops = split_folders(tree)
     missing = [split for split in ("validation", "test") if tops and split not in tops]
     if missing:
@@ -96,10 +106,6 @@ def layout_problems(tree: Tree, found: Sequence[Found]) -> list[Problem]:
                 )
             )
     return problems
-
-
-def _packing_problem(packing: Packing) -> Problem:
-    return Problem(severity="warning", kind="packing", text=packing.found, mend=packing.mend)
 
 
 def left_out_problems(

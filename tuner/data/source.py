@@ -12,7 +12,7 @@ from tuner.data.folder import LAYOUT, dataset_of_files, find_images
 from tuner.data.groups import no_groups
 from tuner.data.sample import open_sample
 from tuner.data.scan import check_images
-from tuner.data.tree import FolderTree, Tree, ZipTree, readable, utf8
+from tuner.data.tree import FolderTree, Tree, ZipTree, inside_wrappers, readable, utf8
 from tuner.errors import DataError
 from tuner.spec import DatasetSpec
 from tuner.store.files import cache_folder
@@ -99,7 +99,9 @@ def tree_at(path: Path) -> Tree | None:
         DataError: there is nothing, or something else.
     """
     if path.is_dir():
-        return FolderTree(path)
+        tree = FolderTree(path)
+        tree.top = inside_wrappers(tree)
+        return tree
     shown = readable(str(path))
     if not path.exists():
         raise DataError(f"{EXPECTED} Received: {shown}, which does not exist. Check the path.")

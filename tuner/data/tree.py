@@ -9,6 +9,7 @@ import shlex
 import stat
 import unicodedata
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -46,7 +47,7 @@ class Tree(Protocol):
 
     Attributes:
         where: the source, for messages.
-        top: the folder that is read as the data's root; not ``""`` where a zip wraps all in one.
+        top: the folder that is read as the data's root; see `inside_wrappers`.
         refused: what is never read, each with its reason.
         skipped: hidden image files and folders that were passed over.
         others: files passed over that are no images by their ending.
@@ -70,6 +71,9 @@ class Tree(Protocol):
     def walk(self, folder: str) -> list[str]:
         """Paths of the image files below a folder at any depth, sorted."""
 
+    def holds_images(self, folder: str) -> bool:
+        """Whether there are image files below a folder at any depth."""
+
     def read(self, path: str) -> bytes:
         """The content of a file.
 
@@ -87,6 +91,25 @@ class Tree(Protocol):
 def join(*parts: str) -> str:
     """Parts of a path, of which any may be empty."""
     return "/".join(part for part in parts if part)
+
+
+def inside_wrappers(tree: Tree) -> str:
+    """The folder below which all images lie in folders of their own; a split is passed by none."""
+    top = ""
+    while not tree.images_in(top):
+        inner = holding(tree, top)
+        if len(inner) != 1 or inner[0].lower() in SPLIT_FOLDERS:
+            return top
+        path = join(top, inner[0])
+        if tree.images_in(path) or not holding(tree, path):
+            return top
+        top = path
+    return top
+
+
+def holding(tree: Tree, folder: str) -> list[str]:
+    """Names of the folders in a folder that hold images at any depth, sorted."""
+    return [name for name in tree.subfolders(folder) if tree.holds_images(join(folder, name))]
 
 
 def is_image(name: str) -> bool:
@@ -145,8 +168,15 @@ class FolderTree:
         return [entry.name for entry in self._entries(folder) if is_table(entry.name)]
 
     def walk(self, folder: str) -> list[str]:
-        """See Tree; no folder is read twice, so that circles of links end."""
-        paths: list[str] = []
+        """See Tree."""
+        return sorted(self._images_below(folder))
+
+    def holds_images(self, folder: str) -> bool:
+        """See Tree."""
+        return any(True for _ in self._images_below(folder))
+
+    def _images_below(self, folder: str) -> Iterator[str]:
+        """Paths of images; no folder is read twice, so that circles of links end."""
         seen: set[str] = set()
         waiting = [folder]
         while waiting:
@@ -160,10 +190,9 @@ class FolderTree:
                 if _is_folder(entry):
                     waiting.append(path)
                 elif is_image(entry.name):
-                    paths.append(path)
+                    yield path
                 else:
                     self.others.add(path)
-        return sorted(paths)
 
     def read(self, path: str) -> bytes:
         """See Tree."""
@@ -209,7 +238,7 @@ class FolderTree:
 class ZipTree:
     """A zip file; each image is unpacked in memory when it is asked for.
 
-    One folder that wraps all others is passed through. Names may use `\\`; a name without the
+    Names may use `\\`; a name without the
     UTF-8 flag is taken as UTF-8 where it is valid UTF-8, as most programs mean it. Of entries
     with one name the last counts, as for programs that unpack. Absolute names and names with
     `..` are refused.
@@ -245,7 +274,7 @@ class ZipTree:
         self._images: dict[str, list[str]] = {}
         for info in infos:
             self._add(info)
-        self.top = self._wrapper()
+        self.top = inside_wrappers(self)
 
     def _add(self, info: zipfile.ZipInfo) -> None:
         name = _name_of(info)
@@ -275,21 +304,6 @@ class ZipTree:
             self._images.setdefault("/".join(folders), []).append(parts[-1])
         self._infos[path] = info
 
-    def _wrapper(self) -> str:
-        """The folder below which all images lie in folders of their own."""
-        top = ""
-        while not self._images.get(top):
-            inner = [name for name in self.subfolders(top) if self.walk(join(top, name))]
-            if len(inner) != 1 or inner[0].lower() in SPLIT_FOLDERS:
-                return top
-            path = join(top, inner[0])
-            if not any(self.walk(join(path, name)) for name in self.subfolders(path)):
-                return top
-            if self._images.get(path):
-                return top
-            top = path
-        return top
-
     def subfolders(self, folder: str) -> list[str]:
         """See Tree."""
         return sorted(self._folders.get(folder, ()))
@@ -312,6 +326,10 @@ class ZipTree:
             if inner == folder or inner.startswith(below)
             for name in names
         )
+
+    def holds_images(self, folder: str) -> bool:
+        """See Tree."""
+        return bool(self.walk(folder))
 
     def read(self, path: str) -> bytes:
         """See Tree."""

@@ -66,7 +66,9 @@ def open_unsplit(source: str | Path, classes: Sequence[str]) -> Dataset | None:
             f"files, none readable{first}. Check the path."
         )
     numbers = {name: number for number, name in enumerate(classes)}
-    above = [_folders(item.removeprefix(tree.top), numbers) for item, _ in good]
+    # A folder around all others may be the one class that there are images of.
+    top = "" if any(readable(part) in numbers for part in tree.top.split("/")) else tree.top
+    above = [_folders(item.removeprefix(top), numbers) for item, _ in good]
     labels = np.array(
         [next((numbers[part] for part in parts if part in numbers), UNKNOWN) for parts in above],
         np.int64,
