@@ -93,6 +93,49 @@ def load_target(name_or_path: str) -> Target:
     return target
 
 
+def load_runnable_target(name_or_path: str) -> Target:
+    """Read a target and look its runtime and kernels up.
+
+    Raises:
+        UnknownNameError: no such name.
+        SpecError: as `load_target` and `check_runtime`.
+    """
+    target = load_target(name_or_path)
+    check_runtime(target, str(names("targets").get(name_or_path, name_or_path)))
+    return target
+
+
+def load_targets() -> tuple[dict[str, Target], list[SpecError]]:
+    """All targets by name, and what is wrong with the files of others."""
+    loaded: dict[str, Target] = {}
+    broken: list[SpecError] = []
+    for name in names("targets"):
+        try:
+            loaded[name] = load_target(name)
+        except SpecError as error:
+            broken.append(error)
+    return loaded, broken
+
+
+def check_runtime(target: Target, where: str) -> None:
+    """Look up the runtime and the kernels that a target names.
+
+    Args:
+        target: the device.
+        where: names its source in errors.
+
+    Raises:
+        SpecError: there is no such runtime, or it does not have the kernels.
+    """
+    try:
+        kernels = load_module("runtimes", target.runtime).KERNELS
+        if target.kernels not in kernels:
+            of = f"These are the kernels of the runtime '{target.runtime}'."
+            raise UnknownNameError("kernels", target.kernels, kernels, of)
+    except UnknownNameError as error:
+        raise SpecError(f"{where}: {error}") from None
+
+
 def load_module(kind: ModuleKind, name: str) -> ModuleType:
     """Import the entry `name` of a kind; a second call returns the same module.
 
