@@ -258,12 +258,12 @@ def _import_file(kind: ModuleKind, path: Path) -> ModuleType:
         del sys.modules[module_name]
         reason = getattr(error, "msg", None) or str(error)
         raise SpecError(
-            f"{path}, line {_line_of(error, path)}: {type(error).__name__}: {reason}."
+            f"{path}, line {line_of(error, path)}: {type(error).__name__}: {reason}."
         ) from error
     return module
 
 
-def _line_of(error: Exception, path: Path) -> int:
+def line_of(error: Exception, path: Path) -> int:
     """The last line of the drop-in that the error passed through."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return error.lineno

@@ -49,8 +49,8 @@ def test_the_majority_class_has_its_place_among_the_candidates(home: Path) -> No
 
 def test_spaces_and_times_of_retraining_are_told(home: Path) -> None:
     plain = made(home, 0.5)
-    assert "Drawn from" not in table(plain)
-    assert "Minutes of retraining" not in table(plain)
+    assert "by space" not in table(plain)
+    assert "Retraining" not in table(plain)
     rows = []
     for row, space, minutes in zip(
         plain.rows, ("residual", "stages", "residual", "stages"), (3, 1.25, 20, 1), strict=True
@@ -58,8 +58,12 @@ def test_spaces_and_times_of_retraining_are_told(home: Path) -> None:
         cost = replace(row.result.costs[TARGET], train_minutes=quantity(minutes))
         rows.append(replace(row, result=replace(row.result, space=space, costs={TARGET: cost})))
     told = " ".join(table(replace(plain, rows=rows)).split())
-    assert "Drawn from residual 2, best rank 1; stages 2, best rank 2." in told
-    assert "Minutes of retraining in full, predicted, by rank: 1: 3, 2: 1.2, 3: 20." in told
+    assert (
+        "Candidates by space: 2 from residual (the best is rank 1), 2 from stages (the best is "
+        "rank 2)."
+    ) in told
+    assert "Retraining one in full takes about 1.2 to 20.0 min (predicted)." in told
+    assert "3 of 4 after 2 epochs (" in told
 
 
 def test_what_the_devices_compiler_refused_is_told_with_its_reason(home: Path) -> None:
