@@ -150,6 +150,19 @@ def test_a_drop_in_that_breaks_its_contract_fails(shelf: Path, home: Path) -> No
     assert re.search(r"assert \[\(7,\)\] == \[\(\d+,\)\]", done.stdout), done.stdout
 
 
+def test_a_source_that_names_nothing_is_told_what_to_write(shelf: Path, home: Path) -> None:
+    path = write_example("own-target.md", shelf)
+    text = path.read_text(encoding="utf-8")
+    public = "docs.zephyrproject.org 4.0.0 board grand_central_m4_express, 120 MHz"
+    assert public in text
+    words = ("-k", f"source and {path.stem}")
+    path.write_text(text.replace(public, "my board's data sheet, 120 MHz"))
+    done = contract_tests(home, *words, code=1)
+    assert "name a public page or repository, or begin with 'assumed:'" in done.stdout
+    path.write_text(text.replace(public, "assumed: data sheet of our own board, rev B"))
+    contract_tests(home, *words)
+
+
 def contract_tests(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words,

@@ -14,7 +14,8 @@ from tests_support import quantity
 from tuner.cli.board_table import board_renderables
 from tuner.dashboard.rows import report_rows
 from tuner.engine.board import Board, board
-from tuner.spec import SPLITS
+from tuner.propose.proposer import Miss
+from tuner.spec import SPLITS, Excess, to_plain
 from tuner.store.runs import RunFolder
 
 
@@ -81,3 +82,19 @@ def test_what_the_devices_compiler_refused_is_told_with_its_reason(home: Path) -
     assert f"failed: {refused}: {why}" in " ".join(table(shown).split())
     rows = report_rows(shown)
     assert [row["unmeasured"] for row in rows] == [{}, {}, {TARGET: why}, {}]
+
+
+def test_a_refusal_for_the_searchs_own_time_says_what_ends_it(home: Path) -> None:
+    folder = make_run(home, "made", [10], ended=True)
+    (first,) = (event for event in folder.events() if event["event"] == "proposed")
+    over = Excess(limit="candidate_minutes", needed=0.3503, allowed=0.3451)
+    miss = Miss(target=TARGET, image="96x96 rgb", over=(over,), change="")
+    refused = {"over_limit": {"candidate_minutes": 3}, "nearest_miss": to_plain(miss)}
+    del first["event"], first["at"]
+    with folder.open_log() as log:
+        log.append("proposed", **{**first, "index": 1, **refused})
+    told = " ".join(table(board(folder)).split())
+    assert (
+        "Nearest miss: 96x96 rgb, training within this search 21.0 s > 20.7 s, 0.3 s too much; "
+        "more --time allows it."
+    ) in told
