@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from pictures_support import fill
 from tuner import catalog
+from tuner.spec import Input
+from tuner.spec.operators import OPERATORS
 from tuner.store.models import ModelFolder
 from tuner.testing.specs import context_of
 from walk_support import tune
@@ -77,6 +80,40 @@ def test_own_space(shelf: Path, home: Path) -> None:
     assert build_keras(candidate.architecture).output_shape == (None, 5)
 
 
+def test_own_space_lists_every_operator_as_it_is() -> None:
+    text = (GUIDES / "own-space.md").read_text(encoding="utf-8")
+    told = {
+        name: re.findall(r"`([^`]+)`", re.sub(r"\(.*?\)", "", cell))
+        for name, cell in re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M)
+    }
+    assert told == {
+        operator.__name__: [
+            item.name
+            if item.default is dataclasses.MISSING
+            else f"{item.name}={item.default!r}".replace("'", '"')
+            for item in dataclasses.fields(operator)
+        ]
+        for operator in OPERATORS.values()
+        if operator is not Input
+    }
+
+
+def test_own_exporter_names_fields_that_a_version_has(small_model: ModelFolder) -> None:
+    version = small_model.read()
+    text = (GUIDES / "own-exporter.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`(version\.[^`]+)`", text)
+    assert "version.dataset.classes" in paths
+    for path in paths:
+        value: object = version
+        for name, key in re.findall(r"\.(\w+)|\[\"(\w+)\"\]", path):
+            value = getattr(value, name) if name else value[key]
+        assert value
+    (row,) = re.findall(r"^  \| `version.template.preprocessing` \| (.*?) \|$", text, re.M)
+    for name in ("height", "width", "colour", "crop", "scaling"):
+        assert f"`{name}`" in row
+        assert hasattr(version.template.preprocessing, name)
+
+
 def test_own_exporter(shelf: Path, small_model: ModelFolder, home: Path) -> None:
     from tuner.models.export import export
 
@@ -89,6 +126,9 @@ def test_own_exporter(shelf: Path, small_model: ModelFolder, home: Path) -> None
     size = (small_model.path / "int8.tflite").stat().st_size
     assert header.count("0x") == size
     assert f"model_data_size = {size};" in header
+    assert "// input: 8 x 8 pixels, grey" in header
+    for label in small_model.read().dataset.classes:
+        assert f'    "{label}",' in header
 
 
 def test_the_contract_tests_take_them(shelf: Path, home: Path) -> None:
@@ -108,6 +148,19 @@ def test_a_drop_in_that_breaks_its_contract_fails(shelf: Path, home: Path) -> No
     path.write_text(text.replace("net.end(choices, context.outputs)", "net.end(choices, 7)"))
     done = contract_tests(home, "-k", f"valid and {path.stem}", code=1)
     assert re.search(r"assert \[\(7,\)\] == \[\(\d+,\)\]", done.stdout), done.stdout
+
+
+def test_a_source_that_names_nothing_is_told_what_to_write(shelf: Path, home: Path) -> None:
+    path = write_example("own-target.md", shelf)
+    text = path.read_text(encoding="utf-8")
+    public = "docs.zephyrproject.org 4.0.0 board grand_central_m4_express, 120 MHz"
+    assert public in text
+    words = ("-k", f"source and {path.stem}")
+    path.write_text(text.replace(public, "my board's data sheet, 120 MHz"))
+    done = contract_tests(home, *words, code=1)
+    assert "name a public page or repository, or begin with 'assumed:'" in done.stdout
+    path.write_text(text.replace(public, "assumed: data sheet of our own board, rev B"))
+    contract_tests(home, *words)
 
 
 def contract_tests(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:

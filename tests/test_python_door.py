@@ -93,7 +93,15 @@ def test_figures_are_plotly_objects(home: Path):
         (lambda: tuner.search("k23O", "sample:digits"), "Unknown target 'k23O'. Did you mean"),
         (lambda: tuner.search("k230", "sample:digit"), "Did you mean 'digits'"),
         (lambda: tuner.search("k230", "nowhere"), "nowhere, which does not exist"),
-        (lambda: tuner.search("k230", time=20), "tuner.search: time: expected a text"),
+        (
+            lambda: tuner.search("k230", time=20),
+            "tuner.search: time: expected a text such as '60s'",
+        ),
+        (
+            lambda: tuner.search("k230", tme="60s"),
+            "tuner.search: unknown option 'tme'. Did you mean 'time'? Known: target, data, time",
+        ),
+        (lambda: tuner.export("m", to="tflite", out="x"), "unknown option 'out'. Did you mean 'ou"),
         (lambda: tuner.search("k230", time="soon"), "Expected a time such as 90s"),
         (lambda: tuner.search("k230", ram_kb=-1), "a number above 0 for --ram-kb"),
         (lambda: tuner.search(config="none.toml"), "Expected a file at none.toml"),

@@ -56,7 +56,17 @@ def test_every_command_is_there_with_its_options(written: dict[str, str]) -> Non
     page = written["commands.md"]
     sections = dict(re.findall(r"^## (tune.*)\n((?:(?!^## ).*\n?)*)", page, re.M))
     files = {path.stem for path in (ROOT / "tuner/cli").glob("*.py")}
-    helpers = {"__init__", "main", "background", "complete", "epochs", "show", "run", "search"}
+    helpers = {
+        "__init__",
+        "main",
+        "background",
+        "board_table",
+        "complete",
+        "epochs",
+        "show",
+        "run",
+        "search",
+    }
     assert {name.split()[1] for name in sections if " " in name} == files - helpers
     assert "| `--time` | text |" in sections["tune"]
     assert "`target`, `int8`, `float32` | `target` |" in sections["tune"]

@@ -5,6 +5,9 @@ Every error is a TuneError (`tuner.errors`), with the text that the command line
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import logging
 import signal
 import threading
@@ -13,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
 
 from tuner.errors import InputError, SpecError, TuneError
 from tuner.spec import ModelVersion, Precision, RankBy, RunSpec, Target
@@ -27,7 +30,29 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _log = logging.getLogger("tuner")
+
+
+def _names_options(function: Callable[P, T]) -> Callable[P, T]:
+    """Answer an option that the function does not have with the nearest that it has."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise InputError(
+                    f"tuner.{function.__name__}: unknown option '{name}'."
+                    + (f" Did you mean '{near[0]}'?" if near else "")
+                    + f" Known: {', '.join(known)}."
+                )
+        return function(*args, **options)
+
+    return call
 
 
 class Run:
@@ -266,6 +291,7 @@ class Model:
         return accuracy
 
 
+@_names_options
 def search(
     target: str | Path | Target | Sequence[str | Path | Target] | None = None,
     data: str | Path | None = None,
@@ -369,6 +395,7 @@ def search(
     return _go_on(prepare_run(request), on_event, progress, started)
 
 
+@_names_options
 def resume(
     run: Run | str | Path = "latest", *, on_event: OnEvent | None = None, progress: bool = True
 ) -> Run:
@@ -376,6 +403,7 @@ def resume(
     return _go_on(_run(run)._files, on_event, progress)
 
 
+@_names_options
 def extend(
     run: Run | str | Path = "latest",
     time: str | None = None,
@@ -405,6 +433,7 @@ def extend(
     return _go_on(files, on_event, progress)
 
 
+@_names_options
 def select(
     run: Run | str | Path,
     candidate: int | str,
@@ -432,6 +461,7 @@ def select(
     return write_selected(_run(run)._files, str(candidate), path, target)
 
 
+@_names_options
 def retrain(
     template: str | Path | None = None,
     *,
@@ -531,6 +561,7 @@ def retrain(
     return Model(f"{made.path.parent.name}@{made.path.name}")
 
 
+@_names_options
 def export(
     model: Model | str, to: str | Sequence[str], *, output: str | Path | None = None
 ) -> Path:

@@ -93,6 +93,49 @@ def load_target(name_or_path: str) -> Target:
     return target
 
 
+def load_runnable_target(name_or_path: str) -> Target:
+    """Read a target and look its runtime and kernels up.
+
+    Raises:
+        UnknownNameError: no such name.
+        SpecError: as `load_target` and `check_runtime`.
+    """
+    target = load_target(name_or_path)
+    check_runtime(target, str(names("targets").get(name_or_path, name_or_path)))
+    return target
+
+
+def load_targets() -> tuple[dict[str, Target], list[SpecError]]:
+    """All targets by name, and what is wrong with the files of others."""
+    loaded: dict[str, Target] = {}
+    broken: list[SpecError] = []
+    for name in names("targets"):
+        try:
+            loaded[name] = load_target(name)
+        except SpecError as error:
+            broken.append(error)
+    return loaded, broken
+
+
+def check_runtime(target: Target, where: str) -> None:
+    """Look up the runtime and the kernels that a target names.
+
+    Args:
+        target: the device.
+        where: names its source in errors.
+
+    Raises:
+        SpecError: there is no such runtime, or it does not have the kernels.
+    """
+    try:
+        kernels = load_module("runtimes", target.runtime).KERNELS
+        if target.kernels not in kernels:
+            of = f"These are the kernels of the runtime '{target.runtime}'."
+            raise UnknownNameError("kernels", target.kernels, kernels, of)
+    except UnknownNameError as error:
+        raise SpecError(f"{where}: {error}") from None
+
+
 def load_module(kind: ModuleKind, name: str) -> ModuleType:
     """Import the entry `name` of a kind; a second call returns the same module.
 
@@ -215,12 +258,12 @@ def _import_file(kind: ModuleKind, path: Path) -> ModuleType:
         del sys.modules[module_name]
         reason = getattr(error, "msg", None) or str(error)
         raise SpecError(
-            f"{path}, line {_line_of(error, path)}: {type(error).__name__}: {reason}."
+            f"{path}, line {line_of(error, path)}: {type(error).__name__}: {reason}."
         ) from error
     return module
 
 
-def _line_of(error: Exception, path: Path) -> int:
+def line_of(error: Exception, path: Path) -> int:
     """The last line of the drop-in that the error passed through."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return error.lineno

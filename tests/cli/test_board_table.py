@@ -14,7 +14,8 @@ from tests_support import quantity
 from tuner.cli.board_table import board_renderables
 from tuner.dashboard.rows import report_rows
 from tuner.engine.board import Board, board
-from tuner.spec import SPLITS
+from tuner.propose.proposer import Miss
+from tuner.spec import SPLITS, Excess, to_plain
 from tuner.store.runs import RunFolder
 
 
@@ -49,8 +50,8 @@ def test_the_majority_class_has_its_place_among_the_candidates(home: Path) -> No
 
 def test_spaces_and_times_of_retraining_are_told(home: Path) -> None:
     plain = made(home, 0.5)
-    assert "Drawn from" not in table(plain)
-    assert "Minutes of retraining" not in table(plain)
+    assert "by space" not in table(plain)
+    assert "Retraining" not in table(plain)
     rows = []
     for row, space, minutes in zip(
         plain.rows, ("residual", "stages", "residual", "stages"), (3, 1.25, 20, 1), strict=True
@@ -58,8 +59,12 @@ def test_spaces_and_times_of_retraining_are_told(home: Path) -> None:
         cost = replace(row.result.costs[TARGET], train_minutes=quantity(minutes))
         rows.append(replace(row, result=replace(row.result, space=space, costs={TARGET: cost})))
     told = " ".join(table(replace(plain, rows=rows)).split())
-    assert "Drawn from residual 2, best rank 1; stages 2, best rank 2." in told
-    assert "Minutes of retraining in full, predicted, by rank: 1: 3, 2: 1.2, 3: 20." in told
+    assert (
+        "Candidates by space: 2 from residual (the best is rank 1), 2 from stages (the best is "
+        "rank 2)."
+    ) in told
+    assert "Retraining one in full takes about 1.2 to 20.0 min (predicted)." in told
+    assert "3 of 4 after 2 epochs (" in told
 
 
 def test_what_the_devices_compiler_refused_is_told_with_its_reason(home: Path) -> None:
@@ -77,3 +82,19 @@ def test_what_the_devices_compiler_refused_is_told_with_its_reason(home: Path) -
     assert f"failed: {refused}: {why}" in " ".join(table(shown).split())
     rows = report_rows(shown)
     assert [row["unmeasured"] for row in rows] == [{}, {}, {TARGET: why}, {}]
+
+
+def test_a_refusal_for_the_searchs_own_time_says_what_ends_it(home: Path) -> None:
+    folder = make_run(home, "made", [10], ended=True)
+    (first,) = (event for event in folder.events() if event["event"] == "proposed")
+    over = Excess(limit="candidate_minutes", needed=0.3503, allowed=0.3451)
+    miss = Miss(target=TARGET, image="96x96 rgb", over=(over,), change="")
+    refused = {"over_limit": {"candidate_minutes": 3}, "nearest_miss": to_plain(miss)}
+    del first["event"], first["at"]
+    with folder.open_log() as log:
+        log.append("proposed", **{**first, "index": 1, **refused})
+    told = " ".join(table(board(folder)).split())
+    assert (
+        "Nearest miss: 96x96 rgb, training within this search 21.0 s > 20.7 s, 0.3 s too much; "
+        "more --time allows it."
+    ) in told

@@ -143,8 +143,8 @@ def test_unknown_target_gets_close_matches(cli, home: Path):
         (
             'kernels = "',
             'kernels = "x',
-            "Expected kernels of the runtime 'tflm': cmsis-nn, esp-nn, reference. "
-            "Received: kernels='xcmsis-nn'.",
+            "Unknown kernels 'xcmsis-nn'. Did you mean 'cmsis-nn' or 'esp-nn'? Known: cmsis-nn, "
+            "esp-nn, reference. These are the kernels of the runtime 'tflm'.",
         ),
     ],
 )
@@ -160,7 +160,7 @@ def test_target_file_with_a_wrong_field(cli, home: Path, old: str, new: str, wor
     code, _, err = cli("--target", str(home / "mine.toml"), "--data", "sample:digits")
     assert code == 2
     assert words in one_line(err)
-    assert "mine.toml" in one_line(err) or "runtime" in words
+    assert "mine.toml" in one_line(err)
 
 
 def test_limit_that_nothing_can_meet(cli, home: Path):

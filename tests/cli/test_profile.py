@@ -352,3 +352,16 @@ def test_retraining_refuses_with_the_change_that_would_fit(folder: RunFolder) ->
         r"or loosen the limits",
     ):
         retrain(template)
+
+
+def test_a_run_without_candidates_says_so_and_names_one_that_has_some(cli: Cli, home: Path) -> None:
+    from runs_support import make_run
+
+    make_run(home, "full", [10], ended=True)
+    make_run(home, "empty")
+    code, _, err = cli("empty/1")
+    assert code == 2
+    assert (
+        "The run 'empty' has no finished candidates; 'tune logs empty' says what happened. The "
+        "newest run that has some is 'full'."
+    ) in err

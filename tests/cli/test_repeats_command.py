@@ -36,7 +36,9 @@ def test_the_board_names_the_known_nets(cli, monkeypatch: pytest.MonkeyPatch):
         "--max-candidates", 5, "--baselines",
     )  # fmt: skip
     assert code == 0, err
-    for row in json.loads(cli("report", "r", "--format", "json")[1]):
-        if row["baseline"]:
-            assert f"Baseline: {row['baseline']} is {row['id']}, rank {row['rank']}." in out
-    assert out.count("Baseline: ") == 2
+    told = " ".join(out.split())
+    rows = json.loads(cli("report", "r", "--format", "json")[1])
+    known = [row for row in rows if row["baseline"]]
+    assert len(known) == 2
+    listed = "; ".join(f"{row['baseline']} is {row['id']}, rank {row['rank']}" for row in known)
+    assert f"Baselines: {listed}." in told

@@ -69,11 +69,15 @@ def test_no_limit_and_no_figure_is_no_excess() -> None:
         ),
         (
             Excess(limit="train_minutes", needed=0.041, allowed=0.001),
-            "full training 0.041 min > 0.001 min, 0.040 min too much",
+            "full training 2.5 s > 0.1 s, 2.4 s too much",
         ),
         (
             Excess(limit="train_minutes", needed=90, allowed=60),
             "full training 90.0 min > 60.0 min, 30.0 min too much",
+        ),
+        (
+            Excess(limit="candidate_minutes", needed=0.3503, allowed=0.3451),
+            "training within this search 21.0 s > 20.7 s, 0.3 s too much",
         ),
         (
             Excess(limit="candidate_minutes", needed=9, allowed=4),

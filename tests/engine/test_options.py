@@ -57,7 +57,10 @@ def test_options_of_a_file_give_way_to_those_given(tmp_path: Path):
     [
         ("tme = '5m'", "search.toml: unknown field 'tme'. Did you mean 'time'?"),
         ("max-candidates = 5", "unknown field 'max-candidates'. Did you mean 'max_candidates'?"),
-        ("time = 5", "search.toml: time: expected a text. Received: 5"),
+        (
+            "time = 5",
+            "search.toml: time: expected a text such as '60s', '20m' or '1h30m'. Received: 5",
+        ),
         ("seed = 'x'", "search.toml: seed: expected a whole number. Received: 'x'"),
         ("rank_by = 'best'", "rank_by: expected one of 'target', 'int8', 'float32'"),
         ("seed = ", "search.toml is not TOML"),

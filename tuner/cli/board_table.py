@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from tuner.engine.board import Board
 
-TIMES_SHOWN = 10
-
 
 def print_board(board: Board) -> None:
     """Print the ranked table and what its figures mean, made to fit 80 columns."""
@@ -181,29 +179,32 @@ def _legend(board: Board) -> str:
     if build is not None and majority is not None:
         lines.append(f"majority: all images taken for the largest class, '{majority.class_name}'.")
     times = [
-        f"{row.rank}: {predicted.value:.2g}"
+        predicted.value
         for row in rows
         if row.fits
         and row.result.builds
         and (predicted := row.result.costs[target.name].train_minutes)
     ]
     if times:
-        lines.append(
-            f"Minutes of retraining in full, predicted, by rank: {', '.join(times[:TIMES_SHOWN])}"
-            f"{' ...' if len(times) > TIMES_SHOWN else '.'}"
-        )
+        shown = dict.fromkeys(f"{minutes:.1f}" for minutes in (min(times), max(times)))
+        lines.append(f"Retraining one in full takes about {' to '.join(shown)} min (predicted).")
     spaces: dict[str, list[int]] = {}
     for row in rows:
         spaces.setdefault(row.result.space, []).append(row.rank)
     if len(spaces) > 1:
-        drawn = (f"{space} {len(ranks)}, best rank {ranks[0]}" for space, ranks in spaces.items())
-        lines.append(f"Drawn from {'; '.join(drawn)}.")
-    lines += [
-        f"Baseline: {row.result.baseline} is {row.result.candidate.id}, "
-        + (f"rank {row.rank}." if row.result.builds else f"{row.result.status}.")
+        drawn = (
+            f"{len(ranks)} from {space} (the best is rank {ranks[0]})"
+            for space, ranks in spaces.items()
+        )
+        lines.append(f"Candidates by space: {', '.join(drawn)}.")
+    baselines = [
+        f"{row.result.baseline} is {row.result.candidate.id}, "
+        + (f"rank {row.rank}" if row.result.builds else str(row.result.status))
         for row in rows
         if row.result.baseline
     ]
+    if baselines:
+        lines.append(f"Baselines: {'; '.join(baselines)}.")
     own = [row.result.builds["target"] for row in rows if "target" in row.result.builds]
     if own:
         sizes = sorted({build.paired["validation"].images for build in own})
@@ -222,9 +223,10 @@ def _legend(board: Board) -> str:
     stopped = [row.result for row in rows if row.result.status == "stopped"]
     if stopped:
         epochs = sorted(result.epochs for result in stopped)
+        after = " to ".join(dict.fromkeys((str(epochs[0]), str(epochs[-1]))))
         lines.append(
             f"rung: stopped there to train the best, {len(stopped)} of {len(rows)} after "
-            f"{epochs[0]} to {epochs[-1]} epochs (without accuracy: far behind the others by "
+            f"{after} epochs (without accuracy: far behind the others by "
             "half of a rung); 'tune retrain' trains any of them in full."
         )
     if any(row.tied for row in rows):
@@ -273,7 +275,7 @@ def _measured_lines(board: Board) -> list[str]:
     if not rows:
         return []
     basis = next(iter(rows[0].result.measured[name].values())).basis
-    lines = [f"Measured for {len(rows)} finalists ({basis}), estimate in brackets:"]
+    parts = []
     heads = [
         (row.rank, row.result.measured[name]["arena_head_bytes"].value, planned)
         for row in rows
@@ -281,22 +283,22 @@ def _measured_lines(board: Board) -> list[str]:
         and "arena_head_bytes" in row.result.measured[name]
     ]
     differ = [
-        f"rank {rank} {format_bytes(head)} ({format_bytes(planned)})"
+        f"rank {rank} {format_bytes(head)} (planned {format_bytes(planned)})"
         for rank, head, planned in heads
         if head != planned
     ]
     if heads:
         equal = f"as planned for {len(heads) - len(differ)} of {len(heads)}"
-        lines.append(f"arena head {'; '.join([equal, *differ])}.")
+        parts.append(f"arena head {', '.join([equal, *differ])}")
     show = {"ram_bytes": format_bytes, "flash_bytes": format_bytes, "latency_ms": milliseconds}
     labels = {"ram_bytes": "RAM", "flash_bytes": "flash", "latency_ms": "ms"}
     for field, write in show.items():
         pairs = [
             f"rank {row.rank} {write(row.result.measured[name][field].value)} "
-            f"({write(getattr(row.result.costs[name], field).value)})"
+            f"(estimated {write(getattr(row.result.costs[name], field).value)})"
             for row in rows
             if field in row.result.measured[name]
         ]
         if pairs:
-            lines.append(f"{labels[field]} {'; '.join(pairs)}.")
-    return lines
+            parts.append(f"{labels[field]} {', '.join(pairs)}")
+    return [f"Measured for {len(rows)} finalists ({basis}): {'; '.join(parts)}."]

@@ -37,6 +37,7 @@ def profile(
 ) -> None:
     """Show RAM, flash, MACs and latency of a model on devices, operator by operator."""
     import json
+    import sys
 
     from tuner.dashboard.profile import (
         choose_targets,
@@ -47,7 +48,9 @@ def profile(
     )
 
     subject = find_subject(model, target or [])
-    targets = choose_targets(subject, target or [], all_targets)
+    targets, lines = choose_targets(subject, target or [], all_targets)
+    for line in lines:
+        print(line, file=sys.stderr)
     overview = all_targets or len(targets) > 1
     if overview:
         rows = overview_rows(subject, targets)

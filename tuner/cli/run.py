@@ -85,6 +85,6 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     print(
         f"\nNext: tune select {folder.name} 1{which} -o template.toml"
         f"\n      tune retrain template.toml"
-        f"\n(rank 1 is {best.rows[0].result.candidate.id}; "
-        f"'tune report {folder.name} --format json' tells all)"
+        f"\nRank 1: {best.rows[0].result.candidate.id}"
+        f"\nAll figures: tune report {folder.name} --format json"
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tuner.catalog import load_target, names
+from tuner.catalog import check_runtime, load_target, load_targets, names
 from tuner.cli.complete import target_names
 from tuner.spec import Limits, Target, to_plain
 
@@ -46,17 +47,16 @@ def show(
 
 
 def list_targets(format: Format) -> None:
-    """Print all targets of the catalog, one a line.
+    """Print all targets of the catalog, one a line; broken files are named on stderr.
 
     Args:
         format: `table` for people, `json` for programs: a list of the targets' fields with
             `model_limits` and `file`.
-
-    Raises:
-        SpecError: a target's file is broken; names it.
     """
     files = names("targets")
-    loaded = {name: load_target(name) for name in files}
+    loaded, broken = load_targets()
+    for error in broken:
+        print(f"Left out: {error}", file=sys.stderr)
     if format == "json":
         plain = [_plain(target, str(files[name])) for name, target in loaded.items()]
         print(json.dumps(plain, indent=2, ensure_ascii=False))
@@ -94,13 +94,22 @@ def show_target(name: str, format: Format) -> None:
 
     Raises:
         UnknownNameError: no such name.
-        SpecError: the file is broken.
+        SpecError: the file is broken, or it names a runtime or kernels that do not exist.
     """
+    from tuner.cost.latency import unknown_core
+
     target = load_target(name)
+    file = str(names("targets").get(name, name))
     if format == "json":
-        plain = _plain(target, str(names("targets").get(name, name)))
-        print(json.dumps(plain, indent=2, ensure_ascii=False))
-        return
+        print(json.dumps(_plain(target, file), indent=2, ensure_ascii=False))
+    else:
+        _print_target(target)
+    if line := unknown_core(target):
+        print(line, file=sys.stderr)
+    check_runtime(target, file)
+
+
+def _print_target(target: Target) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -10,6 +10,9 @@ from tuner.spec.cost import LimitName
 
 KB = 1024
 
+SECONDS_BELOW_MINUTES = 3
+"""Shorter times are written in seconds."""
+
 UNSUPPORTED = "unsupported"
 
 LIMIT_NAMES: Mapping[str, str] = {
@@ -67,16 +70,18 @@ def explain(excess: Excess) -> str:
         excessive = format_bytes(more)
         name = LIMIT_NAMES[excess.limit]
     else:
-        unit = "ms" if excess.limit == "latency_ms" else "min"
+        unit, factor = "ms" if excess.limit == "latency_ms" else "min", 1
+        if unit == "min" and excess.needed < SECONDS_BELOW_MINUTES:
+            unit, factor = "s", 60
+        high, low = factor * excess.needed, factor * excess.allowed
         digits = 1
         while digits < 4 and (
-            f"{excess.needed:.{digits}f}" == f"{excess.allowed:.{digits}f}"
-            or float(f"{excess.allowed:.{digits}f}") == 0.0
+            f"{high:.{digits}f}" == f"{low:.{digits}f}" or float(f"{low:.{digits}f}") == 0.0
         ):
             digits += 1
-        needed, allowed, excessive = (
-            f"{figure:.{digits}f} {unit}" for figure in (excess.needed, excess.allowed, more)
-        )
+        # Of the rounded figures, so that the three agree.
+        more = round(high, digits) - round(low, digits)
+        needed, allowed, excessive = (f"{figure:.{digits}f} {unit}" for figure in (high, low, more))
         name = LIMIT_NAMES[excess.limit]
     where = f", at '{excess.at}'" if excess.at else ""
     return f"{name} {needed} > {allowed}, {excessive} too much{where}"

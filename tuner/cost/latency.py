@@ -18,6 +18,7 @@ A target that was calibrated brings rates of its own, and how sure they are (`tu
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import math
@@ -355,6 +356,30 @@ def _own_rates(target: Target) -> Rates:
         source="measurements",
         basis=calibration.basis,
     )
+
+
+def unknown_core(target: Target) -> str:
+    """What to say of a target whose core has no class; empty where that changes no latency."""
+    cpu = target.cpu
+    if core_of(cpu) in CORE_CLASSES or target.kernels not in KERNELS or target.calibration:
+        return ""
+    # Also by what follows `cortex-`: people write M4F.
+    spelled = {core.removeprefix("cortex-"): core for core in CORE_CLASSES}
+    spelled |= {core: core for core in CORE_CLASSES}
+    near = difflib.get_close_matches(cpu.lower(), spelled, n=1, cutoff=0.7)
+    question = f", did you mean '{_as_written(spelled[near[0]], cpu)}'?" if near else "."
+    return (
+        f"{target.name}: unknown core '{cpu}'{question} Its latency is extrapolated from other "
+        "cores."
+    )
+
+
+def _as_written(core: str, cpu: str) -> str:
+    """A core as its maker writes it, with an FPU where `cpu` has one."""
+    if not core.startswith("cortex-"):
+        return core
+    fpu = "F" if core.startswith("cortex-m") and cpu.lower().endswith("f") else ""
+    return f"Cortex-{core.removeprefix('cortex-').upper()}{fpu}"
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from tuner.cost.arena import plan_arena
 from tuner.cost.change import nearest_change
 from tuner.cost.fit import explain
 from tuner.cost.flash import model_file_bytes
+from tuner.cost.latency import unknown_core
 from tuner.cost.lower import Graph, lower
 from tuner.dashboard.rows import cost_row
 from tuner.engine.board import board, find_candidate
@@ -93,20 +94,28 @@ def _targets_of_run(candidate: Path) -> tuple[Target, ...]:
     return ()
 
 
-def choose_targets(subject: Subject, names: Sequence[str], all_targets: bool) -> tuple[Target, ...]:
+def choose_targets(
+    subject: Subject, names: Sequence[str], all_targets: bool
+) -> tuple[tuple[Target, ...], list[str]]:
     """The targets to profile for: those named, and all of the catalog where asked for.
 
     A name of one of the subject's own targets stands for that one, with its limits. Without any
     name they are the subject's own; for a file, all of the catalog.
+
+    Returns:
+        The targets, and lines on those of the catalog whose files are broken and on cores.
 
     Raises:
         UnknownNameError: no such target.
         InputError: two different ones of one name.
     """
     own = {target.name: target for target in subject.targets}
-    wanted = [own.get(name) or catalog.load_target(name) for name in names]
+    wanted = [own.get(name) or catalog.load_runnable_target(name) for name in names]
+    lines = []
     if all_targets or not (names or own):
-        wanted += [catalog.load_target(name) for name in catalog.names("targets")]
+        loaded, broken = catalog.load_targets()
+        wanted += loaded.values()
+        lines += [f"Left out: {error}" for error in broken]
     found: dict[str, Target] = {}
     for target in wanted or subject.targets:
         if found.setdefault(target.name, target) != target and target.name not in own:
@@ -114,7 +123,8 @@ def choose_targets(subject: Subject, names: Sequence[str], all_targets: bool) ->
                 f"Expected targets of different names. Received two named '{target.name}' that "
                 "differ; give one of them another name."
             )
-    return tuple(found.values())
+    lines += filter(None, map(unknown_core, found.values()))
+    return tuple(found.values()), lines
 
 
 def profile_row(subject: Subject, target: Target, *, measure: bool) -> dict[str, Any]:

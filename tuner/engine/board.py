@@ -23,7 +23,7 @@ from tuner.spec import (
     builds_key,
     from_plain,
 )
-from tuner.store.runs import RunFolder, fold_results
+from tuner.store.runs import RunFolder, fold_results, known_runs
 
 T = TypeVar("T")
 
@@ -147,6 +147,8 @@ def _refused(events: Iterable[Mapping[str, Any]], target: str) -> tuple[Counter[
         if ratio < distance:
             reasons = "; ".join(explain(excess) for excess in miss.over)
             nearest = f"{miss.image}, {reasons}" + (f"; {miss.change}" if miss.change else "")
+            if any(excess.limit == "candidate_minutes" for excess in miss.over):
+                nearest += "; more --time allows it"
             distance = ratio
     return counts, nearest
 
@@ -161,7 +163,7 @@ def find_candidate(board: Board, wanted: str) -> Ranked:
 
     Raises:
         UnknownNameError: none does.
-        InputError: several do.
+        InputError: several do, or the board is empty.
     """
     rows, run = board.rows, board.spec.name
     if wanted.isdigit():
@@ -173,6 +175,19 @@ def find_candidate(board: Board, wanted: str) -> Ranked:
     if matches:
         ids = ", ".join(row.result.candidate.id for row in matches)
         raise InputError(f"Several candidates begin with '{wanted}': {ids}. Give more letters.")
+    if not rows:
+        # Events alone: what another run holds need not be readable.
+        others = (
+            folder.name
+            for folder in known_runs()
+            if folder.name != run and any(event["event"] == "finished" for event in folder.events())
+        )
+        other = next(others, "")
+        newest = f" The newest run that has some is '{other}'." if other else ""
+        raise InputError(
+            f"The run '{run}' has no finished candidates; 'tune logs {run}' says what happened."
+            f"{newest}"
+        )
     raise UnknownNameError(
         f"candidate of the run '{run}'",
         wanted,

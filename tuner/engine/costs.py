@@ -13,7 +13,6 @@ from tuner.cost.fit import check_limits
 from tuner.cost.latency_calibration import add_measured
 from tuner.cost.lower import Graph, lower
 from tuner.engine.plan import Plan
-from tuner.errors import SpecError
 from tuner.spec import Architecture, Cost, Result, RunSpec, Target
 
 
@@ -32,10 +31,7 @@ def cost_on(graph: Graph, target: Target) -> Cost:
     """
     runtime = _runtime(target.runtime)
     if target.kernels not in runtime.KERNELS:
-        raise SpecError(
-            f"Expected kernels of the runtime '{target.runtime}': "
-            f"{', '.join(sorted(runtime.KERNELS))}. Received: kernels='{target.kernels}'."
-        )
+        catalog.check_runtime(target, f"target '{target.name}'")
     checked = check_limits(add_measured(runtime.cost(graph, target), target), target.model_limits)
     if target.camera is not None:
         frames = frames_per_second(checked.latency_ms, target.camera)

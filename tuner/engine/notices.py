@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tuner import catalog
+from tuner.cost.latency import unknown_core
 from tuner.propose.edge_impulse import read_parts
 from tuner.spec import RunSpec
 
@@ -21,6 +22,7 @@ def notices(spec: RunSpec) -> list[str]:
         for name, content in spec.space_files.items()
         for note in read_parts(content, name)[1]
     ]
+    lines += filter(None, map(unknown_core, spec.targets))
     for runtime in dict.fromkeys(target.runtime for target in spec.targets):
         if notice := getattr(catalog.load_module("runtimes", runtime), "notice", None):
             lines.append(notice())

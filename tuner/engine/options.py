@@ -10,7 +10,7 @@ from typing import Any
 
 from tuner import catalog
 from tuner.engine.search import SearchRequest, request_again, versions
-from tuner.errors import InputError
+from tuner.errors import InputError, SpecError
 from tuner.spec import Limits, RankBy, RunSpec, Target, from_plain
 from tuner.spec.times import parse_time
 from tuner.store.files import read_json
@@ -115,6 +115,11 @@ def _checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         for name, value in given.items()
         if value is not None
     }
+    if not isinstance(plain.get("time", ""), str):
+        raise SpecError(
+            f"{where}: time: expected a text such as '60s', '20m' or '1h30m'. "
+            f"Received: {plain['time']!r}."
+        )
     options = from_plain(SearchOptions, plain, where)
     return {name: getattr(options, name) for name in plain}
 

@@ -308,11 +308,12 @@ def load_targets(wanted: Sequence[str | Target], limits: Limits) -> tuple[Target
 
     Raises:
         UnknownNameError: no such target.
+        SpecError: a target's file is broken.
         InputError: two of one name.
     """
     known = tuple(catalog.names("targets")) if "all" in wanted else ()
     loaded = [
-        item if isinstance(item, Target) else catalog.load_target(item)
+        item if isinstance(item, Target) else catalog.load_runnable_target(item)
         for item in (*known, *wanted)
         if item != "all"
     ]

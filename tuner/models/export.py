@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tuner import catalog
+from tuner.catalog import line_of
 from tuner.errors import InputError, TuneError
 from tuner.exporters import Artifact, Check, Shown
 from tuner.spec import ModelVersion, Split, to_plain
@@ -45,6 +48,7 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
 
     Raises:
         InputError: the folder holds something, or a format is unknown.
+        TuneError: an exporter raises; names it and the line of its file.
     """
     version = model.read()
     exporters = {name: catalog.load_exporter(name) for name in dict.fromkeys(formats)}
@@ -59,11 +63,14 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
     try:
         checks = []
         for name, exporter in exporters.items():
-            for artifact in exporter.export(model.path, version, temporary):
+            with _named(name, exporter):
+                artifacts = list(exporter.export(model.path, version, temporary))
+            for artifact in artifacts:
                 check, shown = held_out.check(exporter, name, artifact, temporary)
                 checks.append(check)
                 if hasattr(exporter, "document"):
-                    exporter.document(temporary, version, check, shown)
+                    with _named(name, exporter):
+                        exporter.document(temporary, version, check, shown)
         _write_beside(version, temporary)
         write_json(
             temporary / "export_report.json",
@@ -93,6 +100,21 @@ def check_passed(folder: Path) -> None:
     report = folder / "export_report.json"
     if not read_json(report)["passed"]:
         raise TuneError(f"A check failed; see {report}. Do not deploy it.")
+
+
+@contextmanager
+def _named(name: str, exporter: ModuleType) -> Iterator[None]:
+    """Say which exporter an error comes from, and where in its file."""
+    try:
+        yield
+    except TuneError:
+        raise
+    except Exception as error:
+        path = Path(str(exporter.__file__))
+        raise TuneError(
+            f"The exporter '{name}' failed at {path}, line {line_of(error, path)}: "
+            f"{type(error).__name__}: {error}. Nothing was written; --debug shows it all."
+        ) from error
 
 
 class _HeldOut:
@@ -136,12 +158,13 @@ class _HeldOut:
         count = len(self._labels)
         rows = evenly_spaced(count, QUANTIZED_ANEW_IMAGES if anew else count)
         images, labels = self._images[rows], self._labels[rows]
-        logits = np.concatenate(
-            [
-                exporter.run(path, artifact.precision, scaled, target)
-                for scaled in scaled_chunks(images, self._scaling)
-            ]
-        )
+        with _named(name, exporter):
+            logits = np.concatenate(
+                [
+                    exporter.run(path, artifact.precision, scaled, target)
+                    for scaled in scaled_chunks(images, self._scaling)
+                ]
+            )
         compared = images if anew else images[:COMPARED_IMAGES]
         keras = np.concatenate(
             [run_keras(self._keras, part) for part in scaled_chunks(compared, self._scaling)]

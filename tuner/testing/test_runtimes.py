@@ -22,8 +22,8 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 def target_of(runtime: str) -> Target:
     """A target of the catalog that names this runtime."""
-    targets = map(catalog.load_target, catalog.names("targets"))
-    found = next((target for target in targets if target.runtime == runtime), None)
+    targets, _ = catalog.load_targets()
+    found = next((target for target in targets.values() if target.runtime == runtime), None)
     if found is None:
         pytest.skip(f"no target of the catalog names the runtime {runtime}: add one with it")
     return found

@@ -33,8 +33,11 @@ class TestCard:
         target = load_target(str(path))
         for name in NEED_SOURCES:
             text = target.sources[name]
-            # A public page or repository, or a statement that there is none.
-            assert "assumed: " in text or re.search(r"\w[./]\w", text), (name, text)
+            assert "assumed: " in text or re.search(r"\w[./]\w", text), (
+                f"{path}: the source of {name} has to name a public page or repository, or begin "
+                f"with 'assumed:', as in \"assumed: data sheet of our own board, rev B\". "
+                f"Received: {text!r}."
+            )
 
     def test_the_smallest_net_fits(self, path: Path) -> None:
         target = load_target(str(path))
