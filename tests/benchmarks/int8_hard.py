@@ -49,7 +49,7 @@ from tuner.spec import (
 )
 from tuner.train.convert import INPUT_RANGES, convert_tflite
 from tuner.train.float_net import FloatNet
-from tuner.train.quantize import Quantizer, equalized, quantize_best
+from tuner.train.quantize import Quantizer, quantize_best
 from tuner.train.quiet import import_tensorflow
 from tuner.train.recipes import RECIPES
 
@@ -192,7 +192,8 @@ def measure(
 
         images = training.images[evenly_spaced(len(training.labels), 100)]
         drawn = np.random.default_rng(0).permutation(len(test.labels))[:simulated]
-        nets = {"kmodel": content, "kmodel, equalized": equalized(content, calibration)}
+        equalized = Quantizer(content, calibration, limits)._prepare(True)[0]
+        nets = {"kmodel": content, "kmodel, equalized": equalized}
         found = {}
         for name, file in nets.items():
             compiled = nncase.compile_model(file, images, limits)

@@ -169,32 +169,13 @@ class Quantizer:
         if equalized not in self._prepared:
             net = FloatNet(self._content)
             if equalized:
-                _equalize(net, self._prepare(False)[1])
-            self._prepared[equalized] = (net.content(), _seen(net, self._calibration))
+                seen = self._prepare(False)[1]
+                net.equalize({tensor: found.largest for tensor, found in seen.items()})
+            content = net.content()
+            tensors = [net.input, *(operator.output for operator in net.operators)]
+            found = gather(run_tensors(content, self._calibration, tensors))
+            self._prepared[equalized] = (content, found)
         return self._prepared[equalized]
-
-
-def equalized(content: bytes, calibration: NDArray[np.float32]) -> bytes:
-    """A float32 file that computes the same with equalized channels.
-
-    For compilers that quantize by themselves, with one range for all channels of a tensor.
-
-    Args:
-        content: the float32 file; one image in.
-        calibration: images x height x width x channels, scaled as the net reads them.
-    """
-    net = FloatNet(content)
-    _equalize(net, _seen(net, calibration))
-    return net.content()
-
-
-def _equalize(net: FloatNet, seen: Mapping[int, Activations]) -> None:
-    net.equalize({tensor: found.largest for tensor, found in seen.items()})
-
-
-def _seen(net: FloatNet, calibration: NDArray[np.float32]) -> dict[int, Activations]:
-    tensors = [net.input, *(operator.output for operator in net.operators)]
-    return gather(run_tensors(net.content(), calibration, tensors))
 
 
 def logits_range(logits: NDArray[np.float32]) -> tuple[float, float]:
