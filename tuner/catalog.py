@@ -117,6 +117,12 @@ def load_targets() -> tuple[dict[str, Target], list[SpecError]]:
     return loaded, broken
 
 
+def is_carried(target: Path) -> bool:
+    """Whether a target's file is one of the package's own, which its tests check."""
+    checkout = Path(__file__).resolve().parent.parent / "targets"
+    return target.resolve().parent in (checkout, *_package_folders(_PACKAGES["targets"]))
+
+
 def check_runtime(target: Target, where: str) -> None:
     """Look up the runtime and the kernels that a target names.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tuner.catalog import check_runtime, load_target, load_targets, names
+from tuner.catalog import check_runtime, is_carried, load_target, load_targets, names
 from tuner.cli.complete import target_names
 from tuner.spec import Limits, Target, to_plain
 
@@ -96,14 +97,16 @@ def show_target(name: str, format: Format) -> None:
         UnknownNameError: no such name.
         SpecError: the file is broken, or it names a runtime or kernels that do not exist.
     """
-    from tuner.cost.latency import unknown_core
-
     target = load_target(name)
     file = str(names("targets").get(name, name))
     if format == "json":
         print(json.dumps(_plain(target, file), indent=2, ensure_ascii=False))
     else:
         _print_target(target)
+    if is_carried(Path(file)):
+        return
+    from tuner.cost.latency import unknown_core  # with numpy, which the others do without
+
     if line := unknown_core(target):
         print(line, file=sys.stderr)
     check_runtime(target, file)
