@@ -15,7 +15,7 @@ from tuner.cli.board_table import board_renderables
 from tuner.dashboard.rows import report_rows
 from tuner.engine.board import Board, board
 from tuner.propose.proposer import Miss
-from tuner.spec import SPLITS, Excess, to_plain
+from tuner.spec import SPLITS, Excess, Paired, to_plain
 from tuner.store.runs import RunFolder
 
 
@@ -65,6 +65,36 @@ def test_spaces_and_times_of_retraining_are_told(home: Path) -> None:
     ) in told
     assert "Retraining one in full takes about 1.2 to 20.0 min (predicted)." in told
     assert "3 of 4 after 2 epochs (" in told
+
+
+def test_a_table_with_a_devices_own_accuracy_has_room_for_all_figures(home: Path) -> None:
+    plain = made(home, 0.5)
+    rows = []
+    for row in plain.rows[:3]:
+        drawn = row.result.candidate
+        sides = {"height": 128, "width": 128}
+        first, *others = drawn.architecture.nodes
+        nodes = (replace(first, op=replace(first.op, **sides, channels=1)), *others)
+        large = replace(
+            drawn,
+            preprocessing=replace(drawn.preprocessing, **sides, colour="grey"),
+            architecture=replace(drawn.architecture, nodes=nodes),
+        )
+        cost = replace(
+            row.result.costs[TARGET], ram_bytes=quantity(400_000), flash_bytes=quantity(400_000),
+            latency_ms=quantity(0.0231),
+        )  # fmt: skip
+        pairs = Paired(images=20, gained=2, lost=3)
+        own = replace(row.result.builds["int8"], paired={"validation": pairs})
+        result = replace(
+            row.result, candidate=large,
+            builds={**row.result.builds, "target": own},
+            costs={TARGET: cost},
+        )  # fmt: skip
+        rows.append(replace(row, result=result, fits=False))
+    told = table(replace(plain, rows=rows))
+    assert "…" not in told
+    assert told.count("390.6 KB 390.6 KB 0.023") == 3, told
 
 
 def test_what_the_devices_compiler_refused_is_told_with_its_reason(home: Path) -> None:

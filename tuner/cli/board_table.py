@@ -98,6 +98,9 @@ def board_renderables(board: Board) -> list[RenderableType]:
         int8 = percent(precision_accuracy(result, "int8"), error=not simulated)
         return [*own, int8, percent(precision_accuracy(result, "float32"))]
 
+    def shown_id(result: Result) -> str:
+        return result.candidate.id[: SHORT_ID if simulated else None]
+
     least = _majority_row(board, 2 if simulated else 1)
     for row in board.rows:
         result = row.result
@@ -107,7 +110,7 @@ def board_renderables(board: Board) -> list[RenderableType]:
             least = None
         if result.status == "stopped":
             table.add_row(
-                str(row.rank) if row.fits else "over", result.candidate.id, input_text(result),
+                str(row.rank) if row.fits else "over", shown_id(result), input_text(result),
                 *accuracies(result), f"rung {result.rung}",
                 format_bytes(cost.ram_bytes.value), format_bytes(cost.flash_bytes.value),
                 milliseconds(cost.latency_ms.value), style="dim",
@@ -115,14 +118,14 @@ def board_renderables(board: Board) -> list[RenderableType]:
             continue
         if result.status != "ok":
             table.add_row(
-                "", result.candidate.id, input_text(result), str(result.status), "", "",
+                "", shown_id(result), input_text(result), str(result.status), "", "",
                 *([""] if simulated else []), format_bytes(cost.ram_bytes.value),
                 format_bytes(cost.flash_bytes.value), "", style="dim",
             )  # fmt: skip
             continue
         table.add_row(
             f"{row.rank}{'=' if row.tied else ''}" if row.fits else "over",
-            result.candidate.id,
+            shown_id(result),
             input_text(result),
             *accuracies(result),
             percent(result.accuracy("int8", "test")),
