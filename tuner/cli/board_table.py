@@ -81,12 +81,12 @@ def board_renderables(board: Board) -> list[RenderableType]:
     target = board.target
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("candidate", no_wrap=True)
-    table.add_column("input", no_wrap=True)
     # Where the device's own build was simulated, it comes first and int8 loses its error.
     simulated = any("target" in row.result.builds for row in board.rows)
+    table.add_column("id" if simulated else "candidate", no_wrap=True)
+    table.add_column("input", no_wrap=True)
     own_name = [f"{target.kernels.upper()} %"] if simulated else []
-    for name in (*own_name, "int8" if simulated else "int8 %", "float32", "test"):
+    for name in (*own_name, *(("int8", "float") if simulated else ("int8 %", "float32")), "test"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("RAM", "flash", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
