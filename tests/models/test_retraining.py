@@ -201,6 +201,8 @@ def start(home: Path, *options: str) -> subprocess.Popen[str]:
          "--quantization-percent", "0", *options],
         cwd=home, env={**os.environ, "TUNE_HOME": str(home)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        # Under nohup it would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
 
 
@@ -324,11 +326,11 @@ def limited(home: Path, minutes: float) -> Template:
 def test_what_takes_longer_than_the_limit_is_refused_with_what_fits(place: Path):
     versions = len(list(models_folder().glob("digit/*")))
     with pytest.raises(
-        InputError, match=r"takes too long: .* > 0\.01\d* min.*--epochs \d+ or --minutes 0\.01"
+        InputError, match=r"takes too long: .* > 0\.1\d* min.*--epochs \d+ or --minutes 0\.1"
     ):
-        retrain(limited(place, 0.01), epochs=100_000)
-    with pytest.raises(InputError, match=r"at most 0\.01 minutes.*Received: --minutes 2"):
-        retrain(limited(place, 0.01), minutes=2)
+        retrain(limited(place, 0.1), epochs=100_000)
+    with pytest.raises(InputError, match=r"at most 0\.1 minutes.*Received: --minutes 2"):
+        retrain(limited(place, 0.1), minutes=2)
     assert len(list(models_folder().glob("digit/*"))) == versions
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import keras
@@ -32,7 +32,6 @@ from tuner.testing.architectures import random_architecture
 from tuner.testing.referee import space_architectures
 from tuner.testing.weights import randomize_weights
 from tuner.train.build import build_keras, start_anew
-from tuner.train.camera import camera_model
 from tuner.train.convert import INPUT_RANGES, convert_tflite
 from tuner.train.float_net import FloatNet
 from tuner.train.quantize import (
@@ -103,16 +102,6 @@ def same_after_equalizing(content: bytes, images: np.ndarray) -> None:
     before, after = (run_tflite(file, "float32", images, "xnnpack") for file in (content, changed))
     np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
     assert changed != content
-
-
-def test_a_net_as_a_camera_reads_it_is_equalized_too():
-    grey = replace(NETS["residual"].nodes[0], op=Input(height=24, width=24, channels=1))
-    nodes = (grey, *NETS["residual"].nodes[1:-1])
-    two = replace(NETS["residual"].nodes[-1], op=Dense(units=2))
-    architecture = Architecture(nodes=(*nodes, two), outputs=NETS["residual"].outputs)
-    model = camera_model(untrained(architecture)[0])  # colour in, one logit out
-    images = np.random.default_rng(0).uniform(-1, 0.99, (4, 24, 24, 3)).astype(np.float32)
-    same_after_equalizing(convert_tflite(model, "float32"), images)
 
 
 def test_the_choice_repeats_exactly():

@@ -352,7 +352,7 @@ def _run(
     said = (done.stdout + done.stderr).decode(errors="replace")
     if done.returncode:
         reason = _reason(said, done.returncode)
-        if OUT_OF_MEMORY.search(reason):
+        if OUT_OF_MEMORY.search(said):
             reason += (
                 f" (its process may take {PROCESS_BYTES / 2**30:.3g} GiB; a smaller net or input "
                 "needs less)"
