@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,8 @@ PROCESS_BYTES = 4 * 2**30
 """Memory limit of one compilation or simulation. Small nets take 0.2 GB, ResNet50 at 224x224 took
 1.5 GB."""
 
+UNCLEAR_ENDS = (signal.SIGSEGV, signal.SIGBUS)
+"""With too little memory nncase was seen to end by a segmentation fault too."""
 OUT_OF_MEMORY = re.compile(r"out of ?memory|MemoryError|bad_alloc", re.IGNORECASE)
 """How Python, .NET and C++ say that they hit that limit."""
 
@@ -352,10 +355,11 @@ def _run(
     said = (done.stdout + done.stderr).decode(errors="replace")
     if done.returncode:
         reason = _reason(said, done.returncode)
-        if OUT_OF_MEMORY.search(said):
+        short_of_memory = OUT_OF_MEMORY.search(said)
+        if short_of_memory or -done.returncode in UNCLEAR_ENDS:
             reason += (
-                f" (its process may take {PROCESS_BYTES / 2**30:.3g} GiB; a smaller net or input "
-                "needs less)"
+                f" ({'' if short_of_memory else 'perhaps for want of memory: '}its process may "
+                f"take {PROCESS_BYTES / 2**30:.3g} GiB; a smaller net or input needs less)"
             )
         raise TuneError(f"nncase cannot {what} the model: {reason}.")
     written = folder / gives
