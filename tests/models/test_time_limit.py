@@ -23,7 +23,7 @@ from walk_support import tune
 QUICKER, ROOM = 2.0, 1.5
 """A candidate this many times as quick as the best is sought; the limit is ROOM times its time."""
 
-MOST_EXTENSIONS = 4
+MOST_EXTENSIONS = 8
 DROP = 0.01
 """Of the validation images: by so much a retrained model may be behind what the board said."""
 
