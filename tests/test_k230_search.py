@@ -134,6 +134,7 @@ def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     def refuses(*_: object) -> None:
         raise TuneError("nncase cannot compile the model: Unsupported operator.")
 
+    monkeypatch.setattr(nncase, "recipe", lambda images: "uint8")
     monkeypatch.setattr(nncase, "compile_model", refuses)
     request = SearchRequest(targets=("k230",), data="sample:digits", max_candidates=1)
     spec = prepare_run(request).spec()

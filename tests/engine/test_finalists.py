@@ -60,8 +60,12 @@ class FalseKpu:
         self.seen: list[np.ndarray] = []
         self.images_in_time = 0
         self.computes_something_else = False
-        for name in ("compile_model", "simulate", "predict"):
+        self.version = "2.11.0"
+        for name in ("recipe", "compile_model", "simulate", "predict"):
             monkeypatch.setattr(nncase, name, getattr(self, name))
+
+    def recipe(self, images: int) -> str:
+        return f"nncase-kpu {self.version}, uint8, {images} images"
 
     def compile_model(self, model: bytes, calibration: np.ndarray, _: object) -> CompiledModel:
         self.asked["compile"] += 1
@@ -70,7 +74,7 @@ class FalseKpu:
         return CompiledModel(
             content=b"kmodel of " + model,
             suffix=".kmodel",
-            recipe="uint8",
+            recipe=self.recipe(len(calibration)),
             measured={"latency_ms": quantity(1.5)},
         )
 
@@ -166,6 +170,16 @@ def test_what_was_compiled_is_not_compiled_again(home: Path, kpu: FalseKpu) -> N
     assert len(kpu.seen) == 2, "another kmodel is simulated anew"
 
 
+def test_another_version_of_the_compiler_compiles_and_simulates_again(
+    home: Path, kpu: FalseKpu
+) -> None:
+    assert build_of(measured(home))["recipe"] == "nncase-kpu 2.11.0, uint8, 100 images"
+    kpu.version = "2.12.0"
+    assert build_of(measured(home))["recipe"] == "nncase-kpu 2.12.0, uint8, 100 images"
+    assert kpu.asked["compile"] == 2
+    assert len(kpu.seen) == 2
+
+
 def test_a_kmodel_that_computes_something_else_does_not_count(home: Path, kpu: FalseKpu) -> None:
     kpu.computes_something_else = True
     given = measured(home)
@@ -223,6 +237,7 @@ def test_the_search_compiles_what_the_exporter_compiles(
     data = "sample:digits" if outputs == 10 else str(two_digits(home / "two.npz"))
     candidate = small_candidate(outputs=outputs)
     model = trained(candidate, data, "digits")
+    monkeypatch.setattr(nncase, "recipe", lambda images: "uint8")
     monkeypatch.setattr(nncase, "compile_model", keep)
     monkeypatch.setattr(k230, "tools", lambda: ())
     with pytest.raises(TuneError, match="seen"):

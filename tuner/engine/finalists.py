@@ -279,6 +279,8 @@ def _compile(
 ) -> tuple[CompiledModel, Path]:
     """Compile a candidate's net for a target, or take what an earlier job compiled from it.
 
+    What another version of the compiler made, or one with other settings, is compiled again.
+
     Args:
         spec: of the run.
         folder: of the candidate.
@@ -300,11 +302,14 @@ def _compile(
             "versions; a new run writes it."
         )
     model = (folder / CAMERA).read_bytes()
+    training = labelled(open_data(spec.dataset), candidate, "training")
+    rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
     record, digest = folder / f"{target.runtime}.json", hashlib.sha256(model).hexdigest()
+    made_as = {"model_sha256": digest, "recipe": runtime.recipe(len(rows))}
     if record.exists():
         known = read_json(record)
         artifact = folder / f"{target.runtime}{known['suffix']}"
-        if known["model_sha256"] == digest and artifact.exists():
+        if all(known[name] == value for name, value in made_as.items()) and artifact.exists():
             measured = {
                 name: from_plain(Quantity, plain, str(record))
                 for name, plain in known["measured"].items()
@@ -316,8 +321,6 @@ def _compile(
                 recipe=known["recipe"],
                 measured=measured,
             ), artifact
-    training = labelled(open_data(spec.dataset), candidate, "training")
-    rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
     compiled: CompiledModel = runtime.compile_model(
         model, in_colour(training.images[rows]), INPUT_RANGES[candidate.preprocessing.scaling]
     )
@@ -327,9 +330,8 @@ def _compile(
     write_json(
         record,
         {
-            "model_sha256": digest,
+            **made_as,
             "suffix": compiled.suffix,
-            "recipe": compiled.recipe,
             "measured": to_plain(compiled.measured),
         },
     )

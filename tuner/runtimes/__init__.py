@@ -83,7 +83,7 @@ class CompiledModel:
     Args:
         content: the file for the device.
         suffix: of its name.
-        recipe: how it was quantized, in words.
+        recipe: as `Simulates.recipe` gives it.
         measured: as `Measures.measure` gives it.
     """
 
@@ -98,6 +98,15 @@ class Simulates(Protocol):
 
     What its targets compute differs from the int8 build, so their accuracy comes from here.
     """
+
+    def recipe(self, images: int) -> str:
+        """How `compile_model` quantizes by so many images: compiler, version, every setting.
+
+        What was compiled by another recipe is compiled again.
+
+        Raises:
+            ImportError: the compiler is not installed.
+        """
 
     def compile_model(
         self, model: bytes, calibration: NDArray[np.uint8], input_range: tuple[float, float]
