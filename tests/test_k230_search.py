@@ -93,7 +93,7 @@ def test_a_net_of_grey_images_and_two_classes_is_the_same_on_the_kpu(home: Path)
         to_plain(spec), home, to_plain(candidate), to_plain(builds), ["k230"], None, None
     )
     assert not given["unmeasured"]
-    assert not given["missing"]
+    assert not given["prevented"]
     (build,) = given["builds"].values()
     beside = build["beside_float32"]["validation"]
     assert beside["images"] == spec.dataset.counts["validation"]
@@ -150,7 +150,7 @@ def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     assert given == {
         "measured": {},
         "builds": {},
-        "missing": [],
+        "prevented": [],
         "unmeasured": {
             "k230": "Not measured for nncase: nncase cannot compile the model: Unsupported "
             "operator."

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
+import tempfile
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +27,7 @@ from tuner.engine.record import FINALISTS, Record
 from tuner.engine.search import SearchRequest, prepare_run
 from tuner.engine.slots import Died
 from tuner.engine.supervisor import Supervisor
-from tuner.errors import TuneError
+from tuner.errors import MachineError, TuneError
 from tuner.exporters import k230
 from tuner.models.export import export
 from tuner.runtimes import CompiledModel, nncase
@@ -113,14 +116,13 @@ def measured(
     (home / finalists.CAMERA).write_bytes(model)
     builds = {precision: {"artifact": f"{precision}.tflite"} for precision in PRECISIONS}
     candidate = to_plain(small_candidate(outputs=10))
-    given = finalists.measure_builds(
+    return finalists.measure_builds(
         to_plain(spec), home, candidate, builds, ["k230"], images, seconds
     )
-    assert given["missing"] == []
-    return given
 
 
 def build_of(given: dict) -> dict:
+    assert given["prevented"] == []
     (build,) = given["builds"].values()
     return build
 
@@ -189,6 +191,54 @@ def test_a_kmodel_that_computes_something_else_does_not_count(home: Path, kpu: F
         "model: expected logits that correlate with the model's by 0.9 or more on 288 validation "
         "images. Received: -1.00."
     )
+
+
+FULL = "nncase cannot compile the model: No space left on device."
+
+
+@pytest.mark.parametrize(
+    ("where", "raised", "said"),
+    [
+        ("compile_model", MachineError(FULL), FULL),
+        ("simulate", MachineError(FULL), FULL),
+        ("simulate", MemoryError(), "a worker of this machine got no more memory."),
+    ],
+)
+def test_a_machine_that_fails_is_no_refusal_and_is_asked_again(
+    where: str, raised: Exception, said: str, home: Path, kpu: FalseKpu
+) -> None:
+    def fails(*_: object) -> None:
+        raise raised
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nncase, where, fails)
+        given = measured(home)
+    assert given["measured"] == given["builds"] == given["unmeasured"] == {}
+    assert given["prevented"] == [
+        f"Not measured for nncase: {said} Until 'tune resume' asks again, candidates keep their "
+        "int8 accuracy and estimated costs."
+    ]
+    assert build_of(measured(home))["paired"]["validation"]["images"] == 288
+
+
+@pytest.mark.parametrize("name", ["nncase.kmodel", "nncase.json", "nncase.kmodel.npy"])
+def test_a_disk_that_is_full_for_a_file_of_the_run_is_told_without_its_name(
+    name: str, home: Path, kpu: FalseKpu
+) -> None:
+    def full(prefix: str, **options: object) -> None:
+        if prefix == f".{name}.":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{prefix}x7e_1f")
+        return mkstemp(prefix=prefix, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        mkstemp = tempfile.mkstemp
+        patch.setattr(tempfile, "mkstemp", full)
+        (line,) = measured(home)["prevented"]
+    assert line.startswith(
+        "Not measured for nncase: No space left on device, on reading or writing files of the run. "
+        "Until"
+    )
+    assert build_of(measured(home))["paired"]["validation"]["images"] == 288
 
 
 @pytest.mark.parametrize(
@@ -349,7 +399,7 @@ def step(index: int, rung: int):
     return Step(index=index, rung=rung, known=True, score=0.5)
 
 
-NOTHING = {"measured": {}, "builds": {}, "unmeasured": {}, "missing": []}
+NOTHING = {"measured": {}, "builds": {}, "unmeasured": {}, "prevented": []}
 
 
 def all_started(made: Supervisor) -> list[int]:
@@ -421,7 +471,7 @@ def test_what_keeps_a_tool_from_it_is_said_once(home: Path) -> None:
     made = supervisor(home, [3, 4])
     assert all_started(made) == [1, 0]
     for key in (0, 1):
-        outcome = {**NOTHING, "missing": ["Not measured for nncase: no .NET."]}
+        outcome = {**NOTHING, "prevented": ["Not measured for nncase: no .NET."]}
         made._measuring.collect(SimpleNamespace(key=key, attempt=1, slot=None), outcome)
     assert made._observer.notes == ["Not measured for nncase: no .NET."]
     assert not made._record.results[0].unmeasured, "it is measured once the tool is there"

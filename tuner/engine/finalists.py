@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tuner import catalog
 from tuner.engine.builds import PRECISIONS, pairs
 from tuner.engine.images import labelled, open_data
-from tuner.errors import TuneError
+from tuner.errors import MachineError, TuneError
 from tuner.spec import (
     Accuracy,
     Build,
@@ -111,8 +111,9 @@ def measure_builds(
 
     Returns:
         `measured`, plain Quantities by target and name; `builds`, plain Builds that were
-        simulated, by key; `unmeasured`, by target why a tool refused the candidate; and `missing`,
-        which tools are not installed.
+        simulated, by key; `unmeasured`, by target why a tool refused the candidate; and
+        `prevented`, what on this machine kept tools from working: one is not installed, the disk is
+        full.
     """
     spec = from_plain(RunSpec, run, "run.json")
     models: dict[Precision, bytes] = {
@@ -120,7 +121,7 @@ def measure_builds(
     }
     done: dict[tuple[object, ...], Mapping[str, Any]] = {}
     refused: dict[tuple[object, ...], str] = {}
-    measured, simulated, missing, unmeasured = {}, {}, [], {}
+    measured, simulated, prevented, unmeasured = {}, {}, [], {}
     for target in spec.targets:
         if target.name not in names:
             continue
@@ -139,7 +140,13 @@ def measure_builds(
                 done[key] = {name: to_plain(quantity) for name, quantity in quantities.items()}
             except ImportError as error:
                 done[key] = {}
-                missing.append(f"Not measured for {target.runtime}: {error}")
+                prevented.append(f"Not measured for {target.runtime}: {error}")
+            except (MachineError, OSError, MemoryError) as error:
+                done[key] = {}
+                prevented.append(
+                    f"Not measured for {target.runtime}: {_said_of_machine(error)} Until 'tune "
+                    "resume' asks again, candidates keep their int8 accuracy and estimated costs."
+                )
             except TuneError as error:
                 done[key] = {}
                 refused[key] = f"Not measured for {target.runtime}: {error}"
@@ -151,8 +158,17 @@ def measure_builds(
         "measured": measured,
         "builds": simulated,
         "unmeasured": unmeasured,
-        "missing": missing,
+        "prevented": prevented,
     }
+
+
+def _said_of_machine(error: MachineError | OSError | MemoryError) -> str:
+    """The same for each candidate: without the names of its files."""
+    if isinstance(error, MachineError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}, on reading or writing files of the run."
+    return "a worker of this machine got no more memory."
 
 
 def _simulate(
@@ -171,6 +187,7 @@ def _simulate(
 
     Raises:
         ImportError: the compiler is not installed.
+        MachineError: the disk is full, or the like.
         TuneError: it refuses the model, or made something else of it.
     """
     import numpy as np

@@ -121,6 +121,7 @@ class Simulates(Protocol):
 
         Raises:
             ImportError: the compiler is not installed.
+            MachineError: the disk is full, or the like.
             TuneError: it refuses the model.
         """
 
@@ -140,6 +141,7 @@ class Simulates(Protocol):
 
         Raises:
             ImportError: the simulator is not installed.
+            MachineError: the disk is full, or the like.
             TuneError: it refuses the model.
         """
 
