@@ -1,4 +1,4 @@
-"""A CanMV board stood in for, so that the scripts of the K230's bundle run here."""
+"""A net for the K230, and a CanMV board stood in for, so that its bundle's scripts run here."""
 
 from __future__ import annotations
 
@@ -11,15 +11,43 @@ import time
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tuner.exporters.k230 import BOARD_SCRIPTS
+from tuner.spec import (
+    Architecture,
+    Candidate,
+    Conv2D,
+    Dense,
+    GlobalAveragePool2D,
+    Input,
+    Node,
+    Preprocessing,
+    TrainingSettings,
+)
 
 SCRIPTS = sorted(path.name for path in BOARD_SCRIPTS.glob("*.py"))
+
+
+def two_convolutions(outputs: int, side: int, colour: Literal["rgb", "grey"]) -> Candidate:
+    """A net that learns digits in a few epochs."""
+    channels = 3 if colour == "rgb" else 1
+    nodes = (
+        Node(name="image", op=Input(height=side, width=side, channels=channels)),
+        Node(name="stem", op=Conv2D(filters=16, stride=2), inputs=("image",)),
+        Node(name="conv", op=Conv2D(filters=24), inputs=("stem",)),
+        Node(name="pool", op=GlobalAveragePool2D(), inputs=("conv",)),
+        Node(name="logits", op=Dense(units=outputs), inputs=("pool",)),
+    )
+    return Candidate(
+        preprocessing=Preprocessing(height=side, width=side, colour=colour),
+        architecture=Architecture(nodes=nodes, outputs=("logits",)),
+        training=TrainingSettings(epochs=6, learning_rate=0.01),
+    )
 
 
 class StopError(Exception):

@@ -93,7 +93,7 @@ def test_a_net_of_grey_images_and_two_classes_is_the_same_on_the_kpu(home: Path)
         to_plain(spec), home, to_plain(candidate), to_plain(builds), ["k230"], None, None
     )
     assert not given["unmeasured"]
-    assert not given["missing"]
+    assert not given["prevented"]
     (build,) = given["builds"].values()
     beside = build["beside_float32"]["validation"]
     assert beside["images"] == spec.dataset.counts["validation"]
@@ -105,6 +105,7 @@ def test_a_net_of_grey_images_and_two_classes_is_the_same_on_the_kpu(home: Path)
     [
         ("no .NET", "nncase needs the .NET runtime 7.0 or newer"),
         ("a compiler that dies", "nncase cannot compile the model: its process ended by signal 6."),
+        ("a full disk", "nncase cannot compile the model: No space left on device."),
     ],
 )
 def test_without_the_compiler_the_search_says_so_once_and_ranks_by_litert(
@@ -112,6 +113,8 @@ def test_without_the_compiler_the_search_says_so_once_and_ranks_by_litert(
 ) -> None:
     if how == "no .NET":
         monkeypatch.setenv("DOTNET_ROOT", str(home))
+    elif how == "a full disk":
+        false_nncase(home / "packages", "raise OSError(28, 'No space left on device')", monkeypatch)
     else:
         false_nncase(home / "packages", "import os; os.abort()", monkeypatch)
     done = tune(home, *SEARCH, "--data", small_digits(home / "digits.npz"))
@@ -121,8 +124,13 @@ def test_without_the_compiler_the_search_says_so_once_and_ranks_by_litert(
     for row in board(home):
         assert "target" not in row["builds"]
         assert row["accuracy"]["validation"]["target"] == row["accuracy"]["validation"]["int8"]
+        if row["status"] == "ok":
+            assert bool(row["unmeasured"]) == (how == "a compiler that dies")
     assert "KPU %" not in done.stdout
     assert not list((home / "runs" / "kpu").glob("slot-*.tmp"))
+    if how == "a full disk":
+        again = tune(home, "resume", "kpu")
+        assert again.stderr.count(f"Not measured for nncase: {reason}") == 1, "it is asked again"
 
 
 def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
@@ -134,6 +142,7 @@ def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     def refuses(*_: object) -> None:
         raise TuneError("nncase cannot compile the model: Unsupported operator.")
 
+    monkeypatch.setattr(nncase, "recipe", lambda images: "uint8")
     monkeypatch.setattr(nncase, "compile_model", refuses)
     request = SearchRequest(targets=("k230",), data="sample:digits", max_candidates=1)
     spec = prepare_run(request).spec()
@@ -149,7 +158,7 @@ def test_a_compiler_that_refuses_a_net_is_a_reason_and_ends_nothing(
     assert given == {
         "measured": {},
         "builds": {},
-        "missing": [],
+        "prevented": [],
         "unmeasured": {
             "k230": "Not measured for nncase: nncase cannot compile the model: Unsupported "
             "operator."

@@ -6,6 +6,7 @@ TuneError                 1  something failed while running
 │   ├── DataError         2  images or arrays that cannot be used
 │   ├── SpecError         2  a file (target, template, candidate) with a wrong field
 │   └── LockedError       2  another process holds this run
+├── MachineError          1  this machine failed, not what it was given: a full disk, no memory
 ├── DivergedError         1  the loss of a training is not a number
 ├── NothingFitsError      3  finished, but no candidate fits the limits
 └── InterruptedRunError 130  stopped by the user; the run can be resumed
@@ -61,6 +62,10 @@ class SpecError(InputError):
 
 class LockedError(InputError):
     """Another process holds the lock of this run."""
+
+
+class MachineError(TuneError):
+    """This machine failed, not what it was given; later the same may work."""
 
 
 class DivergedError(TuneError):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dotnet_support import false_nncase
+from k230_board_support import two_convolutions
 from tuner.data.draw import captioned
 from tuner.errors import InputError, TuneError
 from tuner.exporters import k230
@@ -18,16 +19,12 @@ from tuner.models.export import export
 from tuner.runtimes import kmodel
 from tuner.spec import (
     Architecture,
-    Candidate,
     Conv2D,
     Dense,
     GlobalAveragePool2D,
     Input,
-    MaxPool2D,
     Node,
-    Preprocessing,
     Tool,
-    TrainingSettings,
 )
 from tuner.testing.models import trained
 from tuner.testing.specs import small_candidate
@@ -39,22 +36,6 @@ def compiler() -> None:
         kmodel.nncase_version()
     except ImportError as error:
         pytest.skip(str(error))
-
-
-def grey_net(outputs: int, side: int) -> Candidate:
-    nodes = (
-        Node(name="image", op=Input(height=side, width=side, channels=1)),
-        Node(name="stem", op=Conv2D(filters=16), inputs=("image",)),
-        Node(name="half", op=MaxPool2D(size=2), inputs=("stem",)),
-        Node(name="conv", op=Conv2D(filters=24), inputs=("half",)),
-        Node(name="pool", op=GlobalAveragePool2D(), inputs=("conv",)),
-        Node(name="logits", op=Dense(units=outputs), inputs=("pool",)),
-    )
-    return Candidate(
-        preprocessing=Preprocessing(height=side, width=side, colour="grey"),
-        architecture=Architecture(nodes=nodes, outputs=("logits",)),
-        training=TrainingSettings(epochs=6, learning_rate=0.01),
-    )
 
 
 ENDS = {
@@ -128,7 +109,7 @@ def test_captions_fit_the_picture() -> None:
 
 @pytest.mark.usefixtures("compiler")
 def test_the_bundle_of_a_trained_net(home: Path) -> None:
-    model = trained(grey_net(outputs=10, side=16), "sample:digits", "digits")
+    model = trained(two_convolutions(outputs=10, side=16, colour="grey"), "sample:digits", "digits")
     folder = export(model, ["k230", "tflite"], home / "out")
     report = json.loads((folder / "export_report.json").read_text())
     row = next(row for row in report["artifacts"] if row["format"] == "k230")

@@ -15,23 +15,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from k230_board_support import SCRIPTS, run_script
+from k230_board_support import SCRIPTS, run_script, two_convolutions
 from tuner.data import open_again
 from tuner.data.preprocess import scale
 from tuner.exporters import k230, k230_int16
 from tuner.models.export import export
 from tuner.runtimes import kmodel
-from tuner.spec import (
-    Architecture,
-    Candidate,
-    Conv2D,
-    Dense,
-    GlobalAveragePool2D,
-    Input,
-    Node,
-    Preprocessing,
-    TrainingSettings,
-)
 from tuner.store.files import cache_folder
 from tuner.testing.models import trained
 
@@ -55,21 +44,6 @@ def tinted_digits(path: Path, classes: int) -> Path:
         classes=np.array(["nought", "one", "two"][:classes]),
     )  # fmt: skip
     return path
-
-
-def net(outputs: int) -> Candidate:
-    nodes = (
-        Node(name="image", op=Input(height=SIDE, width=SIDE, channels=3)),
-        Node(name="stem", op=Conv2D(filters=16, stride=2), inputs=("image",)),
-        Node(name="conv", op=Conv2D(filters=24), inputs=("stem",)),
-        Node(name="pool", op=GlobalAveragePool2D(), inputs=("conv",)),
-        Node(name="logits", op=Dense(units=outputs), inputs=("pool",)),
-    )
-    return Candidate(
-        preprocessing=Preprocessing(height=SIDE, width=SIDE, colour="rgb"),
-        architecture=Architecture(nodes=nodes, outputs=("logits",)),
-        training=TrainingSettings(epochs=6, learning_rate=0.01),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +82,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         patch.setenv("TUNE_HOME", str(home))
         patch.chdir(home)
         data = tinted_digits(home / "digits.npz", request.param)
-        model = trained(net(request.param), str(data), "digits")
+        model = trained(two_convolutions(request.param, SIDE, "rgb"), str(data), "digits")
         folder = export(model, ["k230", "k230_int16"], home / "out")
         version = model.read()
         pixels = version.template.preprocessing

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tuner import catalog
 from tuner.engine.builds import PRECISIONS, pairs
 from tuner.engine.images import labelled, open_data
-from tuner.errors import TuneError
+from tuner.errors import MachineError, TuneError
 from tuner.spec import (
     Accuracy,
     Build,
@@ -111,8 +111,9 @@ def measure_builds(
 
     Returns:
         `measured`, plain Quantities by target and name; `builds`, plain Builds that were
-        simulated, by key; `unmeasured`, by target why a tool refused the candidate; and `missing`,
-        which tools are not installed.
+        simulated, by key; `unmeasured`, by target why a tool refused the candidate; and
+        `prevented`, what on this machine kept tools from working: one is not installed, the disk is
+        full.
     """
     spec = from_plain(RunSpec, run, "run.json")
     models: dict[Precision, bytes] = {
@@ -120,7 +121,7 @@ def measure_builds(
     }
     done: dict[tuple[object, ...], Mapping[str, Any]] = {}
     refused: dict[tuple[object, ...], str] = {}
-    measured, simulated, missing, unmeasured = {}, {}, [], {}
+    measured, simulated, prevented, unmeasured = {}, {}, [], {}
     for target in spec.targets:
         if target.name not in names:
             continue
@@ -139,7 +140,13 @@ def measure_builds(
                 done[key] = {name: to_plain(quantity) for name, quantity in quantities.items()}
             except ImportError as error:
                 done[key] = {}
-                missing.append(f"Not measured for {target.runtime}: {error}")
+                prevented.append(f"Not measured for {target.runtime}: {error}")
+            except (MachineError, OSError, MemoryError) as error:
+                done[key] = {}
+                prevented.append(
+                    f"Not measured for {target.runtime}: {_said_of_machine(error)} Until 'tune "
+                    "resume' asks again, candidates keep their int8 accuracy and estimated costs."
+                )
             except TuneError as error:
                 done[key] = {}
                 refused[key] = f"Not measured for {target.runtime}: {error}"
@@ -151,8 +158,17 @@ def measure_builds(
         "measured": measured,
         "builds": simulated,
         "unmeasured": unmeasured,
-        "missing": missing,
+        "prevented": prevented,
     }
+
+
+def _said_of_machine(error: MachineError | OSError | MemoryError) -> str:
+    """The same for each candidate: without the names of its files."""
+    if isinstance(error, MachineError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}, on reading or writing files of the run."
+    return "a worker of this machine got no more memory."
 
 
 def _simulate(
@@ -171,6 +187,7 @@ def _simulate(
 
     Raises:
         ImportError: the compiler is not installed.
+        MachineError: the disk is full, or the like.
         TuneError: it refuses the model, or made something else of it.
     """
     import numpy as np
@@ -279,6 +296,8 @@ def _compile(
 ) -> tuple[CompiledModel, Path]:
     """Compile a candidate's net for a target, or take what an earlier job compiled from it.
 
+    What another version of the compiler made, or one with other settings, is compiled again.
+
     Args:
         spec: of the run.
         folder: of the candidate.
@@ -300,11 +319,14 @@ def _compile(
             "versions; a new run writes it."
         )
     model = (folder / CAMERA).read_bytes()
+    training = labelled(open_data(spec.dataset), candidate, "training")
+    rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
     record, digest = folder / f"{target.runtime}.json", hashlib.sha256(model).hexdigest()
+    made_as = {"model_sha256": digest, "recipe": runtime.recipe(len(rows))}
     if record.exists():
         known = read_json(record)
         artifact = folder / f"{target.runtime}{known['suffix']}"
-        if known["model_sha256"] == digest and artifact.exists():
+        if all(known[name] == value for name, value in made_as.items()) and artifact.exists():
             measured = {
                 name: from_plain(Quantity, plain, str(record))
                 for name, plain in known["measured"].items()
@@ -316,8 +338,6 @@ def _compile(
                 recipe=known["recipe"],
                 measured=measured,
             ), artifact
-    training = labelled(open_data(spec.dataset), candidate, "training")
-    rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
     compiled: CompiledModel = runtime.compile_model(
         model, in_colour(training.images[rows]), INPUT_RANGES[candidate.preprocessing.scaling]
     )
@@ -327,9 +347,8 @@ def _compile(
     write_json(
         record,
         {
-            "model_sha256": digest,
+            **made_as,
             "suffix": compiled.suffix,
-            "recipe": compiled.recipe,
             "measured": to_plain(compiled.measured),
         },
     )

@@ -131,7 +131,7 @@ class Measuring:
             self._say(f"{result.candidate.id}: measuring: {outcome.reason}")
             outcome = {"unmeasured": dict.fromkeys(names, f"Not measured: {outcome.reason}")}
         else:
-            for reason in {*outcome["missing"], *outcome["unmeasured"].values()} - self._said:
+            for reason in {*outcome["prevented"], *outcome["unmeasured"].values()} - self._said:
                 self._say(reason)
                 self._said.add(reason)
         measured = outcome.get("measured", {})

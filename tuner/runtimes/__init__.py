@@ -83,7 +83,7 @@ class CompiledModel:
     Args:
         content: the file for the device.
         suffix: of its name.
-        recipe: how it was quantized, in words.
+        recipe: as `Simulates.recipe` gives it.
         measured: as `Measures.measure` gives it.
     """
 
@@ -99,6 +99,15 @@ class Simulates(Protocol):
     What its targets compute differs from the int8 build, so their accuracy comes from here.
     """
 
+    def recipe(self, images: int) -> str:
+        """How `compile_model` quantizes by so many images: compiler, version, every setting.
+
+        What was compiled by another recipe is compiled again.
+
+        Raises:
+            ImportError: the compiler is not installed.
+        """
+
     def compile_model(
         self, model: bytes, calibration: NDArray[np.uint8], input_range: tuple[float, float]
     ) -> CompiledModel:
@@ -112,6 +121,7 @@ class Simulates(Protocol):
 
         Raises:
             ImportError: the compiler is not installed.
+            MachineError: the disk is full, or the like.
             TuneError: it refuses the model.
         """
 
@@ -131,6 +141,7 @@ class Simulates(Protocol):
 
         Raises:
             ImportError: the simulator is not installed.
+            MachineError: the disk is full, or the like.
             TuneError: it refuses the model.
         """
 

@@ -11,6 +11,7 @@ read here (nncase-kpu 2.11: `mac.csv`, `estimate_fps.py`).
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import json
 import os
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuner.errors import TuneError
+from tuner.errors import MachineError, TuneError
 from tuner.runtimes.tool import figure, package_tool, require, run_tool
 from tuner.spec import Tool
 from tuner.store.settings import read_settings, settings_file
@@ -60,6 +61,13 @@ UNCLEAR_ENDS = (signal.SIGSEGV, signal.SIGBUS)
 """With too little memory nncase was seen to end by a segmentation fault too."""
 OUT_OF_MEMORY = re.compile(r"out of ?memory|MemoryError|bad_alloc", re.IGNORECASE)
 """How Python, .NET and C++ say that they hit that limit."""
+
+FULL_DISK = re.compile(
+    r"No space left|disk was full|space on the disk|quota exceeded|File too large"
+)
+"""How Python and .NET say it, where what they say does not go to that disk too."""
+FULL_BYTES = 2**20
+"""With less than that left on it a disk is full."""
 
 SIMULATE_SECONDS = 60.0
 SIMULATE_IMAGE_SECONDS = 20.0
@@ -178,6 +186,7 @@ def compile_kmodel(
 
     Raises:
         ImportError: nncase or the .NET runtime is not installed; says how to.
+        MachineError: the disk is full, or the like.
         TuneError: the compiler refuses the model, crashes, takes too long, or writes other tables.
     """
     import numpy as np
@@ -219,6 +228,7 @@ def simulate_kmodel(
 
     Raises:
         ImportError: nncase or the .NET runtime is not installed; says how to.
+        MachineError: the disk is full, or the like.
         TuneError: the simulator refuses the model, crashes or takes too long.
     """
     import numpy as np
@@ -318,15 +328,23 @@ def _job_folder(what: str) -> Iterator[Path]:
     """A folder for one child process, gone afterwards.
 
     Raises:
-        TuneError: in place of an OSError: the disk is full, or no process can be started.
+        MachineError: in place of an OSError, such as that no process can be started; and of what
+            went wrong while the disk was full, as programs crash then, often without a word.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=f"{what}-") as name:
-            yield Path(name)
+            try:
+                yield Path(name)
+            except TuneError as error:
+                if FULL_DISK.search(str(error)) or shutil.disk_usage(name).free < FULL_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+                raise
     except OSError as error:
-        raise TuneError(
-            f"nncase cannot {what} the model: {error.strerror or error}. Its files lie in "
-            f"{tempfile.gettempdir()}; TMPDIR names another folder."
+        folder = Path(tempfile.gettempdir()).resolve()
+        disk = next(path for path in (folder, *folder.parents) if path.is_mount())
+        raise MachineError(
+            f"nncase cannot {what} the model: {error.strerror or error}. Its files lie on the disk "
+            f"that is mounted at {disk}; an export takes another folder from TMPDIR."
         ) from None
 
 
@@ -344,6 +362,7 @@ def _run(
         The file `gives` that it wrote there.
 
     Raises:
+        MachineError: something else killed it.
         TuneError: it failed, took too long, or wrote no such file.
     """
     (folder / "job.json").write_text(json.dumps({**job, "memory_bytes": PROCESS_BYTES}))
@@ -360,6 +379,11 @@ def _run(
             reason += (
                 f" ({'' if short_of_memory else 'perhaps for want of memory: '}its process may "
                 f"take {PROCESS_BYTES / 2**30:.3g} GiB; a smaller net or input needs less)"
+            )
+        if done.returncode == -signal.SIGKILL:
+            raise MachineError(
+                f"nncase cannot {what} the model: {reason}. The system ends processes so when its "
+                "memory runs out."
             )
         raise TuneError(f"nncase cannot {what} the model: {reason}.")
     written = folder / gives

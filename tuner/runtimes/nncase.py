@@ -39,6 +39,7 @@ from tuner.runtimes.kmodel import (
     Activations,
     Compiled,
     compile_kmodel,
+    nncase_version,
     ptq_option,
     simulate_kmodel,
 )
@@ -319,6 +320,14 @@ def _measured(compiled: Compiled) -> dict[str, Quantity]:
     }
 
 
+def recipe(images: int, activations: Activations = "uint8") -> str:
+    """How `compile_model` compiles; see `Simulates`."""
+    return (
+        f"nncase-kpu {nncase_version()}, {ptq_option(activations)}, {CALIBRATE_METHOD} over "
+        f"{images} training images"
+    )
+
+
 def compile_model(
     model: bytes,
     calibration: NDArray[np.uint8],
@@ -342,8 +351,7 @@ def compile_model(
     return CompiledModel(
         content=compiled.kmodel,
         suffix=".kmodel",
-        recipe=f"nncase-kpu {compiled.version}, {ptq_option(activations)}, {CALIBRATE_METHOD} over "
-        f"{len(images)} training images",
+        recipe=recipe(len(images), activations),
         measured=_measured(compiled),
     )
 

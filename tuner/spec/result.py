@@ -122,7 +122,7 @@ class Result:
         measured: by target, what a tool of its runtime measured of the builds: a field of Cost,
             or `arena_head_bytes` and `arena_tail_bytes`. Finalists alone have it.
         unmeasured: by target, why a tool of its runtime refused the builds or failed on them;
-            it is not asked again.
+            it is not asked again. A tool or a machine that could not work is no such reason.
         repeated: by the number of a further training, from 1, the validation accuracies of its
             builds, by their keys. `builds` are those of the first training.
     """
