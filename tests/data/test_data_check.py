@@ -397,6 +397,23 @@ def test_splits_below_the_classes(tmp_path: Path, below: str) -> None:
     assert {row.test for row in mended.classes} == {5}
 
 
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"cat/train": 5, "cat/test": 5, "dog/train": 5, "dog/test": 5},
+        {"training_set/cup": 5, "training_set/fork": 5, "test_set/cup": 5, "test_set/fork": 5},
+        {"v1/train/cup": 5, "v1/train/fork": 5, "v1/test/cup": 5, "v1/test/fork": 5, "docs": 5},
+        {"images/a": 5, "images/b": 5, "masks/a": 5, "masks/b": 5},
+        {"a": 5, "b": 5},
+    ],
+)
+def test_what_is_found_is_kept_with_the_data(tmp_path: Path, images: dict[str, int]) -> None:
+    root = fill(tmp_path / "i", images)
+    found = [f"{p.text}\n  {p.mend}" for p in check_data(root).problems if p.kind == "packing"]
+    assert open_dataset(root, split_seed=0).spec.doubt == "".join(found)
+    assert bool(found) == (len(images) > 2)
+
+
 def test_classes_below_what_is_taken_for_them(tmp_path: Path) -> None:
     root = fill(tmp_path / "i", {f"{top}/{c}": 5 for top in ("images", "masks") for c in "ab"})
     found = problem(check_data(root), "packing")
