@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import tuner
+from pictures_support import fill
 from tuner.engine import plan
 from tuner.store.clean import clean
 from tuner.store.runs import known_runs
@@ -68,6 +69,20 @@ def test_a_callback_that_raises_is_shown_once_and_the_run_goes_on(caplog):
     assert len(shown) == 1
     assert shown[0].startswith("on_event raised at the event 'opened'; the run goes on")
     assert shown[0].endswith("RuntimeError: a mistake of mine")
+
+
+def test_splits_below_the_classes_are_told_by_each_search(home: Path, caplog):
+    images = {f"{name}/{split}": 5 for name in ("cat", "dog") for split in ("train", "test")}
+    data = fill(home / "images", images)
+    run = tuner.search(
+        "raspberry-pi-4", str(data), max_candidates=2, workers=1, name="r", progress=False
+    )
+    tuner.extend(run, max_candidates=1, progress=False)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    for line in told:
+        assert line.startswith("Check the data: test, train lie below the classes, so training")
+        assert f"tune data check {data}-sorted" in line
 
 
 def test_a_callback_may_stop_the_run_which_ends_as_if_it_had_not_been():

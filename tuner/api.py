@@ -515,12 +515,13 @@ def retrain(
         TuneError: the training failed.
     """
     from tuner.models.retrain import retrain as train_in_full
+    from tuner.spec.times import LEAST_TRAIN_MINUTES
     from tuner.store.templates import read_template
 
     for option, value, least in (
         ("epochs", epochs, 1),
         ("threads", threads, 1),
-        ("minutes", minutes, 0.1),
+        ("minutes", minutes, LEAST_TRAIN_MINUTES),
         ("patience-percent", patience_percent, 1),
         ("steady-epochs", steady_epochs, 2),
         ("batch-size", batch_size, 1),

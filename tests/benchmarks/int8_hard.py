@@ -192,7 +192,7 @@ def measure(
 
         images = training.images[evenly_spaced(len(training.labels), 100)]
         drawn = np.random.default_rng(0).permutation(len(test.labels))[:simulated]
-        equalized = Quantizer(content, calibration, limits)._prepare(True)[0]
+        equalized = Quantizer(content, calibration, limits).prepared(True)[0]
         nets = {"kmodel": content, "kmodel, equalized": equalized}
         found = {}
         for name, file in nets.items():

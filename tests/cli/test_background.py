@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -74,6 +76,27 @@ def test_attaching_shows_all_until_the_end(tmp_path: Path):
 @pytest.mark.parametrize("command", ["attach", "stop"])
 def test_nothing_to_attach_to(tmp_path: Path, command: str):
     assert "'tune runs' shows what has ended" in tune(tmp_path, command, code=2).stderr
+
+
+def test_what_does_not_stop_is_named(tmp_path: Path):
+    lock = tmp_path / "runs" / "stubborn" / "run.lock"
+    lock.parent.mkdir(parents=True)
+    (lock.parent / "run.json").write_text("{}")
+    program = (
+        "import pathlib, signal, sys; from tuner.store.lock import locked\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "with locked(pathlib.Path(sys.argv[1]), 'It'): print(flush=True); signal.pause()"
+    )
+    holding = subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE)
+    try:
+        assert holding.stdout
+        holding.stdout.readline()
+        line = tune(tmp_path, "stop", "stubborn", "--timeout", 1, code=1).stderr
+        assert f"Expected 'stubborn' to stop within 1 s. Going on: process {holding.pid};" in line
+        assert "'tune stop stubborn' again ends it at once" in line
+    finally:
+        holding.kill()
+        holding.communicate()
 
 
 def test_the_command_at_the_end_is_run_for_failures_too(tmp_path: Path):

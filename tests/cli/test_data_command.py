@@ -69,6 +69,15 @@ def test_a_terminal_shows_an_error_once(cli, home: Path, monkeypatch: pytest.Mon
     assert out.count("error: ") == 1
 
 
+def test_a_search_refuses_wrong_packing_with_its_mend(cli, home: Path):
+    root = fill(home / "images", {"": 1, "top/cat": 6, "top/dog": 5})
+    code, _, err = cli("--target", "nano33ble", "--data", root)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "The command below leaves out 1 of 12 images." in err
+    assert err.endswith(f" tune data check {root}/top\n")
+
+
 def test_groups(cli, home: Path):
     root = home / "images"
     for number in range(40):

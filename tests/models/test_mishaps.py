@@ -157,6 +157,30 @@ def test_retrainings_of_one_model_at_once_while_it_is_fetched(place: Path):
 
 
 @pytest.mark.usefixtures("versions")
+def test_all_retrainings_of_a_model_are_stopped(place: Path):
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tuner", "retrain", "digit.toml", "--name", "two",
+             "--quantization-percent", "0", "--threads", "1", "--epochs", str(count)],
+            cwd=place, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for count in (9998, 9999)
+    ]  # fmt: skip
+    while len(going_on()) < len(started):
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.1)
+    lines = tune(place, "stop", "two").stdout.splitlines()
+    assert sorted(lines) == sorted(
+        f"two (a retraining, process {process.pid}) has stopped. Next: tune models"
+        for process in started
+    )
+    for process in started:
+        told, _ = process.communicate()
+        assert process.returncode in (0, 130), told  # 130 where no epoch had ended
+    assert going_on() == []
+
+
+@pytest.mark.usefixtures("versions")
 def test_a_damaged_checkpoint_is_named_and_stays(place: Path, monkeypatch):
     monkeypatch.setattr(retrain_module, "_key", lambda *_: "key")
     checkpoint = models_folder() / "damaged" / ".new-key" / CHECKPOINT

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pictures_support import fill
 from tuner.data import open_dataset
 from tuner.errors import InputError, TuneError
 from tuner.models import retrain as retraining
@@ -334,6 +335,15 @@ def test_what_takes_longer_than_the_limit_is_refused_with_what_fits(place: Path)
     with pytest.raises(InputError, match=r"at most 0\.1 minutes.*Received: --minutes 2"):
         retrain(limited(place, 0.1), minutes=2)
     assert len(list(models_folder().glob("digit/*"))) == versions
+
+
+def test_splits_below_the_classes_are_told(digits_home: Path, tmp_path: Path):
+    images = {f"{name}/{split}": 5 for name in "abc" for split in ("train", "test")}
+    mixed = template(digits_home, name="mixed", data=str(fill(tmp_path / "images", images)))
+    told: list[str] = []
+    retrain(mixed, epochs=1, threads=1, on_note=told.append)
+    (line,) = [line for line in told if line.startswith("Check the data: ")]
+    assert "test, train lie below the classes" in line
 
 
 def test_the_time_is_said_before_and_kept_with_the_version(place: Path):

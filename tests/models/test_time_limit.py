@@ -14,10 +14,11 @@ from tuner.engine.board import board
 from tuner.engine.search import with_limits
 from tuner.errors import InputError, UnknownNameError
 from tuner.models import time_limit
-from tuner.models.time_limit import TIME_BAND, check_predicted_time, with_time
+from tuner.models.time_limit import TIME_BAND, check_clock, check_predicted_time, with_time
 from tuner.spec import Candidate, Limits
 from tuner.store.models import find_model, models_folder
 from tuner.testing.models import template_of
+from tuner.testing.specs import small_candidate
 from walk_support import tune
 
 QUICKER, ROOM = 2.0, 1.5
@@ -55,7 +56,8 @@ def walk(home: Path) -> None:
     board = json.loads(tune(home, "report", "walk", "--format", "json").stdout)
     tune(home, "select", "walk", 1, "-o", "best.toml")
     line = tune(home, "retrain", "best.toml", "--max-train-minutes", 0.001, code=2).stderr
-    needed = float(re.search(r"full training ([\d.]+) min > 0\.001", line)[1])
+    needed, unit = re.search(r"full training ([\d.]+) (s|min) > ", line).groups()
+    needed = float(needed) / {"s": 60.0, "min": 1.0}[unit]
     limit = round(ROOM * needed * quicker(home), 3)
     line = tune(home, "retrain", "best.toml", "--max-train-minutes", limit, code=2).stderr
     assert "takes too long" in line.splitlines()[-1]
@@ -125,6 +127,27 @@ def test_the_alternative_is_timed_by_the_epochs_that_were_asked_for(home: Path):
 def test_the_settings_that_were_asked_for_are_named_with_the_alternative(home: Path):
     said = str(late(home, limit=2.5, epochs=1))
     assert re.search(r"about 1 min with --epochs 1 \(tune select made-up 1\)", said)
+
+
+@pytest.mark.parametrize(("start_minutes", "epochs"), [(0.0, False), (-0.97, True)])
+def test_below_the_shortest_clock_what_works_is_named(home: Path, start_minutes, epochs: bool):
+    said = str(late(home, limit=0.05, start_minutes=start_minutes))
+    assert ("What fits: --epochs 1; or rank" in said) == epochs
+    assert ("What fits: a smaller input or another candidate. Or" in said) != epochs
+    assert said.endswith("by the clock is --max-train-minutes 0.1 --minutes 0.1.")
+    assert "--minutes 0.05" not in said
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [(5.0, "Shorten it, or loosen"), (0.05, "Give --epochs instead, or loosen the limit by")],
+)
+def test_a_clock_beyond_the_limit_is_refused(limit: float, words: str):
+    plain = template_of(small_candidate(), "sample:digits", "best", target=TARGET)
+    plain = replace(plain, target=with_limits(plain.target, Limits(train_minutes=limit)))
+    with pytest.raises(InputError, match=rf"Expected at most {limit:g} minutes.* {words}"):
+        check_clock(plain, 60.0 * 6.0)
+    check_clock(plain, 60.0 * limit)
 
 
 @pytest.mark.parametrize("gone", [True, False])

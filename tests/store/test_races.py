@@ -61,7 +61,7 @@ def test_work_that_ends_before_it_is_stopped_has_stopped(home: Path):
     work = Work(
         kind="retraining", name="digit", pid=ended.pid, started=0.0, lock=home / "x", log=home / "y"
     )
-    stop(work, 1.0)
+    assert stop([work], 1.0) == []
 
 
 def test_versions_of_a_model_that_are_made_at_once_share_no_files(home: Path):

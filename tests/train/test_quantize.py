@@ -98,7 +98,7 @@ def test_equalizing_changes_no_logit(name: str):
 
 
 def same_after_equalizing(content: bytes, images: np.ndarray) -> None:
-    changed = Quantizer(content, images, SIGNED)._prepare(True)[0]
+    changed = Quantizer(content, images, SIGNED).prepared(True)[0]
     before, after = (run_tflite(file, "float32", images, "xnnpack") for file in (content, changed))
     np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
     assert changed != content

@@ -14,9 +14,9 @@ def attach(name: Name = "latest") -> None:
     """Follow what was started with --background; Ctrl-C leaves it going on."""
     from tuner.errors import InputError
     from tuner.store.lock import is_locked
-    from tuner.store.work import POLL_SECONDS, find_work
+    from tuner.store.work import POLL_SECONDS, find_works, newest
 
-    work = find_work(name)
+    work = newest(find_works(name))
     if not is_locked(work.log):
         raise InputError(
             f"Expected work that was started with --background. '{work.name}' has a terminal of "

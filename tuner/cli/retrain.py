@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.cli.background import Background, OnFinish, finishing, print_started, start
+from tuner.spec.times import LEAST_TRAIN_MINUTES
 
 if TYPE_CHECKING:
     from tuner.spec import ModelVersion
@@ -28,7 +29,9 @@ def retrain(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Minutes of training; as many epochs as they allow."),
+        typer.Option(
+            min=LEAST_TRAIN_MINUTES, help="Minutes of training; as many epochs as they allow."
+        ),
     ] = None,
     max_train_minutes: Annotated[
         float | None,

@@ -249,99 +249,90 @@ def dark_problems(rows: Sequence[Row]) -> list[Problem]:
 
 def same_problems(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> list[Problem]:
     """Of images that are there more than once; `groups` are their rows."""
-    problems = []
-    classes = [g for g in groups if len({rows[row].class_name for row in g}) > 1]
-    splits = [g for g in groups if len({rows[row].split for row in g}) > 1]
-    if classes:
-        problems.append(
-            Problem(
-                severity="warning",
-                kind="same_in_two_classes",
-                text=f"{_many(len(classes), 'image is', 'images are')} in two classes or more, "
-                "byte by byte the same.",
-                mend="Keep each in the class that it belongs to.",
-                count=len(classes),
-                items=_pairs(rows, classes),
-            )
-        )
-    if splits:
-        problems.append(
-            Problem(
-                severity="warning",
-                kind="same_in_two_splits",
-                text=f"{_many(len(splits), 'image is', 'images are')} in two splits or more, byte "
-                "by byte the same, so accuracies are too high.",
-                mend="Keep each in one split.",
-                count=len(splits),
-                items=_pairs(rows, splits),
-            )
-        )
-    if groups:
-        more = sum(len(group) - 1 for group in groups)
-        problems.append(
-            Problem(
-                severity="note",
-                kind="duplicates",
-                text=f"{_many(len(groups), 'image is', 'images are')} there more than once, with "
-                f"{_many(more, 'copy', 'copies')}. Within a class, copies stay in one split where "
-                "the split is made here.",
-                count=more,
-                items=_pairs(rows, groups),
-            )
-        )
-    return problems
+    classes, splits = _across(rows, groups)
+    more = sum(len(group) - 1 for group in groups)
+    found = (
+        Problem(
+            severity="warning",
+            kind="same_in_two_classes",
+            text=f"{_many(len(classes), 'image is', 'images are')} in two classes or more, "
+            "byte by byte the same.",
+            mend="Keep each in the class that it belongs to.",
+            count=len(classes),
+            items=_pairs(rows, classes),
+        ),
+        Problem(
+            severity="warning",
+            kind="same_in_two_splits",
+            text=f"{_many(len(splits), 'image is', 'images are')} in two splits or more, byte "
+            "by byte the same, so accuracies are too high.",
+            mend="Keep each in one split.",
+            count=len(splits),
+            items=_pairs(rows, splits),
+        ),
+        Problem(
+            severity="note",
+            kind="duplicates",
+            text=f"{_many(len(groups), 'image is', 'images are')} there more than once, with "
+            f"{_many(more, 'copy', 'copies')}. Within a class, copies stay in one split where "
+            "the split is made here.",
+            count=more,
+            items=_pairs(rows, groups),
+        ),
+    )
+    return [problem for problem in found if problem.items]
 
 
 def near_problems(
     rows: Sequence[Row], groups: Sequence[Sequence[int]], group_by: str, source: str
 ) -> list[Problem]:
     """Of images that look much alike; `groups` are their rows."""
-    problems = []
-    across = [g for g in groups if len({rows[row].split for row in g}) > 1]
-    if across:
-        held = sum(rows[r].split != "training" for g in across for r in g)
-        mend = "Remove one of each pair, or keep in one split what belongs together: --group-by."
-        if not group_by and any(re.search(FRAMES, rows[r].name) for g in across for r in g):
-            mend = (
-                "If they are frames of videos or series, keep each in one split by its name, such "
-                f"as: tune data check {shlex.quote(source)} --group-by {shlex.quote(FRAMES)}"
-            )
-        problems.append(
-            Problem(
-                severity="warning",
-                kind="near_in_two_splits",
-                text=f"{_many(held, 'image', 'images')} of validation and test: much like images "
-                "of another split, so accuracies may be too high.",
-                mend=mend,
-                count=held,
-                items=_pairs(rows, across),
-            )
+    classes, splits = _across(rows, groups)
+    held = sum(rows[r].split != "training" for g in splits for r in g)
+    mend = "Remove one of each pair, or keep in one split what belongs together: --group-by."
+    if not group_by and any(re.search(FRAMES, rows[r].name) for g in splits for r in g):
+        mend = (
+            "If they are frames of videos or series, keep each in one split by its name, such "
+            f"as: tune data check {shlex.quote(source)} --group-by {shlex.quote(FRAMES)}"
         )
-    classes = [g for g in groups if len({rows[row].class_name for row in g}) > 1]
-    if classes:
-        problems.append(
-            Problem(
-                severity="warning",
-                kind="near_in_two_classes",
-                text=f"{_many(len(classes), 'group', 'groups')} of images that look much alike: in "
-                "two classes or more.",
-                mend="Look whether their classes are right.",
-                count=len(classes),
-                items=_pairs(rows, classes),
-            )
-        )
-    if groups:
-        problems.append(
-            Problem(
-                severity="note",
-                kind="near_duplicates",
-                text=f"{_many(len(groups), 'group', 'groups')} of images that look much alike, "
-                f"{sum(map(len, groups))} images in all.",
-                count=len(groups),
-                items=_pairs(rows, groups),
-            )
-        )
-    return problems
+    found = (
+        Problem(
+            severity="warning",
+            kind="near_in_two_splits",
+            text=f"{_many(held, 'image', 'images')} of validation and test: much like images "
+            "of another split, so accuracies may be too high.",
+            mend=mend,
+            count=held,
+            items=_pairs(rows, splits),
+        ),
+        Problem(
+            severity="warning",
+            kind="near_in_two_classes",
+            text=f"{_many(len(classes), 'group', 'groups')} of images that look much alike: in "
+            "two classes or more.",
+            mend="Look whether their classes are right.",
+            count=len(classes),
+            items=_pairs(rows, classes),
+        ),
+        Problem(
+            severity="note",
+            kind="near_duplicates",
+            text=f"{_many(len(groups), 'group', 'groups')} of images that look much alike, "
+            f"{sum(map(len, groups))} images in all.",
+            count=len(groups),
+            items=_pairs(rows, groups),
+        ),
+    )
+    return [problem for problem in found if problem.items]
+
+
+def _across(
+    rows: Sequence[Row], groups: Sequence[Sequence[int]]
+) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+    """The groups in two classes or more, and those in two splits or more."""
+    classes = [group for group in groups if len({rows[row].class_name for row in group}) > 1]
+    splits = [group for group in groups if len({rows[row].split for row in group}) > 1]
+    return classes, splits
 
 
 def _pairs(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> tuple[str, ...]:

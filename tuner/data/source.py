@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from tuner.data.archive import open_archive
 from tuner.data.dataset import Dataset
-from tuner.data.folder import LAYOUT, dataset_of_files, find_images
+from tuner.data.folder import LAYOUT, Found, dataset_of_files, find_images
 from tuner.data.groups import no_groups
+from tuner.data.packing import doubtful_packing, split_packing, unusable_packing
 from tuner.data.sample import open_sample
 from tuner.data.scan import check_images
 from tuner.data.tree import FolderTree, Tree, ZipTree, inside_wrappers, readable, utf8
@@ -55,17 +57,28 @@ def open_dataset(
     path = absolute(source)
     tree = tree_at(path)
     if tree is not None:
-        found, left_out = find_images(tree)
-        facts = check_images(tree, [image.path for image in found], cache)
-        return dataset_of_files(
-            tree,
-            found,
-            facts,
-            left_out,
-            source=utf8(str(path)),
-            split_seed=split_seed,
-            group_by=group_by,
-        )
+        found: list[Found] = []
+        try:
+            found, left_out = find_images(tree)
+            facts = check_images(tree, [image.path for image in found], cache)
+            dataset = dataset_of_files(
+                tree,
+                found,
+                facts,
+                left_out,
+                source=utf8(str(path)),
+                split_seed=split_seed,
+                group_by=group_by,
+            )
+        except DataError as error:
+            one_class = len({image.class_name for image in found}) < 2
+            packing = split_packing(tree) or (unusable_packing(tree) if one_class else None)
+            if packing is None:
+                raise
+            raise DataError(f"{error} {packing.found} {packing.mend}") from None
+        if doubtful := doubtful_packing(tree):
+            dataset.spec = replace(dataset.spec, doubt=f"{doubtful.found}\n  {doubtful.mend}")
+        return dataset
     no_groups(group_by, text)
     return open_archive(path, split_seed=split_seed, cache=cache)
 

@@ -10,7 +10,7 @@ from tuner.spec import RunSpec
 
 def notices(spec: RunSpec) -> list[str]:
     """Lines on data, targets and parts of spaces that are left out, and on runtimes."""
-    lines = []
+    lines = [f"Check the data: {spec.dataset.doubt}"] if spec.dataset.doubt else []
     if left_out := spec.dataset.left_out:
         lines.append(
             f"Left out: {len(left_out)} files, the first {left_out[0]} "

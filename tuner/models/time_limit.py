@@ -12,18 +12,13 @@ from tuner.cost.training import REFERENCE, train_seconds_per_image
 from tuner.engine.board import board
 from tuner.errors import InputError, TuneError
 from tuner.spec import Candidate, Cost, Quantity, Template, Throughput
+from tuner.spec.times import LEAST_TRAIN_MINUTES
 from tuner.store.runs import find_run
 from tuner.train.loop import UNFROZEN_PACE
 
 TIME_BAND = (0.8, 1.25)
 """Of the predicted time of training, low and high: held 20 of 20 trainings of
 tests/benchmarks/retrain_time.py, .80 to 1.24, and of the next 10 nine; one was .795."""
-
-
-LOOSEN = (
-    "loosen the limit by --max-train-minutes, or by train_minutes in the template's "
-    "[target.limits] table"
-)
 
 
 def with_time(template: Template, cost: Cost, minutes: float) -> Cost:
@@ -53,9 +48,10 @@ def check_clock(template: Template, seconds: float) -> None:
     """
     limit = template.target.limits.train_minutes
     if limit is not None and seconds > 60.0 * limit:
+        shorter = "Shorten it" if limit >= LEAST_TRAIN_MINUTES else "Give --epochs instead"
         raise InputError(
             f"Expected at most {limit:g} minutes, the limit of '{template.name}'. Received: "
-            f"--minutes {seconds / 60.0:g}. Shorten it, or {LOOSEN}."
+            f"--minutes {seconds / 60.0:g}. {shorter}, or {_loosen(limit)}."
         )
 
 
@@ -87,12 +83,28 @@ def check_predicted_time(template: Template, cost: Cost, minutes_of: MinutesOf) 
         return minutes_of(replace(own, training=replace(own.training, epochs=epochs)))
 
     epochs = bisect_right(range(1, own.training.epochs), limit / TIME_BAND[1], key=minutes)
-    fitting = f"--epochs {epochs} or --minutes {limit:g}" if epochs else f"--minutes {limit:g}"
+    fitting = [f"--epochs {epochs}"] if epochs else []
+    if limit >= LEAST_TRAIN_MINUTES:
+        fitting.append(f"--minutes {limit:g}")
     other = _alternative(template, limit, minutes_of)
+    named = [" or ".join(fitting), other or "a smaller input or another candidate"]
+    ways = ("; or " if other else "; ").join(filter(None, named))
     raise InputError(
-        f"The template '{template.name}' takes too long: {explain(late[0])}. What fits: "
-        f"{fitting}; {other or 'a smaller input or another candidate'}. Or {LOOSEN}."
+        f"The template '{template.name}' takes too long: {explain(late[0])}. What fits: {ways}. "
+        f"Or {_loosen(limit)}."
     )
+
+
+def _loosen(limit: float) -> str:
+    """How to train longer; with the least that a clock needs where `limit`, minutes, is below."""
+    loosen = (
+        "loosen the limit by --max-train-minutes, or by train_minutes in the template's "
+        "[target.limits] table"
+    )
+    if limit >= LEAST_TRAIN_MINUTES:
+        return loosen
+    least = f"{LEAST_TRAIN_MINUTES:g}"
+    return f"{loosen}; the shortest by the clock is --max-train-minutes {least} --minutes {least}"
 
 
 def _alternative(template: Template, limit: float, minutes_of: MinutesOf) -> str:
@@ -123,7 +135,7 @@ def _alternative(template: Template, limit: float, minutes_of: MinutesOf) -> str
         if row.fits and accuracy and expected * TIME_BAND[1] <= limit:
             pixels = candidate.preprocessing
             return (
-                f"or rank {row.rank} of the run {template.run}, {candidate.id}, which reads "
+                f"rank {row.rank} of the run {template.run}, {candidate.id}, which reads "
                 f"{pixels.width}x{pixels.height} {pixels.colour} and had {accuracy.value:.1%} as "
                 f"int8: about {expected:.2g} min{options and f' with{options}'} "
                 f"(tune select {template.run} {row.rank})"

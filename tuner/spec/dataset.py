@@ -30,6 +30,8 @@ class DatasetSpec:
             stay in one split; empty for none.
         class_counts: images by split, of each class in label order; empty in runs of earlier
             versions.
+        doubt: what of the layout may be taken wrongly, and its mend in a line of its own; empty if
+            nothing.
     """
 
     source: str
@@ -43,3 +45,4 @@ class DatasetSpec:
     left_out: tuple[str, ...] = ()
     group_by: str = ""
     class_counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    doubt: str = ""

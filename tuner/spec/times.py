@@ -6,6 +6,9 @@ import re
 
 from tuner.errors import InputError
 
+LEAST_TRAIN_MINUTES = 0.1
+"""Of a retraining by the clock."""
+
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tuner.errors import TuneError, UnknownNameError
+from tuner.errors import UnknownNameError
 from tuner.store.lock import holder
 from tuner.store.models import models_folder
 from tuner.store.runs import known_runs
@@ -68,18 +68,17 @@ def _work(kind: Literal["search", "retraining"], name: str, lock: Path, log: Pat
     return Work(kind=kind, name=name, pid=pid, started=started, lock=lock, log=log)
 
 
-def find_work(name: str) -> Work:
-    """The work of that name, or the newest for `latest`.
+def find_works(name: str) -> list[Work]:
+    """All work of that name; the newest alone for `latest`.
 
     Raises:
         UnknownNameError: nothing of that name goes on.
     """
     works = going_on()
     if name == "latest" and works:
-        return max(works, key=lambda work: work.started)
-    for work in works:
-        if work.name == name:
-            return work
+        return [newest(works)]
+    if named := [work for work in works if work.name == name]:
+        return named
     raise UnknownNameError(
         "work that goes on",
         name,
@@ -88,21 +87,26 @@ def find_work(name: str) -> Work:
     )
 
 
-def stop(work: Work, seconds: float) -> None:
-    """Ask the process to end as Ctrl-C does, and wait until it has.
+def newest(works: Sequence[Work]) -> Work:
+    """The work that was started last."""
+    return max(works, key=lambda work: work.started)
 
-    Raises:
-        TuneError: it has not ended in this time.
+
+def stop(works: Sequence[Work], seconds: float) -> list[Work]:
+    """Ask the processes to end as Ctrl-C does, and wait until they have.
+
+    Returns:
+        Those that have not ended in this time.
     """
-    with suppress(ProcessLookupError):  # it has just ended
-        os.kill(work.pid, signal.SIGTERM)  # a shell's background ignores SIGINT
+    for work in works:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(work.pid, signal.SIGTERM)  # a shell's background ignores SIGINT
+    going = list(works)
     for _ in _until(time.monotonic() + seconds):
-        if holder(work.lock) != work.pid:
-            return
-    raise TuneError(
-        f"Expected '{work.name}' to stop within {seconds:.0f} s. Its process {work.pid} goes on; "
-        "'tune stop' again ends it at once."
-    )
+        going = [work for work in going if holder(work.lock) == work.pid]
+        if not going:
+            break
+    return going
 
 
 def _until(end: float) -> Iterator[None]:

@@ -143,7 +143,7 @@ class Quantizer:
         Raises:
             TuneError: TFLite's quantizer refused it.
         """
-        content, seen = self._prepare(recipe.equalized)
+        content, seen = self.prepared(recipe.equalized)
         net = FloatNet(content)
         ranges = {tensor: _RULES[recipe.ranges](found) for tensor, found in seen.items()}
         ranges[net.input] = self._input_range
@@ -163,13 +163,14 @@ class Quantizer:
         """Of each operator of the int8 file that a recipe made; see `signal_to_noise`."""
         limits = self._logits if recipe.fine_logits else (-math.inf, math.inf)
         images = self._calibration[:COMPARED_IMAGES]
-        return signal_to_noise(self._prepare(recipe.equalized)[0], int8, images, limits)
+        return signal_to_noise(self.prepared(recipe.equalized)[0], int8, images, limits)
 
-    def _prepare(self, equalized: bool) -> tuple[bytes, dict[int, Activations]]:
+    def prepared(self, equalized: bool) -> tuple[bytes, dict[int, Activations]]:
+        """The float32 file that recipes begin with, equalized or not, and what its tensors hold."""
         if equalized not in self._prepared:
             net = FloatNet(self._content)
             if equalized:
-                seen = self._prepare(False)[1]
+                seen = self.prepared(False)[1]
                 net.equalize({tensor: found.largest for tensor, found in seen.items()})
             content = net.content()
             tensors = [net.input, *(operator.output for operator in net.operators)]
