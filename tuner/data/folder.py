@@ -168,7 +168,8 @@ def find_images(tree: Tree) -> tuple[list[Found], list[str]]:
     if tops:
         used = set(tops.values())
         left_out += [
-            f"{readable(join(root, name))}/: not train, validation or test"
+            f"{readable(join(root, name))}/: not train, validation or test; "
+            f"images in it: {len(tree.walk(join(root, name)))}"
             for name in folders
             if name not in used
         ]
