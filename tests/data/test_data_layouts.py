@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from data_report_support import classes_of, kinds, problem
 from pictures_support import fill, picture
 from tuner.data import open_dataset
 from tuner.data.check import check_data
+from tuner.errors import DataError
 
 
 def told(root: Path) -> str:
@@ -87,6 +89,37 @@ def test_a_class_that_a_split_of_arrays_lacks(tmp_path: Path) -> None:
     found = problem(check_data(tmp_path / "i.npz"), "class_not_in_split")
     assert found.text.startswith("test has no image of 1, so")
     assert found.text in told(tmp_path / "i.npz")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_files_beside_the_classes(tmp_path: Path, zipped: bool) -> None:
+    root = fill(tmp_path / "i", {"v1/cup": 5, "v1/fork": 5})
+    others = ["readme.txt", "v1/Thumbs.db", "v1/cup.zip", "v1/cup/more.tar.gz", "v1/plate.zip"]
+    for name in others:
+        (root / name).write_bytes(b"")
+    if zipped:
+        root = Path(shutil.make_archive(str(tmp_path / "i"), "zip", root))
+    report = check_data(root)
+    assert problem(report, "other_files").items == tuple(others)
+    found = problem(report, "packed_files")
+    assert found.severity == "warning"
+    assert found.items == ("v1/cup/more.tar.gz", "v1/plate.zip"), "cup/ is beside cup.zip"
+
+
+@pytest.mark.parametrize("folder", ["", "x"])
+def test_a_folder_that_holds_only_a_zip(tmp_path: Path, folder: str) -> None:
+    images = fill(tmp_path / "images", {"cup": 5, "fork": 5})
+    root = tmp_path / "i"
+    inner = Path(shutil.make_archive(str(root / folder / "images"), "zip", images))
+    with pytest.raises(DataError, match=rf"Received: no image, but .*\. Did you mean {inner}\?"):
+        open_dataset(root, split_seed=0)
+    assert f"Did you mean {inner}?" in problem(check_data(root), "data").text
+    outer = shutil.make_archive(str(tmp_path / "outer"), "zip", root)
+    with pytest.raises(DataError, match="Unpack the outer zip"):
+        open_dataset(outer, split_seed=0)
+    (root / "other.zip").write_bytes(b"")
+    with pytest.raises(DataError, match=r"but .*other\.zip.*\. Unpack them; lay them out as"):
+        open_dataset(root, split_seed=0)
 
 
 def test_a_class_with_the_folders_of_several(tmp_path: Path) -> None:

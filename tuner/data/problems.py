@@ -16,7 +16,7 @@ from tuner.data.groups import group_names
 from tuner.data.mends import listed
 from tuner.data.packing import doubtful_packing
 from tuner.data.scan import ImageFacts
-from tuner.data.tree import Tree, holding, join, readable
+from tuner.data.tree import Tree, holding, join, packed_in, readable
 from tuner.spec import DatasetSpec, Split
 
 ADVISED_IMAGES = 300
@@ -219,6 +219,18 @@ def left_out_problems(
                 "passed over: a leading dot, or __MACOSX.",
                 count=len(skipped),
                 items=tuple(skipped),
+            )
+        )
+    if packed := packed_in(tree):
+        problems.append(
+            Problem(
+                severity="warning",
+                kind="packed_files",
+                text=f"{_many(len(packed), 'packed file is', 'packed files are')} beside the "
+                "images and not read.",
+                mend="Unpack what is missing in the folders, into folders of classes.",
+                count=len(packed),
+                items=tuple(map(readable, packed)),
             )
         )
     if tree.others:

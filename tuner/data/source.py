@@ -22,13 +22,20 @@ from tuner.data.problems import (
 )  # fmt: skip
 from tuner.data.sample import open_sample
 from tuner.data.scan import check_images
-from tuner.data.tree import FolderTree, Tree, ZipTree, inside_wrappers, readable, utf8
+from tuner.data.tree import (
+    PACKED_SUFFIXES,
+    FolderTree,
+    Tree,
+    ZipTree,
+    inside_wrappers,
+    readable,
+    utf8,
+)  # fmt: skip
 from tuner.errors import DataError
 from tuner.spec import DatasetSpec
 from tuner.store.files import cache_folder
 
 SAMPLE_PREFIX = "sample:"
-PACKED_SUFFIXES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 EXPECTED = "Expected a folder or a zip of images, an .npz file or sample:NAME."
 
 
