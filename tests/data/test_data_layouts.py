@@ -113,7 +113,9 @@ def test_a_folder_that_holds_only_a_zip(tmp_path: Path, folder: str) -> None:
     inner = Path(shutil.make_archive(str(root / folder / "images"), "zip", images))
     with pytest.raises(DataError, match=rf"Received: no image, but .*\. Did you mean {inner}\?"):
         open_dataset(root, split_seed=0)
-    assert f"Did you mean {inner}?" in problem(check_data(root), "data").text
+    report = check_data(root)
+    assert f"Did you mean {inner}?" in problem(report, "data").text
+    assert "packed_files" not in kinds(report), "it is in the error"
     outer = shutil.make_archive(str(tmp_path / "outer"), "zip", root)
     with pytest.raises(DataError, match="Unpack the outer zip"):
         open_dataset(outer, split_seed=0)

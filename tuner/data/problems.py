@@ -221,14 +221,15 @@ def left_out_problems(
                 items=tuple(skipped),
             )
         )
-    if packed := packed_in(tree):
+    packed = packed_in(tree)
+    if packed and tree.holds_images(tree.top):
         problems.append(
             Problem(
                 severity="warning",
                 kind="packed_files",
                 text=f"{_many(len(packed), 'packed file is', 'packed files are')} beside the "
                 "images and not read.",
-                mend="Unpack what is missing in the folders, into folders of classes.",
+                mend="If the folders lack images in it, unpack them into folders of classes.",
                 count=len(packed),
                 items=tuple(map(readable, packed)),
             )
