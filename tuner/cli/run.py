@@ -8,6 +8,8 @@ import sys
 from tuner.store.runs import RunFolder
 
 TARGETS_SHOWN = 5
+WIDTH = 80
+"""Columns of a terminal; names of classes that take more are not shown."""
 
 
 def interrupt_on_signals() -> None:
@@ -37,9 +39,11 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     spec = folder.spec()
     dataset, several = spec.dataset, len(spec.targets) > 1
     counts = dataset.counts
+    names = f"      {', '.join(dataset.classes)}\n"
     print(
         f"Data: {dataset.source}, {len(dataset.classes)} classes, "
         f"{dataset.image_width}x{dataset.image_height} {dataset.colour}\n"
+        f"{names if len(names) <= WIDTH else ''}"
         f"      {counts['training']} training, {counts['validation']} validation, "
         f"{counts['test']} test images",
         file=sys.stderr,

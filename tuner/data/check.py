@@ -26,6 +26,7 @@ from tuner.data.problems import (
     near_problems,
     same_problems,
     size_problems,
+    split_problems,
 )  # fmt: skip
 from tuner.data.sample import open_sample
 from tuner.data.scan import ImageFacts, check_images, facts_of_pixels
@@ -154,7 +155,8 @@ def _of_dataset(dataset: Dataset) -> DataReport:
             zip(dataset.names(split), dataset.labels(split), strict=True)
         )
     ]
-    report = _report(dataset.spec.source, dataset.spec.classes, rows, [], "")
+    problems = split_problems(dataset.spec)
+    report = _report(dataset.spec.source, dataset.spec.classes, rows, problems, "")
     return replace(report, fingerprint=dataset.spec.fingerprint)
 
 
@@ -192,7 +194,7 @@ def _of_tree(
     split_of: dict[int, Split] = {}
     if dataset is not None:
         split_of = {int(place): s for s in SPLITS for place in dataset.rows(s)}
-        problems += layout_problems(tree, found)
+        problems += [*layout_problems(tree, found), *split_problems(dataset.spec)]
     rows = [
         Row(found[row].name, found[row].class_name, split_of.get(place), facts[row])
         for place, row in enumerate(good)
@@ -230,7 +232,7 @@ def _report(
         *problems,
         *class_problems(classes, counts),
         *size_problems(rows),
-        *dark_problems(rows),
+        *dark_problems([row.facts for row in rows]),
         *same_problems(rows, same),
         *near_problems(rows, near, group_by, source),
     ]

@@ -12,7 +12,16 @@ from tuner.data.dataset import Dataset, assemble
 from tuner.data.groups import group_names
 from tuner.data.preprocess import flatten_image
 from tuner.data.scan import ImageFacts, digest_of, open_image, why_unreadable
-from tuner.data.tree import SPLIT_FOLDERS, Tree, UnreadableError, join, readable
+from tuner.data.tree import (
+    OPENED_SUFFIXES,
+    SPLIT_FOLDERS,
+    Tree,
+    UnreadableError,
+    ZipTree,
+    join,
+    packed_in,
+    readable,
+)  # fmt: skip
 from tuner.errors import DataError
 from tuner.spec import Split
 
@@ -154,6 +163,7 @@ def find_images(tree: Tree) -> tuple[list[Found], list[str]]:
                 f"Expected a folder per class in {where}. Received: {len(images)} images directly "
                 f"in it; {LAYOUT}."
             )
+        _refuse_packed(tree)
         raise DataError(
             f"Expected a folder per class in {where}. Received: {_nothing(tree)}; {LAYOUT}."
         )
@@ -168,7 +178,8 @@ def find_images(tree: Tree) -> tuple[list[Found], list[str]]:
     if tops:
         used = set(tops.values())
         left_out += [
-            f"{readable(join(root, name))}/: not train, validation or test"
+            f"{readable(join(root, name))}/: not train, validation or test; "
+            f"images in it: {len(tree.walk(join(root, name)))}"
             for name in folders
             if name not in used
         ]
@@ -196,6 +207,7 @@ def find_images(tree: Tree) -> tuple[list[Found], list[str]]:
                 below = readable(path[len(folder) + 1 :])
                 found.append(Found(split, shown, path, below, readable(path)))
     if not found:
+        _refuse_packed(tree)
         shown = ", ".join(readable(name) for name in folders[:5])
         raise DataError(
             f"Expected images in the folders of {where}. Received: {len(folders)} folders without "
@@ -205,6 +217,22 @@ def find_images(tree: Tree) -> tuple[list[Found], list[str]]:
 
 
 _NO_TOPS: dict[Split, str] = {"training": ""}
+
+
+def _refuse_packed(tree: Tree) -> None:
+    """Name the packed files of data without an image, if there are some."""
+    packed = packed_in(tree)
+    if not packed:
+        return
+    names = ", ".join(readable(path) for path in packed[:5])
+    if len(packed) == 1 and packed[0].lower().endswith(OPENED_SUFFIXES):
+        if not isinstance(tree, ZipTree):
+            names += f". Did you mean {tree.shown(packed[0])}?"
+        else:
+            names += ". Unpack the outer zip, and give the inner one."
+    else:
+        names += f". Unpack {'them' if len(packed) > 1 else 'it'}; {LAYOUT}."
+    raise DataError(f"Expected a folder per class in {tree.where}. Received: no image, but {names}")
 
 
 def _nothing(tree: Tree) -> str:

@@ -39,7 +39,7 @@ def flat_splits(tree: Tree) -> dict[Split, str]:
 
 def layered_splits(tree: Tree) -> Packing | None:
     """Splits above classes that are not read as splits; None if there are none."""
-    return _below_a_class(tree) or _under_other_names(tree)
+    return _below_a_class(tree) or _under_other_names(tree) or _beside_unknown(tree)
 
 
 def _below_a_class(tree: Tree) -> Packing | None:
@@ -96,6 +96,32 @@ def _under_other_names(tree: Tree) -> Packing | None:
     folders = {FOLDER_OF[split]: paths[0] for split, paths in tops.items()}
     kept = sum(len(tree.walk(path)) for path in folders.values())
     return Packing(found + leaves_out(tree, kept), linked(tree, folders))
+
+
+def _beside_unknown(tree: Tree) -> Packing | None:
+    """Test or validation data whose classes another folder has too, such as `trian`."""
+    names = holding(tree, tree.top)
+    splits = {split: name for name in names if (split := split_named(name))}
+    if not splits or "training" in splits:
+        return None
+    classes = set().union(*(holding(tree, join(tree.top, name)) for name in splits.values()))
+    others = [
+        name
+        for name in names
+        if name not in splits.values()
+        and len(classes) > 1
+        and classes <= set(holding(tree, join(tree.top, name)))
+    ]
+    if len(others) != 1:
+        return None
+    folders = {"train": others[0], **{FOLDER_OF[split]: splits[split] for split in splits}}
+    folders = {name: join(tree.top, inner) for name, inner in folders.items()}
+    kept = sum(len(tree.walk(path)) for path in folders.values())
+    return Packing(
+        f"{_folders(list(folders.values()))} are not read as splits above the classes "
+        f"{listed(sorted(classes))}: none of them is called train/.{leaves_out(tree, kept)}",
+        f"If {readable(others[0])}/ is for training: {linked(tree, folders)}",
+    )
 
 
 def _above_classes(tree: Tree, folder: str) -> str:

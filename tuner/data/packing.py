@@ -70,6 +70,9 @@ def doubtful_packing(tree: Tree) -> Packing | None:
     held = [(name, tree.subfolders(join(tree.top, name))) for name in names]
     if len(held) < 2 or any(name.lower() in SPLIT_FOLDERS for name, _ in held):
         return None
+    partly = _splits_below_some(tree, held)
+    if partly:
+        return partly
     first = held[0][1]
     if not first or any(inner != first for _, inner in held):
         return None
@@ -92,6 +95,19 @@ def doubtful_packing(tree: Tree) -> Packing | None:
         f"{listed(classes)} are taken for the classes, and each holds {listed(first)}."
         + leaves_out(tree, len(tree.walk(inner))),
         "If those are the classes: " + inside(tree, inner),
+    )
+
+
+def _splits_below_some(tree: Tree, held: Sequence[tuple[str, Sequence[str]]]) -> Packing | None:
+    """Splits below a class that others lack, so that no command can tell what they should hold."""
+    splits = {name: tuple(filter(split_named, inner)) for name, inner in held}
+    split = [name for name in splits if {"training"} < set(map(split_named, splits[name]))]
+    if not split or len(set(splits.values())) == 1:
+        return None
+    return Packing(
+        f"{listed(splits[split[0]])} lie below {listed(split)} and not below each class, so "
+        "training and test images are mixed and split anew.",
+        "To keep a split, give one to every class, above the classes: train/CLASS and test/CLASS.",
     )
 
 

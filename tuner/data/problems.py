@@ -13,10 +13,11 @@ from typing import Literal
 
 from tuner.data.folder import Found, split_folders
 from tuner.data.groups import group_names
+from tuner.data.mends import listed
 from tuner.data.packing import doubtful_packing
 from tuner.data.scan import ImageFacts
-from tuner.data.tree import Tree, readable
-from tuner.spec import Split
+from tuner.data.tree import Tree, holding, join, packed_in, readable
+from tuner.spec import DatasetSpec, Split
 
 ADVISED_IMAGES = 300
 """Images a class; the rule of thumb of alwaysAI's training FAQ, "about 300 images per label"."""
@@ -62,6 +63,13 @@ class Row:
     facts: ImageFacts
 
 
+def doubts(problems: Sequence[Problem]) -> str:
+    """What a search tells of warnings at its start: a line each, and its mend in the next."""
+    return "\n".join(
+        f"{problem.text}\n  {problem.mend}" for problem in problems if problem.severity == "warning"
+    )
+
+
 def layout_problems(tree: Tree, found: Sequence[Found]) -> list[Problem]:
     """Of how folders are arranged and classes named."""
     problems = []
@@ -79,6 +87,8 @@ def layout_problems(tree: Tree, found: Sequence[Found]) -> list[Problem]:
             Problem(severity="warning", kind="packing", text=packing.found, mend=packing.mend)
         )
     tops = split_folders(tree)
+    if packing is None:
+        problems += _unused_splits(tree, tops) if tops else _deeper_classes(tree)
     missing = [split for split in ("validation", "test") if tops and split not in tops]
     if missing:
         names = " and ".join(missing)
@@ -106,6 +116,71 @@ def layout_problems(tree: Tree, found: Sequence[Found]) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _unused_splits(tree: Tree, tops: Mapping[Split, str]) -> list[Problem]:
+    """Of folders beside the splits with the same classes, such as `eval`."""
+    classes = set(holding(tree, join(tree.top, tops["training"])))
+    unused = {
+        name: len(tree.walk(join(tree.top, name)))
+        for name in holding(tree, tree.top)
+        if name not in tops.values() and classes & set(holding(tree, join(tree.top, name)))
+    }
+    return [
+        Problem(
+            severity="warning",
+            kind="unused_split",
+            text=f"{readable(name)}/ has classes of {readable(tops['training'])}/ and is not read: "
+            f"{count} of {len(tree.walk(tree.top))} images are left out.",
+            mend="If it is a split, rename it to validation or test.",
+            count=count,
+        )
+        for name, count in unused.items()
+    ]
+
+
+def _deeper_classes(tree: Tree) -> list[Problem]:
+    """Of a class that holds several folders of images and none itself, unlike another class."""
+    classes = holding(tree, tree.top)
+    inner = {
+        name: holding(tree, join(tree.top, name))
+        for name in classes
+        if not tree.images_in(join(tree.top, name))
+    }
+    return [
+        Problem(
+            severity="note",
+            kind="deeper_classes",
+            text=f"{readable(name)}/ is taken for one class, with the images of its folders: "
+            f"{listed(inner[name])}.",
+            mend=f"If those are classes, put their folders beside {readable(name)}/.",
+            items=tuple(f"{readable(join(name, folder))}/" for folder in inner[name]),
+        )
+        for name in inner
+        if len(inner[name]) > 1 and len(inner) < len(classes)
+    ]
+
+
+def split_problems(spec: DatasetSpec) -> list[Problem]:
+    """Of classes that a given split has no image of."""
+    missing = {
+        split: [name for name, count in zip(spec.classes, counts, strict=True) if not count]
+        for split, counts in spec.class_counts.items()
+    }
+    return [
+        Problem(
+            severity="warning",
+            kind="class_not_in_split",
+            text=f"{split} has no image of {listed(names)}, so accuracy on it is over "
+            f"{len(spec.classes) - len(names)} of {len(spec.classes)} classes.",
+            mend=f"Add images of each class, or leave {split} out to have a part of training taken "
+            "instead.",
+            count=len(names),
+            items=tuple(names),
+        )
+        for split, names in missing.items()
+        if names
+    ]
 
 
 def left_out_problems(
@@ -144,6 +219,19 @@ def left_out_problems(
                 "passed over: a leading dot, or __MACOSX.",
                 count=len(skipped),
                 items=tuple(skipped),
+            )
+        )
+    packed = packed_in(tree)
+    if packed and tree.holds_images(tree.top):
+        problems.append(
+            Problem(
+                severity="warning",
+                kind="packed_files",
+                text=f"{_many(len(packed), 'packed file is', 'packed files are')} beside the "
+                "images and not read.",
+                mend="If the folders lack images in it, unpack them into folders of classes.",
+                count=len(packed),
+                items=tuple(map(readable, packed)),
             )
         )
     if tree.others:
@@ -229,9 +317,9 @@ def size_problems(rows: Sequence[Row]) -> list[Problem]:
     ]
 
 
-def dark_problems(rows: Sequence[Row]) -> list[Problem]:
+def dark_problems(facts: Sequence[ImageFacts]) -> list[Problem]:
     """Of 16-bit images that use their low bits only."""
-    deep = [row.facts.brightest for row in rows if row.facts.brightest >= 0]
+    deep = [fact.brightest for fact in facts if fact.brightest >= 0]
     if not deep or max(deep) >= DARK_BELOW:
         return []
     bits = (256 * max(deep) + 255).bit_length()
@@ -240,7 +328,7 @@ def dark_problems(rows: Sequence[Row]) -> list[Problem]:
             severity="warning",
             kind="dark",
             text=f"{_many(len(deep), 'image of 16 bits has', 'images of 16 bits have')} values of "
-            f"{bits} bits, and is read by the high byte: almost black.",
+            f"{bits} bits, of which the high byte is read: almost black.",
             mend=f"Save values x {2 ** (16 - bits)}, or as 8 bits.",
             count=len(deep),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,30 @@ from tuner.data.archive import open_archive
 from tuner.data.dataset import Dataset
 from tuner.data.folder import LAYOUT, Found, dataset_of_files, find_images
 from tuner.data.groups import no_groups
-from tuner.data.packing import doubtful_packing, split_packing, unusable_packing
+from tuner.data.packing import split_packing, unusable_packing
+from tuner.data.problems import (
+    Problem,
+    dark_problems,
+    doubts,
+    layout_problems,
+    split_problems,
+)  # fmt: skip
 from tuner.data.sample import open_sample
 from tuner.data.scan import check_images
-from tuner.data.tree import FolderTree, Tree, ZipTree, inside_wrappers, readable, utf8
+from tuner.data.tree import (
+    PACKED_SUFFIXES,
+    FolderTree,
+    Tree,
+    ZipTree,
+    inside_wrappers,
+    readable,
+    utf8,
+)  # fmt: skip
 from tuner.errors import DataError
 from tuner.spec import DatasetSpec
 from tuner.store.files import cache_folder
 
 SAMPLE_PREFIX = "sample:"
-PACKED_SUFFIXES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 EXPECTED = "Expected a folder or a zip of images, an .npz file or sample:NAME."
 
 
@@ -76,11 +91,17 @@ def open_dataset(
             if packing is None:
                 raise
             raise DataError(f"{error} {packing.found} {packing.mend}") from None
-        if doubtful := doubtful_packing(tree):
-            dataset.spec = replace(dataset.spec, doubt=f"{doubtful.found}\n  {doubtful.mend}")
-        return dataset
+        problems = [*layout_problems(tree, found), *dark_problems(facts)]
+        return _with_doubts(dataset, problems)
     no_groups(group_by, text)
-    return open_archive(path, split_seed=split_seed, cache=cache)
+    return _with_doubts(open_archive(path, split_seed=split_seed, cache=cache), [])
+
+
+def _with_doubts(dataset: Dataset, problems: Sequence[Problem]) -> Dataset:
+    """The same dataset, whose spec says what of these problems and of its splits to look at."""
+    doubt = doubts([*problems, *split_problems(dataset.spec)])
+    dataset.spec = replace(dataset.spec, doubt=doubt)
+    return dataset
 
 
 def open_again(spec: DatasetSpec) -> Dataset:

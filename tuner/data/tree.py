@@ -20,6 +20,8 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif", ".heic", ".heif"),
 )
+PACKED_SUFFIXES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+OPENED_SUFFIXES = (".zip", ".npz")
 SPLIT_FOLDERS: dict[str, Split] = {
     "train": "training",
     "training": "training",
@@ -117,6 +119,17 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
+def packed_in(tree: Tree) -> list[str]:
+    """Paths of packed files that were passed over, sorted; not of those with a folder so named."""
+    return sorted(
+        path
+        for path in tree.others
+        if path.lower().endswith((*OPENED_SUFFIXES, *PACKED_SUFFIXES))
+        for folder, _, name in [path.rpartition("/")]
+        if name.split(".")[0] not in tree.subfolders(folder)
+    )
+
+
 def is_table(name: str) -> bool:
     """Whether a file may hold a table of labels."""
     return name.lower().endswith((".csv", ".tsv"))
@@ -157,11 +170,9 @@ class FolderTree:
 
     def images_in(self, folder: str) -> list[str]:
         """See Tree."""
-        return [
-            entry.name
-            for entry in self._entries(folder)
-            if is_image(entry.name) and not _is_folder(entry)
-        ]
+        names = [entry.name for entry in self._entries(folder) if not _is_folder(entry)]
+        self.others.update(join(folder, name) for name in names if not is_image(name))
+        return [name for name in names if is_image(name)]
 
     def tables_in(self, folder: str) -> list[str]:
         """See Tree."""

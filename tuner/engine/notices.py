@@ -12,8 +12,9 @@ def notices(spec: RunSpec) -> list[str]:
     """Lines on data, targets and parts of spaces that are left out, and on runtimes."""
     lines = [f"Check the data: {spec.dataset.doubt}"] if spec.dataset.doubt else []
     if left_out := spec.dataset.left_out:
+        things = "file or folder" if len(left_out) == 1 else "files or folders"
         lines.append(
-            f"Left out: {len(left_out)} files, the first {left_out[0]} "
+            f"Left out: {len(left_out)} {things}, the first {left_out[0]} "
             "('tune data check' names all)"
         )
     lines += [f"Left out: {reason}" for reason in spec.left_out.values()]

@@ -30,7 +30,7 @@ class DatasetSpec:
             stay in one split; empty for none.
         class_counts: images by split, of each class in label order; empty in runs of earlier
             versions.
-        doubt: what of the layout may be taken wrongly, and its mend in a line of its own; empty if
+        doubt: what to look at before training, each with its mend in a line of its own; empty if
             nothing.
     """
 
