@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from tuner import catalog
-from tuner.catalog import line_of
+from tuner.catalog import failed_at
 from tuner.errors import InputError, TuneError
 from tuner.exporters import Artifact, Check, Shown
 from tuner.spec import ModelVersion, Split, to_plain
@@ -118,8 +118,7 @@ def _named(name: str, exporter: ModuleType, runs: str = "") -> Iterator[None]:
         ) from error
     except Exception as error:
         raise TuneError(
-            f"The exporter '{name}' failed at {path}, line {line_of(error, path)}: "
-            f"{type(error).__name__}: {error}. Nothing was written; --debug shows it all."
+            f"{failed_at('exporter', name, path, error)} Nothing was written; --debug shows it all."
         ) from error
 
 

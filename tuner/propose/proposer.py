@@ -14,13 +14,16 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from tuner.catalog import failed_at
 from tuner.cost.change import nearest_change
 from tuner.cost.fit import UNSUPPORTED, reasons
 from tuner.cost.lower import lower
-from tuner.errors import SpecError
+from tuner.errors import SpecError, TuneError
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.propose.sampler import Draw, Told, ask
 from tuner.spec import (
@@ -129,7 +132,7 @@ class Proposer:
         self._gate, self._seed = gate, seed
         chosen = spaces_by_target(spaces, contexts)
         self._draws = {
-            target: {name: _bound(name, spaces[name], context) for name in chosen[target]}
+            target: {name: bound_draw(name, spaces[name], context) for name in chosen[target]}
             for target, context in contexts.items()
         }
         self._points = {
@@ -328,7 +331,7 @@ def _points(
 ) -> dict[tuple[str, str], StartingPoint]:
     """Starting points by space and name, one of each space in turn."""
     rows = [
-        [((name, point.name), point) for point in space.starting_points(context)]
+        [((name, point.name), point) for point in bound_points(name, space, context)]
         for name, space in spaces.items()
     ]
     turns = itertools.chain.from_iterable(itertools.zip_longest(*rows))
@@ -345,9 +348,12 @@ def _tickets(spaces: Sequence[str], history: Sequence[Told]) -> tuple[str, ...]:
     return (*spaces, *(told.space for told in scored[: math.ceil(len(scored) / BEST_OF)]))
 
 
-def _bound(name: str, space: SearchSpace, context: Context) -> Draw:
+def bound_draw(name: str, space: SearchSpace, context: Context) -> Draw:
+    """A space's `draw` for one context; its errors name the space and the line of its file."""
+
     def draw(choices: Choices) -> Candidate:
-        drawn: object = space.draw(choices, context)
+        with _named(name, space):
+            drawn: object = space.draw(choices, context)
         if not isinstance(drawn, Candidate):
             raise SpecError(
                 f"Expected draw of the search space '{name}' to return a Candidate. "
@@ -356,6 +362,23 @@ def _bound(name: str, space: SearchSpace, context: Context) -> Draw:
         return drawn
 
     return draw
+
+
+def bound_points(name: str, space: SearchSpace, context: Context) -> Sequence[StartingPoint]:
+    """A space's starting points for one context; errors as those of `bound_draw`."""
+    with _named(name, space):
+        return tuple(space.starting_points(context))
+
+
+@contextmanager
+def _named(name: str, space: SearchSpace) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        file = getattr(space, "__file__", None)  # those made of other files have none
+        if file is None or (isinstance(error, TuneError) and not isinstance(error, SpecError)):
+            raise
+        raise SpecError(failed_at("search space", name, Path(file), error)) from error
 
 
 def _fits(proposal: Proposal) -> bool:
