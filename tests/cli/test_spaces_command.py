@@ -133,6 +133,8 @@ def starting_points(context):
          "unexpected keyword argument 'filter'"),
         ("filters=width", "filters=0", "mine.py, line 10: expected filters"),
         ('(StartingPoint(name="Two"', '(StartingPoint(title="Two"', "mine.py, line 16: TypeError"),
+        ('(StartingPoint(name="Two", sizes=(', '(("Two", (', "starting_points of the search space "
+         "'mine' to return StartingPoints. Received: ('Two', ({'blocks': 2, 'width': 8},))."),
         ("    return Candidate", "    Candidate", "draw of the search space 'mine' to return a"),
     ],
 )  # fmt: skip

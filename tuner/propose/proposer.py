@@ -14,22 +14,18 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from tuner.catalog import failed_at
 from tuner.cost.change import nearest_change
 from tuner.cost.fit import UNSUPPORTED, reasons
 from tuner.cost.lower import lower
-from tuner.errors import SpecError, TuneError
+from tuner.propose.bound import bound_draw, bound_points
 from tuner.propose.choices import RandomChoices, TableChoices
-from tuner.propose.sampler import Draw, Told, ask
+from tuner.propose.sampler import Told, ask
 from tuner.spec import (
     Architecture,
     Candidate,
-    Choices,
     Context,
     Cost,
     Excess,
@@ -346,39 +342,6 @@ def _tickets(spaces: Sequence[str], history: Sequence[Told]) -> tuple[str, ...]:
         reverse=True,
     )
     return (*spaces, *(told.space for told in scored[: math.ceil(len(scored) / BEST_OF)]))
-
-
-def bound_draw(name: str, space: SearchSpace, context: Context) -> Draw:
-    """A space's `draw` for one context; its errors name the space and the line of its file."""
-
-    def draw(choices: Choices) -> Candidate:
-        with _named(name, space):
-            drawn: object = space.draw(choices, context)
-        if not isinstance(drawn, Candidate):
-            raise SpecError(
-                f"Expected draw of the search space '{name}' to return a Candidate. "
-                f"Received: {drawn!r}."
-            )
-        return drawn
-
-    return draw
-
-
-def bound_points(name: str, space: SearchSpace, context: Context) -> Sequence[StartingPoint]:
-    """A space's starting points for one context; errors as those of `bound_draw`."""
-    with _named(name, space):
-        return tuple(space.starting_points(context))
-
-
-@contextmanager
-def _named(name: str, space: SearchSpace) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        file = getattr(space, "__file__", None)  # those made of other files have none
-        if file is None or (isinstance(error, TuneError) and not isinstance(error, SpecError)):
-            raise
-        raise SpecError(failed_at("search space", name, Path(file), error)) from error
 
 
 def _fits(proposal: Proposal) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tuner.errors import SpecError
+from tuner.propose.bound import bound_draw, bound_points
 from tuner.propose.choices import RandomChoices, TableChoices
-from tuner.propose.proposer import bound_draw, bound_points
 from tuner.spec import Candidate, Choices, Context, Limits, SearchSpace, StartingPoint
 from tuner.spec.space import Option
 
