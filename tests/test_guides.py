@@ -150,6 +150,26 @@ def test_a_drop_in_that_breaks_its_contract_fails(shelf: Path, home: Path) -> No
     assert re.search(r"assert \[\(7,\)\] == \[\(\d+,\)\]", done.stdout), done.stdout
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "test", "words"),
+    [
+        ('{"blocks": 4}', '{"block": 4}', "guide", "Received: 'block'. Did you mean 'blocks'?"),
+        ("(2, 3, 4, 5, 6)", "(6, 5, 4, 3, 2)", "guide", "ordered choice 'blocks' to ascend"),
+        ("stride=2))", 'stride=__import__("random").choice((1, 2))))', "valid",
+         "the same choices gave another net"),
+    ],
+)  # fmt: skip
+def test_a_space_that_breaks_a_rule_fails(
+    shelf: Path, home: Path, old: str, new: str, test: str, words: str
+) -> None:
+    path = write_example("own-space.md", shelf)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new))
+    done = contract_tests(home, "-k", f"{test} and {path.stem}", code=1)
+    assert words in done.stdout
+
+
 def test_a_source_that_names_nothing_is_told_what_to_write(shelf: Path, home: Path) -> None:
     path = write_example("own-target.md", shelf)
     text = path.read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, cast, get_args
 
-from tuner.errors import SpecError, UnknownNameError
+from tuner.errors import SpecError, TuneError, UnknownNameError
 from tuner.spec import SearchSpace, Target, from_plain
 
 Kind = Literal["targets", "search_spaces", "tasks", "runtimes", "exporters"]
@@ -267,6 +267,13 @@ def _import_file(kind: ModuleKind, path: Path) -> ModuleType:
             f"{path}, line {line_of(error, path)}: {type(error).__name__}: {reason}."
         ) from error
     return module
+
+
+def failed_at(word: str, name: str, path: Path, error: Exception) -> str:
+    """What to say of an error that the entry `name` raises, with the line of its file."""
+    reason = str(error) if isinstance(error, TuneError) else f"{type(error).__name__}: {error}"
+    where = f"{path}, line {line_of(error, path)}"
+    return f"The {word} '{name}' failed at {where}: {reason.rstrip('.')}."
 
 
 def line_of(error: Exception, path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tuner import catalog
 from tuner.errors import InputError
 from tuner.spec.times import parse_time
 
@@ -200,3 +202,13 @@ def test_wrong_arguments(cli, home: Path, arguments: list[str], words: str):
 def test_models_without_any(cli, home: Path):
     assert cli("models")[1] == "No models yet; 'tune retrain TEMPLATE' makes one.\n"
     assert json.loads(cli("models", "--format", "json")[1]) == []
+
+
+def test_export_help_names_every_format(cli):
+    code, out, _ = cli("export", "--help")
+    assert code == 0
+    package = Path(catalog.__file__).parent / "exporters"
+    carried = [name for name, path in catalog.names("exporters").items() if path.parent == package]
+    assert "tflite" in carried
+    words = re.findall(r"\w+", out)
+    assert [name for name in carried if name not in words] == []

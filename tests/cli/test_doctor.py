@@ -124,5 +124,20 @@ def test_a_file_that_cannot_be_imported_is_named(plain_home: Path, cli: Cli) -> 
     (folder / "mine.py").write_text("KERNELS = frozenset()\ndef cost(): ...\n1 / 0\n")
     code, out, _ = cli("doctor")
     assert code == 0
-    assert "mine.py missing" in out
+    assert "mine.py cannot be used" in out
     assert "line 3: ZeroDivisionError: division by zero." in " ".join(out.split())
+
+
+def test_an_exporter_that_cannot_be_used_is_not_ready(plain_home: Path, cli: Cli) -> None:
+    folder = plain_home / "exporters"
+    folder.mkdir()
+    (folder / "torn.py").write_text("def export(model:\n")
+    (folder / "half.py").write_text("def export(model, version, folder): ...\n")
+    code, out, _ = cli("doctor")
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    for name in ("torn", "half"):
+        assert ["exporter", name, "no", f"{name}.py", "cannot", "be", "used"] in lines
+    flat = " ".join(out.split())
+    assert "line 1: SyntaxError: " in flat
+    assert "to define 'run'; see docs/guides/own-exporter.md." in flat

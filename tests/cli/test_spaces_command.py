@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tuner.catalog import names
 from tuner.cli.spaces import choice_rows, list_spaces, show_space
-from tuner.errors import SpecError, UnknownNameError
+from tuner.errors import UnknownNameError
 
 Captured = pytest.CaptureFixture[str]
 
@@ -80,11 +81,87 @@ def test_an_unknown_name() -> None:
         show_space("residuals", "table")
 
 
-def test_a_file_that_lacks_a_function_is_named(home: Path) -> None:
+def test_a_broken_file_is_left_out_and_named(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    folder = home / "search_spaces"
+    folder.mkdir()
+    (folder / "half.py").write_text("def draw(choices, context): ...\n")
+    (folder / "torn.py").write_text("def draw(choices, context:\n")
+    for format in ("table", "json"):
+        code, out, err = cli("spaces", "--format", format)
+        assert code == 0
+        assert "residual" in out
+        assert "torn" not in out
+        assert "half" not in out
+        assert f"Left out: {folder / 'torn.py'}, line 1: SyntaxError: " in err
+        assert re.search(r"Left out: .*'half' \(.*half.py\) to define 'starting_points'", err)
+    code, out, err = cli("spaces", "show", "torn")
+    assert (code, out) == (2, "")
+    assert "line 1: SyntaxError: " in err
+
+
+SPACE = """\"\"\"Two convolutions.\"\"\"
+from tuner.spec import (
+    Candidate, Conv2D, Layers, Preprocessing, StartingPoint, TrainingSettings,
+)
+def draw(choices, context):
+    pixels = Preprocessing(height=4, width=4, colour="grey")
+    net = Layers(pixels)
+    width = choices.ordered("width", (8, 16))
+    for block in range(choices.ordered("blocks", (1, 2))):
+        net.add(f"block{block}", Conv2D(filters=width))
+    architecture = net.end(choices, context.outputs)
+    return Candidate(
+        preprocessing=pixels, architecture=architecture, training=TrainingSettings(epochs=3)
+    )
+def starting_points(context):
+    return (StartingPoint(name="Two", sizes=({"blocks": 2, "width": 8},)),)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('{"blocks": 2', '{"block": 2', "expected the starting point 'Two' to name choices that "
+         "draw asks for. Received: 'block'. Did you mean 'blocks'? Known: width, blocks"),
+        ("(8, 16)", "(16, 8)", "mine.py, line 8: expected the options of the ordered choice "
+         "'width' to ascend. Received: 16, 8. What has no order is categorical."),
+        ('"blocks", (', '"width", (', "mine.py, line 9: expected a choice to be asked for once a "
+         "draw. Received: 'width'."),
+        ("filters=width", "filter=width", "mine.py, line 10: TypeError: Conv2D.__init__() got an "
+         "unexpected keyword argument 'filter'"),
+        ("filters=width", "filters=0", "mine.py, line 10: expected filters"),
+        ('(StartingPoint(name="Two"', '(StartingPoint(title="Two"', "mine.py, line 16: TypeError"),
+        ('(StartingPoint(name="Two", sizes=(', '(("Two", (', "starting_points of the search space "
+         "'mine' to return StartingPoints. Received: ('Two', ({'blocks': 2, 'width': 8},))."),
+        ("    return Candidate", "    Candidate", "draw of the search space 'mine' to return a"),
+    ],
+)  # fmt: skip
+def test_a_space_that_breaks_the_contract_is_told_where(
+    cli: Callable[..., tuple[int, str, str]], home: Path, old: str, new: str, words: str
+) -> None:
     (home / "search_spaces").mkdir()
-    (home / "search_spaces" / "mine.py").write_text("def draw(choices, context): ...\n")
-    with pytest.raises(SpecError, match=r"'mine' \(.*mine.py\) to define 'starting_points'"):
-        list_spaces("table")
+    path = home / "search_spaces" / "mine.py"
+    assert old in SPACE
+    path.write_text(SPACE.replace(old, new))
+    code, out, err = cli("spaces", "show", "mine")
+    assert (code, out) == (2, "")
+    assert "search space 'mine'" in err
+    assert words in err
+
+
+def test_a_search_names_the_line_of_a_space_that_fails(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    (home / "search_spaces").mkdir()
+    (home / "search_spaces" / "mine.py").write_text(SPACE.replace("filters=", "filter="))
+    arguments = ("--target", "nano33ble", "--data", "sample:digits", "--max-candidates", 1)
+    code, _, err = cli(*arguments, "--space", "mine")
+    assert code == 2
+    assert "The search space 'mine' failed at" in err
+    assert "mine.py, line 10: TypeError" in err
+    assert not list(home.glob("runs/*/run.json"))
 
 
 def test_a_search_space_file_that_cannot_be_used_is_one_line(

@@ -1,4 +1,4 @@
-"""An exporter that does not write what it names."""
+"""Exporters that do not write what they name, raise, or return what are no logits."""
 
 from __future__ import annotations
 
@@ -44,3 +44,60 @@ def test_an_error_of_an_exporter_is_named_with_its_line(
         "object has no attribute 'classes'. Nothing was written; --debug shows it all."
     )
     assert not (home / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("returned", "shape"),
+    [
+        ("images", "({images}, 8, 8, 1)"),
+        ("np.zeros((len(images), 1, 10), np.float32)", "({images}, 1, 10)"),
+        ("np.zeros((1, 10), np.float32)", "(1, 10)"),
+        ("[0.0] * 10", "(10,)"),
+        ("None", "()"),
+    ],
+)
+def test_a_run_that_returns_another_shape_is_refused(
+    small_model: ModelFolder, home: Path, returned: str, shape: str
+) -> None:
+    path = write_exporter(home, "import numpy as np", f"return {returned}")
+    with pytest.raises(TuneError) as caught:
+        export(small_model, ["odd"], home / "out")
+    said = str(caught.value)
+    images = small_model.read().dataset.counts["test"]
+    assert said == (
+        f"The exporter 'odd' ({path}): run returned {shape.format(images=images)}, expected "
+        f"({images}, 10): logits, images x classes. Nothing was written."
+    )
+    assert not (home / "out").exists()
+
+
+def test_a_file_that_the_runtime_cannot_load_is_named_with_its_exporter(
+    small_model: ModelFolder, home: Path
+) -> None:
+    path = write_exporter(
+        home,
+        "from tuner import catalog",
+        "return catalog.load_module('runtimes', 'litert').predict(b'no model', precision, images)",
+    )
+    with pytest.raises(TuneError) as caught:
+        export(small_model, ["odd"], home / "out")
+    assert str(caught.value).startswith(
+        f"The exporter 'odd' ({path}) wrote net.bin, which cannot be run: LiteRT cannot load the "
+        "model: "
+    )
+
+
+def write_exporter(home: Path, imports: str, run: str) -> Path:
+    """An exporter `odd` that writes some bytes and runs them with the line `run`."""
+    path = home / "exporters" / "odd.py"
+    path.parent.mkdir()
+    path.write_text(
+        f"{imports}\n"
+        "from tuner.exporters import Artifact\n"
+        "def export(model, version, folder):\n"
+        "    (folder / 'net.bin').write_bytes(b'net')\n"
+        "    return [Artifact(path='net.bin', precision='int8')]\n"
+        "def run(artifact, precision, images, target):\n"
+        f"    {run}\n"
+    )
+    return path.resolve()

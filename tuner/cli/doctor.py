@@ -57,8 +57,8 @@ def readiness_rows() -> list[dict[str, Any]]:
 
     Returns:
         `kind`; `name`; `ready`: `yes`, `no`, or `estimates` for a runtime without a tool that
-        measures, compiles or simulates; and `tools`, plain Tools. A file that cannot be imported
-        is a tool of its own that is missing.
+        measures, compiles or simulates; and `tools`, plain Tools. A file that cannot be used is
+        a tool of its own, and what is wrong with it is its `missing`.
     """
     from tuner import catalog
     from tuner.errors import TuneError
@@ -69,7 +69,11 @@ def readiness_rows() -> list[dict[str, Any]]:
     for kind in kinds:
         for name, path in catalog.names(kind).items():
             try:
-                module = catalog.load_module(kind, name)
+                module = (
+                    catalog.load_exporter(name)
+                    if kind == "exporters"
+                    else catalog.load_module(kind, name)
+                )
                 tools: Sequence[Tool] = module.tools() if hasattr(module, "tools") else ()
                 without = WITHOUT_TOOLS if kind == "runtimes" else "no"
             except TuneError as error:
@@ -87,8 +91,9 @@ def readiness_rows() -> list[dict[str, Any]]:
 
 def _tools_text(row: dict[str, Any]) -> str:
     """Tools of a row with their versions, or that they are missing."""
+    own_file = f"{row['name']}.py"
     return ", ".join(
-        f"{tool['name']} missing"
+        f"{tool['name']} {'cannot be used' if tool['name'] == own_file else 'missing'}"
         if tool["missing"]
         else f"{tool['name']} {tool['version']}" + (f" ({tool['place']})" if tool["place"] else "")
         for tool in row["tools"]

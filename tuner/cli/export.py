@@ -18,7 +18,8 @@ def export(
         list[str],
         typer.Option(
             "--to",
-            help="Format: tflite, k230, tensorflow, keras or one of your own; repeatable.",
+            help="Format: tflite, tflite_int16x8, k230, k230_int16, tensorflow, keras or one of "
+            "your own; repeatable.",
             autocompletion=exporter_names,
         ),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,8 +12,8 @@ import typer
 
 from tuner.catalog import load_space, names
 from tuner.cli.complete import space_cards
-from tuner.spec import Context, Limits, SearchSpace
-from tuner.spec.space import Option
+from tuner.errors import SpecError
+from tuner.spec import SearchSpace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,23 +21,6 @@ if TYPE_CHECKING:
 Format = Literal["table", "json"]
 
 _WIDTH = 80
-_DRAWS = 100
-
-
-def _context(ram_bytes: int | None, side: int) -> Context:
-    return Context(
-        limits=Limits(ram_bytes=ram_bytes),
-        kernels="reference",
-        accelerated=ram_bytes is None,
-        image_height=side,
-        image_width=side + 1,  # not square, so that how to crop is asked
-        colour="rgb",
-        outputs=10,
-    )
-
-
-_CONTEXTS = (_context(32 * 1024, 32), _context(256 * 1024, 96), _context(None, 320))
-"""A very small device and small images, a microcontroller, and no limits with large images."""
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -63,17 +47,22 @@ def show(
 
 
 def list_spaces(format: Format) -> None:
-    """Print all search spaces of the catalog, one a line.
+    """Print all search spaces of the catalog, one a line; broken files are named on stderr.
 
     Args:
         format: `table` for people, `json` for programs: a list of what `describe` gives.
-
-    Raises:
-        SpecError: a space's file is broken; names it.
     """
-    known = names("search_spaces")
+    rows: list[dict[str, Any]] = []
+    for name in names("search_spaces"):
+        try:
+            rows.append(
+                describe(name)
+                if format == "json"
+                else {"name": name, "card": _paragraphs(load_space(name))}
+            )
+        except SpecError as error:
+            print(f"Left out: {error}", file=sys.stderr)
     if format == "json":
-        rows = [describe(name) for name in known]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     from rich.table import Table
@@ -82,8 +71,8 @@ def list_spaces(format: Format) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("space", no_wrap=True)
     table.add_column("nets")
-    for name in known:
-        table.add_row(name, Text(_paragraphs(load_space(name))[0]))
+    for row in rows:
+        table.add_row(row["name"], Text(row["card"][0]))
     console = _console()
     console.print(table)
     console.print()
@@ -133,53 +122,27 @@ def describe(name: str) -> dict[str, Any]:
         and `choices`: `name`, `kind` and `options` of each, from a very small device to a large
         one. They are found by drawing: a choice that hardly any draw asks for may be left out.
         Of a `floating` choice the options are the ends of its range.
-    """
-    from tuner.propose.choices import RandomChoices
 
-    space, asked = load_space(name), _Asked()
-    for context in _CONTEXTS:
-        for seed in range(_DRAWS):
-            asked.source = RandomChoices(seed)
-            space.draw(asked, context)
+    Raises:
+        SpecError: the file is broken, or `survey_space` refuses the space.
+    """
+    from tuner.propose.survey import survey_space
+
+    space = load_space(name)
+    survey = survey_space(name, space)
     return {
         "name": name,
         "file": str(names("search_spaces")[name]),
         "card": _paragraphs(space),
-        "starting_points": [point.name for point in space.starting_points(_CONTEXTS[-1])],
+        "starting_points": [point.name for point in survey.starting_points],
         "choices": [
             {"name": choice, "kind": kind, "options": _ordered(options)}
-            for choice, (kind, options) in asked.found.items()
+            for choice, (kind, options) in survey.choices.items()
         ],
     }
 
 
-class _Asked:
-    """Passes choices on to a source and notes what was asked."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, tuple[str, dict[Any, None]]] = {}
-        self.source: Any = None
-
-    def ordered(self, name: str, options: Sequence[Option]) -> Option:
-        self._note(name, "ordered", options)
-        chosen: Option = self.source.ordered(name, options)
-        return chosen
-
-    def categorical(self, name: str, options: Sequence[Option]) -> Option:
-        self._note(name, "categorical", options)
-        chosen: Option = self.source.categorical(name, options)
-        return chosen
-
-    def floating(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self._note(name, "floating", (low, high))
-        chosen: float = self.source.floating(name, low, high, log=log)
-        return chosen
-
-    def _note(self, name: str, kind: str, options: Sequence[Any]) -> None:
-        self.found.setdefault(name, (kind, {}))[1].update(dict.fromkeys(options))
-
-
-def _ordered(options: Mapping[Any, None]) -> list[Any]:
+def _ordered(options: Sequence[Any]) -> list[Any]:
     """Numbers ascending; words and yes or no as they were offered."""
     numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in options)
     return sorted(options) if numbers else list(options)

@@ -99,17 +99,18 @@ def show_target(name: str, format: Format) -> None:
     """
     target = load_target(name)
     file = str(names("targets").get(name, name))
+    of_users = not is_carried(Path(file))
+    if of_users:
+        check_runtime(target, file)
     if format == "json":
         print(json.dumps(_plain(target, file), indent=2, ensure_ascii=False))
     else:
         _print_target(target)
-    if is_carried(Path(file)):
-        return
-    from tuner.cost.latency import unknown_core  # with numpy, which the others do without
+    if of_users:
+        from tuner.cost.latency import unknown_core  # with numpy, which the others do without
 
-    if line := unknown_core(target):
-        print(line, file=sys.stderr)
-    check_runtime(target, file)
+        if line := unknown_core(target):
+            print(line, file=sys.stderr)
 
 
 def _print_target(target: Target) -> None:

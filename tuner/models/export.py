@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from tuner import catalog
-from tuner.catalog import line_of
+from tuner.catalog import failed_at
 from tuner.errors import InputError, TuneError
 from tuner.exporters import Artifact, Check, Shown
 from tuner.spec import ModelVersion, Split, to_plain
@@ -103,17 +103,22 @@ def check_passed(folder: Path) -> None:
 
 
 @contextmanager
-def _named(name: str, exporter: ModuleType) -> Iterator[None]:
-    """Say which exporter an error comes from, and where in its file."""
+def _named(name: str, exporter: ModuleType, runs: str = "") -> Iterator[None]:
+    """Say which exporter an error comes from, where in its file, and what it `runs`."""
+    path = Path(str(exporter.__file__))
     try:
         yield
-    except TuneError:
-        raise
-    except Exception as error:
-        path = Path(str(exporter.__file__))
+    except TuneError as error:
+        # Of other kinds are a tool that is missing or a full disk, which no exporter is to blame
+        # for.
+        if not runs or type(error) is not TuneError:
+            raise
         raise TuneError(
-            f"The exporter '{name}' failed at {path}, line {line_of(error, path)}: "
-            f"{type(error).__name__}: {error}. Nothing was written; --debug shows it all."
+            f"The exporter '{name}' ({path}) wrote {runs}, which cannot be run: {error}"
+        ) from error
+    except Exception as error:
+        raise TuneError(
+            f"{failed_at('exporter', name, path, error)} Nothing was written; --debug shows it all."
         ) from error
 
 
@@ -158,13 +163,19 @@ class _HeldOut:
         count = len(self._labels)
         rows = evenly_spaced(count, QUANTIZED_ANEW_IMAGES if anew else count)
         images, labels = self._images[rows], self._labels[rows]
-        with _named(name, exporter):
-            logits = np.concatenate(
-                [
-                    exporter.run(path, artifact.precision, scaled, target)
-                    for scaled in scaled_chunks(images, self._scaling)
-                ]
-            )
+        parts = []
+        for scaled in scaled_chunks(images, self._scaling):
+            with _named(name, exporter, runs=artifact.path):
+                part = np.asarray(exporter.run(path, artifact.precision, scaled, target))
+            # Any other shape could broadcast, and pass.
+            expected_shape = (len(scaled), len(self._version.dataset.classes))
+            if part.shape != expected_shape:
+                raise TuneError(
+                    f"The exporter '{name}' ({exporter.__file__}): run returned {part.shape}, "
+                    f"expected {expected_shape}: logits, images x classes. Nothing was written."
+                )
+            parts.append(part)
+        logits = np.concatenate(parts)
         compared = images if anew else images[:COMPARED_IMAGES]
         keras = np.concatenate(
             [run_keras(self._keras, part) for part in scaled_chunks(compared, self._scaling)]

@@ -20,13 +20,12 @@ from typing import Any
 from tuner.cost.change import nearest_change
 from tuner.cost.fit import UNSUPPORTED, reasons
 from tuner.cost.lower import lower
-from tuner.errors import SpecError
+from tuner.propose.bound import bound_draw, bound_points
 from tuner.propose.choices import RandomChoices, TableChoices
-from tuner.propose.sampler import Draw, Told, ask
+from tuner.propose.sampler import Told, ask
 from tuner.spec import (
     Architecture,
     Candidate,
-    Choices,
     Context,
     Cost,
     Excess,
@@ -129,7 +128,7 @@ class Proposer:
         self._gate, self._seed = gate, seed
         chosen = spaces_by_target(spaces, contexts)
         self._draws = {
-            target: {name: _bound(name, spaces[name], context) for name in chosen[target]}
+            target: {name: bound_draw(name, spaces[name], context) for name in chosen[target]}
             for target, context in contexts.items()
         }
         self._points = {
@@ -328,7 +327,7 @@ def _points(
 ) -> dict[tuple[str, str], StartingPoint]:
     """Starting points by space and name, one of each space in turn."""
     rows = [
-        [((name, point.name), point) for point in space.starting_points(context)]
+        [((name, point.name), point) for point in bound_points(name, space, context)]
         for name, space in spaces.items()
     ]
     turns = itertools.chain.from_iterable(itertools.zip_longest(*rows))
@@ -343,19 +342,6 @@ def _tickets(spaces: Sequence[str], history: Sequence[Told]) -> tuple[str, ...]:
         reverse=True,
     )
     return (*spaces, *(told.space for told in scored[: math.ceil(len(scored) / BEST_OF)]))
-
-
-def _bound(name: str, space: SearchSpace, context: Context) -> Draw:
-    def draw(choices: Choices) -> Candidate:
-        drawn: object = space.draw(choices, context)
-        if not isinstance(drawn, Candidate):
-            raise SpecError(
-                f"Expected draw of the search space '{name}' to return a Candidate. "
-                f"Received: {drawn!r}."
-            )
-        return drawn
-
-    return draw
 
 
 def _fits(proposal: Proposal) -> bool:

@@ -17,6 +17,12 @@ NEED_SOURCES = (
 )
 """The numbers of a Target that are no use without knowing where they come from."""
 
+CLOCK_MHZ = (1.0, 10_000.0)
+"""Every core that runs nets has a clock between these; a number outside is in Hz, kHz or GHz."""
+
+LEAST_FLASH_BYTES = 4096
+"""No program with a net is smaller: fewer are KB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RamRegion:
@@ -201,12 +207,25 @@ class Target:
                 "expected a name of lower-case letters, digits and hyphens. "
                 f"Received: name='{self.name}'."
             )
-        if not self.clock_mhz > 0:
-            raise SpecError(f"expected clock_mhz above 0. Received: clock_mhz={self.clock_mhz}.")
+        self._check_clock()
         if self.cores < 1:
             raise SpecError(f"expected cores of 1 or more. Received: cores={self.cores}.")
         self._check_sources()
         self._check_memory()
+
+    def _check_clock(self) -> None:
+        clock, (least, most) = self.clock_mhz, CLOCK_MHZ
+        if not clock > 0:
+            raise SpecError(f"expected clock_mhz above 0. Received: clock_mhz={clock}.")
+        if least <= clock <= most:
+            return
+        # In kHz 4 million would be 4 GHz, in Hz 4 MHz: fewer are kHz.
+        meant = clock * 1e3 if clock < least else clock / (1e3 if clock < 4e6 else 1e6)
+        guess = f"; did you mean {meant:g}?" if least <= meant <= most else "."
+        raise SpecError(
+            f"expected clock_mhz from {least:g} to {most:g}. Received: clock_mhz={clock:.12g}. "
+            f"clock_mhz is in MHz{guess}"
+        )
 
     def _check_sources(self) -> None:
         known = [item.name for item in fields(self)]
@@ -230,6 +249,12 @@ class Target:
         names = [region.name for region in self.ram_regions]
         if len(set(names)) < len(names):
             raise SpecError(f"names of ram_regions must differ. Received: {', '.join(names)}.")
+        if 0 < self.flash_bytes < LEAST_FLASH_BYTES:
+            raise SpecError(
+                f"expected flash_bytes of {LEAST_FLASH_BYTES} or more. "
+                f"Received: flash_bytes={self.flash_bytes}. "
+                f"flash_bytes is in bytes; did you mean {self.flash_bytes * 1024}?"
+            )
         if not 0 <= self.flash_reserved_bytes < self.flash_bytes:
             raise SpecError(
                 f"expected flash_reserved_bytes from 0 to below flash_bytes={self.flash_bytes}. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import math
+import random
 import sys
 
 import pytest
@@ -18,6 +19,7 @@ from tuner.cost.lower import lower
 from tuner.cost.training import training_load
 from tuner.engine.costs import cost_on
 from tuner.propose.choices import RandomChoices, TableChoices
+from tuner.propose.survey import survey_space
 from tuner.spec import Candidate, Context, Limits, from_plain, to_plain
 from tuner.testing.specs import context_of
 
@@ -44,11 +46,19 @@ fuzzed = settings(deadline=None, derandomize=True, max_examples=60)
 
 
 @pytest.mark.parametrize("name", SPACES)
+def test_it_asks_for_choices_as_the_guide_says(name: str) -> None:
+    survey = survey_space(name, catalog.load_space(name))
+    assert survey.choices, "draw asks for no choice: there is nothing to search"
+
+
+@pytest.mark.parametrize("name", SPACES)
 @fuzzed
 @given(context=contexts, seed=st.integers(0, 2**32 - 1))
 def test_draws_are_valid_and_replay(name: str, context: Context, seed: int) -> None:
     space = catalog.load_space(name)
     choices = RandomChoices(seed)
+    # Hypothesis makes `random` the same in each example, which would hide that a draw uses it.
+    random.seed(2 * seed)
     candidate = space.draw(choices, context)
     pixels = candidate.preprocessing
     assert pixels.height <= context.image_height, "nothing is upsampled"
@@ -57,7 +67,11 @@ def test_draws_are_valid_and_replay(name: str, context: Context, seed: int) -> N
     shapes = candidate.architecture.shapes()
     assert [shapes[name] for name in candidate.architecture.outputs] == [(context.outputs,)]
     assert from_plain(Candidate, to_plain(candidate), "x") == candidate
-    assert space.draw(TableChoices(choices.taken), context) == candidate
+    random.seed(2 * seed + 1)
+    assert space.draw(TableChoices(choices.taken), context) == candidate, (
+        "the same choices gave another net: draw may use its choices and its context alone, no "
+        "random numbers, clock or state of its own"
+    )
 
 
 @pytest.mark.parametrize("name", SPACES)
