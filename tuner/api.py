@@ -638,12 +638,15 @@ class _Notes:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Put the caller's signal handlers back: a search that is stopped ignores further signals."""
+    """Let `tune stop` end the work as Ctrl-C does; afterwards the caller's handlers are back."""
+    from tuner.cli.run import interrupt_on_signals
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
+    interrupt_on_signals()
     try:
         yield
     finally:
