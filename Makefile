@@ -35,6 +35,7 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; install python3."; exit 2; }
+	@echo "Installing into $(VENV): 1 to 2 minutes and about 3 GB the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || sh .ci/install-venv $(PYTHON) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[$(EXTRAS)]'

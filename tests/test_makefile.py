@@ -60,3 +60,23 @@ def test_a_folder_without_dotnet_is_none(checkout: Path) -> None:
     root, *extras = shown(checkout, PATH="/nowhere")
     assert root == ""
     assert "k230" not in extras
+
+
+def test_installing_is_told_before_it_begins(checkout: Path) -> None:
+    command = shutil.which("make")
+    if command is None:
+        pytest.skip("make is not installed")
+    stand_in = checkout / ".venv" / "bin" / "python"
+    stand_in.parent.mkdir(parents=True)
+    stand_in.write_text("#!/bin/sh\necho pip\n")
+    stand_in.chmod(0o755)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (checkout / name).touch()
+    call = [command, "--silent", "DOTNET=", "PYTHON=python3", ".venv/.ready"]
+    first, again = (
+        subprocess.run(call, cwd=checkout, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert first.startswith("Installing into .venv: 1 to 2 minutes")
+    assert first.endswith("\npip\n")
+    assert "Installing" not in again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -130,6 +131,18 @@ def test_errors_are_those_of_the_command_line(home: Path, call: Any, words: str)
 def test_what_cannot_fit_is_an_error_of_its_own(home: Path):
     with pytest.raises(tuner.NothingFitsError, match="No candidate fits nano33ble"):
         tuner.search("nano33ble", "sample:digits", ram_kb=0.5)
+
+
+def test_a_search_too_short_for_a_candidate_says_what_is_enough(home: Path):
+    """From Python as from the command line; the run is there in both."""
+    with pytest.raises(tuner.TuneError, match="No candidate of short was trained") as error:
+        tuner.search("nano33ble", "sample:digits", "1s", workers=2, name="short", progress=False)
+    told = str(error.value)
+    assert re.search(r"took \d+ of 1 s. That left the search 0 s, and a first", told)
+    assert re.search(r"Search again with --time \d+0s or --workers 1\.$", told)
+    assert tuner.Run("short").candidates == []
+    again = tune(home, "resume", "short", code=1)
+    assert "tune: No candidate of short was trained: opening the data and" in again.stderr
 
 
 def test_the_whole_way(home: Path):

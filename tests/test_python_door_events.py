@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections import Counter
 from collections.abc import Mapping
@@ -100,6 +101,20 @@ def test_a_callback_may_stop_the_run_which_ends_as_if_it_had_not_been():
     run = tuner.resume("stopped", progress=False)
     assert steps(run) == steps(whole)
     assert run.candidates == whole.candidates
+
+
+def test_tune_stop_ends_a_search_as_ctrl_c_does():
+    """What `tune stop` sends, which by default ends a process at once."""
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def stop(event: Mapping[str, Any]) -> None:
+        if event["event"] == "opened":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(tuner.InterruptedRunError, match="Continue with 'tune resume told'"):
+        search("told", 1, on_event=stop)
+    assert tuner.Run("told").state == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_run_is_repeated_from_its_file():

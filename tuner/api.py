@@ -322,7 +322,8 @@ def search(
 
     Args:
         target: names of devices, TOML files or Targets, or `all`; one or several.
-        data: folder with a folder per class, `.npz` file, or `sample:parts|digits`.
+        data: folder or zip with a folder per class, `.npz` file, or `sample:parts|digits`; None
+            for `sample:parts`, generated images to try things, which the logger `tuner` says.
         time: wall-clock time such as `90s`, `20m`, `1h30m`; 20 minutes unless max_candidates is
             given.
         group_by: regular expression whose first group, in a file's name, names the images that
@@ -356,9 +357,9 @@ def search(
 
     Raises:
         InputError: something that was asked for cannot be used.
-        NothingFitsError: no candidate can keep the limits.
+        NothingFitsError: no candidate can keep the limits, or none does by what was measured.
         InterruptedRunError: it was stopped, and can be resumed.
-        TuneError: it failed.
+        TuneError: it failed, or nothing was trained to its end; `tuner.Run("latest")` has what was.
     """
     from tuner.engine.options import read_request
     from tuner.engine.search import prepare_run
@@ -599,13 +600,17 @@ def _run(run: Run | str | Path) -> Run:
 def _go_on(
     files: RunFolder, on_event: OnEvent | None, progress: bool, started: float | None = None
 ) -> Run:
+    from tuner.engine.board import board
     from tuner.engine.notices import notices
+    from tuner.engine.outcome import best_board
     from tuner.engine.search import run_search
 
     for line in notices(files.spec()):
         _log.warning(line)
     with _signals_kept(), _observer(files, progress) as observer:
         run_search(files, observer, started=started, on_event=on_event)
+    targets = files.spec().targets
+    best_board(files, [board(files, target_name=target.name) for target in targets])
     return Run(files.path)
 
 
@@ -633,12 +638,15 @@ class _Notes:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Put the caller's signal handlers back: a search that is stopped ignores further signals."""
+    """Let `tune stop` end the work as Ctrl-C does; afterwards the caller's handlers are back."""
+    from tuner.cli.run import interrupt_on_signals
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
+    interrupt_on_signals()
     try:
         yield
     finally:

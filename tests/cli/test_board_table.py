@@ -12,6 +12,7 @@ from rich.console import Console
 from runs_support import TARGET, make_run, make_spec
 from tests_support import quantity
 from tuner.cli.board_table import board_renderables
+from tuner.cost.fit import format_minutes
 from tuner.dashboard.rows import report_rows
 from tuner.engine.board import Board, board
 from tuner.propose.proposer import Miss
@@ -65,6 +66,20 @@ def test_spaces_and_times_of_retraining_are_told(home: Path) -> None:
     ) in told
     assert "Retraining one in full takes about 1.2 to 20.0 min (predicted)." in told
     assert "3 of 4 after 2 epochs (" in told
+
+
+def test_finalists_are_counted(home: Path) -> None:
+    plain = made(home, 0.5)
+    measured = {TARGET: {"ram_bytes": quantity(1200)}}
+    rows = [replace(row, result=replace(row.result, measured=measured)) for row in plain.rows]
+    assert "Measured for 1 finalist (" in table(replace(plain, rows=rows[:1]))
+    assert "Measured for 2 finalists (" in table(replace(plain, rows=rows[:2]))
+
+
+def test_short_times_are_told_in_seconds() -> None:
+    assert format_minutes(0.03, 0.2) == "2 to 12 s"
+    assert format_minutes(1.5) == format_minutes(1.5, 1.501) == "90 s"
+    assert format_minutes(0.5, 4) == "0.5 to 4.0 min"
 
 
 def test_a_table_with_a_devices_own_accuracy_has_room_for_all_figures(home: Path) -> None:

@@ -68,6 +68,15 @@ def test_bare_tune_prints_help_and_the_next_step(cli):
     assert "Start with: tune --target k230" in out
 
 
+def test_help_names_what_options_take(cli, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ([], ["export"]):
+        out = cli(*command, "--help")[1]
+        assert "range>" not in out
+        assert "<list" not in out.partition("Commands:")[0]
+    assert "sample:parts by default" in " ".join(cli("--help")[1].split())
+
+
 def test_times():
     assert parse_time("90s") == 90
     assert parse_time("20m") == 1200

@@ -64,6 +64,17 @@ def test_runs_as_a_table_of_80_columns(cli, runs: Path):
     ]
 
 
+def test_the_name_of_a_run_can_be_copied(cli, runs: Path):
+    """Names that searches get by default, even beside the longest states and data."""
+    names = [f"{target}-20261121100000" for target in ("raspberry-pi-4", "nano33ble")]
+    for name in names:
+        make_run(runs, name, (10,), source="/home/images/a-long-name-of-data")
+    table = cli("runs")[1].splitlines()
+    assert max(map(len, table)) <= 80
+    for name in names:
+        assert any(line.split()[:3] == [name, "interrupted", "nano3…"] for line in table), table
+
+
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, runs: Path):
     (runs / "runs" / "first" / "run.json").write_text('{"name": "first"}')
     code, out, _ = cli("runs")

@@ -67,6 +67,37 @@ def test_the_steps_of_a_plan_fit_its_budget(budget: float, workers: int):
     assert all(seconds >= MIN_RUNG_SECONDS for seconds in plan.rung_seconds[:-1])
 
 
+@given(
+    st.floats(1, 300),
+    st.floats(1, 300),
+    st.integers(1, 4),
+    st.sampled_from([None, 1, 3]),
+    st.integers(1, 3),
+)
+def test_the_time_that_is_called_enough_starts_a_candidate(
+    budget: float, elapsed: float, workers: int, most: int | None, repeats: int
+):
+    asked = spec(budget, workers=workers, max_candidates=most)
+    asked = dataclasses.replace(asked, repeats=repeats)
+    enough = Plan(asked).enough_seconds(elapsed)
+    assert enough >= budget
+    again = Plan(dataclasses.replace(asked, budget_seconds=float(enough)))
+    left = again.search_ends_seconds - elapsed
+    assert again.starts(0, left)
+    assert left >= again.least_seconds
+    began = Extension(
+        budget_seconds=budget,
+        max_candidates=None,
+        elapsed_seconds=elapsed,
+        started=(0,) * len(Plan(asked).rung_shares),
+    )
+    extended = dataclasses.replace(
+        asked, budget_seconds=max(elapsed, budget) + enough, max_candidates=None, extended=(began,)
+    )
+    # An extension need not measure the machine.
+    assert Plan(extended).starts(0, Plan(extended).search_ends_seconds - elapsed - 1)
+
+
 @pytest.mark.parametrize(
     ("budget", "measuring"), [(60.0, 15.0), (200.0, 30.0), (1200.0, 120.0), (7200.0, 720.0)]
 )

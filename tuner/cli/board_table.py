@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuner.cli.show import SHORT_ID, input_text, milliseconds, percent
-from tuner.cost.fit import LIMIT_NAMES, format_bytes, reasons
+from tuner.cost.fit import LIMIT_NAMES, format_bytes, format_minutes, reasons
 from tuner.rank.majority import majority_of
 from tuner.rank.order import (
     Ranked,
@@ -189,8 +189,8 @@ def _legend(board: Board) -> str:
         and (predicted := row.result.costs[target.name].train_minutes)
     ]
     if times:
-        shown = dict.fromkeys(f"{minutes:.1f}" for minutes in (min(times), max(times)))
-        lines.append(f"Retraining one in full takes about {' to '.join(shown)} min (predicted).")
+        shown = format_minutes(min(times), max(times))
+        lines.append(f"Retraining one in full takes about {shown} (predicted).")
     spaces: dict[str, list[int]] = {}
     for row in rows:
         spaces.setdefault(row.result.space, []).append(row.rank)
@@ -304,4 +304,5 @@ def _measured_lines(board: Board) -> list[str]:
         ]
         if pairs:
             parts.append(f"{labels[field]} {', '.join(pairs)}")
-    return [f"Measured for {len(rows)} finalists ({basis}): {'; '.join(parts)}."]
+    finalists = "1 finalist" if len(rows) == 1 else f"{len(rows)} finalists"
+    return [f"Measured for {finalists} ({basis}): {'; '.join(parts)}."]

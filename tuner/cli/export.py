@@ -18,13 +18,24 @@ def export(
         list[str],
         typer.Option(
             "--to",
+<<<<<<< HEAD
             help="Format: tflite, tflite_int16x8, k230, k230_int16, tensorflow, keras or one of "
             "your own; repeatable.",
+=======
+            metavar="FORMAT",
+            help="Format: tflite, k230, tensorflow, keras or one of your own; repeatable.",
+>>>>>>> hE
             autocompletion=exporter_names,
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder to write; must be new or empty.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Folder to write, new or empty; exports/NAME-VERSION, here, by default.",
+        ),
     ] = None,
 ) -> None:
     """Export a model version; every file is run against the model before it is handed over."""

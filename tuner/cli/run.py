@@ -33,8 +33,8 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     from tuner.cli.show import live_progress
     from tuner.engine.board import board
     from tuner.engine.notices import notices
+    from tuner.engine.outcome import best_board
     from tuner.engine.search import run_search
-    from tuner.errors import NothingFitsError, TuneError
 
     spec = folder.spec()
     dataset, several = spec.dataset, len(spec.targets) > 1
@@ -59,32 +59,12 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
     with live_progress(spec) as progress:
         run_search(folder, progress, started=started)
     boards = [board(folder, target_name=target.name) for target in spec.targets]
-    if not boards[0].rows:
-        takes = (
-            "measuring the machine takes"
-            if spec.repeats == 1
-            else ("measuring the machine and --repeats take")
-        )
-        raise TuneError(
-            f"The {spec.budget_seconds:.0f} s of {folder.name} ended before a first candidate "
-            f"could be trained; {takes} part of them. Give more --time."
-        )
-    if several:
+    if boards[0].rows and several:
         print_bests(boards)
         print(f"\nEach board: tune report {folder.name} --target NAME")
-    else:
+    elif boards[0].rows:
         print_board(boards[0])
-    if not any(row.result.status == "ok" for row in boards[0].rows):
-        raise TuneError(
-            f"No candidate of {folder.name} was trained to its end; 'tune report "
-            f"{folder.name} --format json' has the reasons."
-        )
-    best = next((item for item in boards if item.rows[0].fits), None)
-    if best is None:
-        raise NothingFitsError(
-            "By what was measured after training, no candidate keeps the limits; the table says "
-            "why. Loosen them, or choose a larger target ('tune targets')."
-        )
+    best = best_board(folder, boards)
     which = f" --target {best.target.name}" if several else ""
     print(
         f"\nNext: tune select {folder.name} 1{which} -o template.toml"

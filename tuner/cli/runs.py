@@ -6,8 +6,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-WIDEST = 14
+NARROWEST, WIDEST = 6, 14
 """Characters of a target's or a dataset's name; JSON has them whole."""
+
+OTHERS = 27
+"""Characters of nets, best %, started and all gaps."""
 
 
 def runs(
@@ -30,17 +33,23 @@ def runs(
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    # Names are there to be copied: if at all possible each has a line, and the others give way.
+    beside = console.width - OTHERS - max(len(row["state"]) for row in rows)
+    longest = max(
+        (size for row in rows if (size := len(row["name"])) <= beside - 2 * NARROWEST), default=0
+    )
+    widest = min(WIDEST, max(NARROWEST, (beside - longest) // 2))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
     for name in ("target", "data"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=WIDEST)
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=widest)
     for name in ("nets", "best %"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("started", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, _cells(row)))
-    console = Console(highlight=False)
     console.print(table)
     for row in rows:
         if row["state"] == "unreadable":

@@ -20,43 +20,65 @@ def tune(
     target: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME|FILE",
             help="Device: a name of 'tune targets', a TOML file, or all; repeatable.",
             autocompletion=target_names,
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Folder or zip with a folder per class, .npz, or sample:parts|digits."),
+        typer.Option(
+            metavar="PATH|sample:NAME",
+            help="Folder or zip with a folder per class, .npz, or sample:parts|digits; "
+            "sample:parts by default.",
+        ),
     ] = None,
     group_by: Annotated[
-        str, typer.Option(help="Regular expression; its first group names what one split keeps.")
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="Regular expression; its first group names what one split keeps.",
+        ),
     ] = "",
     time: Annotated[
         str | None,
-        typer.Option(help="Wall-clock time of the search, such as 90s or 1h30m; 20m by default."),
+        typer.Option(
+            metavar="TIME",
+            help="Wall-clock time of the search, such as 90s or 1h30m; 20m by default.",
+        ),
     ] = None,
     max_candidates: Annotated[
-        int | None, typer.Option(min=1, help="Stop after this many candidates.")
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Stop after this many candidates.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Candidates trained at once; one a core by default.")
+        int | None,
+        typer.Option(
+            metavar="NUMBER", min=1, help="Candidates trained at once; one a core by default."
+        ),
     ] = None,
     space: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME|FILE",
             help="Search space: a name of 'tune spaces', Edge Impulse's JSON, or auto; repeatable.",
             autocompletion=space_names,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides splits, proposals, training.")] = 0,
-    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="NUMBER", min=0, help="Decides splits, proposals, training.")
+    ] = 0,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run.")] = None,
     rank_by: Annotated[
         Literal["target", "int8", "float32"],
         typer.Option(help="Accuracy that orders the board; target = int8 as the device runs it."),
     ] = "target",
     repeats: Annotated[
         int,
-        typer.Option(min=1, help="Train the best so often; rank by the mean, show its error."),
+        typer.Option(
+            metavar="NUMBER",
+            min=1,
+            help="Train the best so often; rank by the mean, show its error.",
+        ),
     ] = 1,
     baselines: Annotated[
         bool,
@@ -70,18 +92,26 @@ def tune(
         ),
     ] = None,
     ram_kb: Annotated[
-        float | None, typer.Option(help="RAM that the model may use, KB of 1024 bytes.")
+        float | None,
+        typer.Option(metavar="KB", help="RAM that the model may use, KB of 1024 bytes."),
     ] = None,
     flash_kb: Annotated[
-        float | None, typer.Option(help="Flash for model and runtime, KB of 1024 bytes.")
+        float | None,
+        typer.Option(metavar="KB", help="Flash for model and runtime, KB of 1024 bytes."),
     ] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="Time of one inference, ms.")] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="Time of one inference, ms.")
+    ] = None,
     train_minutes: Annotated[
-        float | None, typer.Option(help="Full retraining on this machine, minutes.")
+        float | None,
+        typer.Option(metavar="MINUTES", help="Full retraining on this machine, minutes."),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="A run.json to repeat, or a TOML file of options; options here win."),
+        typer.Option(
+            metavar="FILE",
+            help="A run.json to repeat, or a TOML file of options; options here win.",
+        ),
     ] = None,
     background: Background = False,
     on_finish: OnFinish = None,

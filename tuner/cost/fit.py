@@ -87,6 +87,16 @@ def explain(excess: Excess) -> str:
     return f"{name} {needed} > {allowed}, {excessive} too much{where}"
 
 
+def format_minutes(*minutes: float) -> str:
+    """Write a time or a range of times for people: ``45 s``, ``2 to 12 s``, ``1.2 to 20.0 min``.
+
+    The longest decides on the unit.
+    """
+    seconds = max(minutes) < SECONDS_BELOW_MINUTES
+    figures = (f"{60 * time:.0f}" if seconds else f"{time:.1f}" for time in minutes)
+    return f"{' to '.join(dict.fromkeys(figures))} {'s' if seconds else 'min'}"
+
+
 def format_bytes(number: float) -> str:
     """Write bytes for people: ``512 B``, ``276.9 KB``, ``1.2 MB``; a KB is 1024 bytes."""
     if number < KB:

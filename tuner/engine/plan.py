@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,9 @@ START_SECONDS = 5.0
 
 STARTED_LATE_SHARE = 0.6
 """A candidate is started as long as this share of its time is left."""
+
+SLOWER_NEXT_TIME = 1.25
+"""Opening the data and measuring the machine may take so many times as long."""
 
 CORES_EXPONENT = 0.8
 """Retraining on n cores is n to this power faster than in one slot: 1.4 to 2.0 times on 2 cores,
@@ -276,6 +280,33 @@ class Plan:
             for rung, seconds in enumerate(self.rung_seconds[:-1])
         )
         return self._candidates_before + max(2 * self.spec.workers, round(exploring / each))
+
+    @property
+    def least_seconds(self) -> float:
+        """With a clock, what has to be left for a first candidate to be started."""
+        return STARTED_LATE_SHARE * self.rung_seconds[0]
+
+    def enough_seconds(self, elapsed_seconds: float) -> int:
+        """For a search by the clock that could not start a first candidate, a time that trains one.
+
+        Args:
+            elapsed_seconds: of the run when its search began.
+
+        Returns:
+            Whole tens of seconds for the search anew, or of a run that was extended, for it once
+            more.
+        """
+        before = self._seconds_before
+        used = before + SLOWER_NEXT_TIME * (elapsed_seconds - before)
+        given = (self.spec.budget_seconds or 0.0) - before
+        for seconds in itertools.count(10 * math.ceil(given / 10), 10):
+            plan = replace(self, spec=replace(self.spec, budget_seconds=before + seconds))
+            needed = plan.least_seconds
+            if len(plan.rung_shares) > 1:  # a first rung alone trains nothing to its end
+                needed = plan.rung_seconds[0] + plan.finishing_seconds(())
+            if (plan.search_ends_seconds or 0.0) - used >= needed:
+                break
+        return seconds
 
     def starts(self, rung: int, remaining_seconds: float | None) -> bool:
         """Whether enough time is left for a step to this rung."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tuner.cost.fit import format_minutes
 from tuner.cost.training import rounding_share
 from tuner.engine.quantization_aware import CANNOT, train_quantization_aware
 from tuner.engine.retraining import COMPARED, STOP, measure_pace, retrain_candidate
@@ -122,8 +123,8 @@ def run_training(
             on_note("Going on from the checkpoint of a training that was interrupted.")
         elif predicted := costs[target].train_minutes:
             on_note(
-                f"About {predicted.value:.1f} min ({predicted.low:.1f} to {predicted.high:.1f}) "
-                f"for {retraining.epochs} epochs."
+                f"About {format_minutes(predicted.value)} "
+                f"({format_minutes(predicted.low, predicted.high)}) for {retraining.epochs} epochs."
             )
         outcome = _train_parts(
             finish,

@@ -1,0 +1,55 @@
+"""How a search ended, the same for the command line and Python: its best board, or why none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tuner.engine.board import Board
+from tuner.engine.plan import Plan
+from tuner.errors import NothingFitsError, TuneError
+from tuner.spec import RunSpec
+from tuner.store.runs import RunFolder
+
+
+def best_board(folder: RunFolder, boards: Sequence[Board]) -> Board:
+    """The first board with a candidate that was trained and fits its target.
+
+    Args:
+        folder: of a run that has ended.
+        boards: of its targets, in their order.
+
+    Raises:
+        NothingFitsError: by what was measured, no candidate keeps the limits.
+        TuneError: none was trained, or none to its end.
+    """
+    spec = boards[0].spec
+    if not boards[0].rows:
+        raise TuneError(_too_short(spec, max(event["elapsed"] for event in folder.events())))
+    if not any(row.result.status == "ok" for row in boards[0].rows):
+        raise TuneError(
+            f"No candidate of {folder.name} was trained to its end; 'tune report "
+            f"{folder.name} --format json' has the reasons."
+        )
+    best = next((item for item in boards if item.rows[0].fits), None)
+    if best is None:
+        raise NothingFitsError(
+            "By what was measured after training, no candidate keeps the limits; 'tune report "
+            f"{folder.name}' says why. Loosen them, or choose a larger target ('tune targets')."
+        )
+    return best
+
+
+def _too_short(spec: RunSpec, elapsed_seconds: float) -> str:
+    """Why a search by the clock trained nothing, and the time that is enough."""
+    plan = Plan(spec)
+    before = spec.extended[-1].elapsed_seconds if spec.extended else 0.0
+    given = (spec.budget_seconds or 0.0) - before
+    left = max(0.0, (plan.search_ends_seconds or 0.0) - elapsed_seconds)
+    time = f"--time {plan.enough_seconds(elapsed_seconds)}s"
+    again = f"Search again with {time}" + (" or --workers 1." if spec.workers > 1 else ".")
+    return (
+        f"No candidate of {spec.name} was trained: opening the data and measuring this machine "
+        f"took {elapsed_seconds - before:.0f} of {given:.0f} s. That left the search {left:.0f} s, "
+        f"and a first candidate is started with {plan.least_seconds:.0f} s or more. "
+        + (f"Go on with 'tune extend {spec.name} {time}'." if spec.extended else again)
+    )
