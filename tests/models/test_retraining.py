@@ -292,7 +292,7 @@ def test_killed_retrainings_go_on_and_harm_no_version(place: Path):
     assert max(lost) <= CHECKPOINT_SECONDS + 2.0, "an interval, and the epoch that was going on"
     out, err = start(place, *options).communicate()
     assert "killed@1" in out, err
-    # Its plan is only cut in the second half, so where the machine slows for a while it ends sooner.
+    # Its plan is only cut in the second half: where the machine slows for a while it ends sooner.
     assert find_model("killed").read().train_seconds == pytest.approx(300.0, rel=0.11)
     assert {path: path.read_bytes() for path in before} == before
 

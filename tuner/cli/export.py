@@ -18,13 +18,9 @@ def export(
         list[str],
         typer.Option(
             "--to",
-<<<<<<< HEAD
+            metavar="FORMAT",
             help="Format: tflite, tflite_int16x8, k230, k230_int16, tensorflow, keras or one of "
             "your own; repeatable.",
-=======
-            metavar="FORMAT",
-            help="Format: tflite, k230, tensorflow, keras or one of your own; repeatable.",
->>>>>>> hE
             autocompletion=exporter_names,
         ),
     ],
