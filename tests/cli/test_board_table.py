@@ -80,6 +80,7 @@ def test_short_times_are_told_in_seconds() -> None:
     assert format_minutes(0.03, 0.2) == "2 to 12 s"
     assert format_minutes(1.5) == format_minutes(1.5, 1.501) == "90 s"
     assert format_minutes(0.5, 4) == "0.5 to 4.0 min"
+    assert format_minutes(0.0, 0.002) == "under 1 s"
 
 
 def test_a_table_with_a_devices_own_accuracy_has_room_for_all_figures(home: Path) -> None:

@@ -90,9 +90,12 @@ def explain(excess: Excess) -> str:
 def format_minutes(*minutes: float) -> str:
     """Write a time or a range of times for people: ``45 s``, ``2 to 12 s``, ``1.2 to 20.0 min``.
 
-    The longest decides on the unit.
+    The longest decides on the unit; where it is next to nothing, ``under 1 s``.
     """
-    seconds = max(minutes) < SECONDS_BELOW_MINUTES
+    longest = max(minutes)
+    if 60 * longest < 0.5:
+        return "under 1 s"
+    seconds = longest < SECONDS_BELOW_MINUTES
     figures = (f"{60 * time:.0f}" if seconds else f"{time:.1f}" for time in minutes)
     return f"{' to '.join(dict.fromkeys(figures))} {'s' if seconds else 'min'}"
 
