@@ -30,7 +30,8 @@ def clean(
         bool, typer.Option("--remove", help="Remove the runs themselves, with all results.")
     ] = False,
     older_than: Annotated[
-        str | None, typer.Option(help="Only runs without an event since, for example 7d.")
+        str | None,
+        typer.Option(metavar="TIME", help="Only runs without an event since, for example 7d."),
     ] = None,
     cache: Annotated[
         bool, typer.Option("--cache", help="Remove prepared images that runs still use, too.")

@@ -15,8 +15,9 @@ def compare(
     input: Annotated[
         str | None,
         typer.Option(
+            metavar="PATH",
             help="Images to compare on, labelled by their folders or not; the first's test images "
-            "by default."
+            "by default.",
         ),
     ] = None,
     format: Annotated[
@@ -24,7 +25,9 @@ def compare(
     ] = "table",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The page to write instead of FIRST-SECOND.html."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The page to write instead of FIRST-SECOND.html."
+        ),
     ] = None,
 ) -> None:
     """Run two model versions on the same images and tell which is better.

@@ -28,9 +28,12 @@ Source = Annotated[
 ]
 FormatOption = Annotated[Format, typer.Option(help="How to write it.")]
 GroupBy = Annotated[
-    str, typer.Option(help="Regular expression; its first group names what one split keeps.")
+    str,
+    typer.Option(
+        metavar="PATTERN", help="Regular expression; its first group names what one split keeps."
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of the split, as for 'tune'.")]
+Seed = Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Of the split, as for 'tune'.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -15,10 +15,12 @@ def extend(
         str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
     ] = "latest",
     time: Annotated[
-        str | None, typer.Option(help="Time to add to what the run had, such as 10m.")
+        str | None,
+        typer.Option(metavar="TIME", help="Time to add to what the run had, such as 10m."),
     ] = None,
     max_candidates: Annotated[
-        int | None, typer.Option(min=1, help="Candidates to add to what the run had.")
+        int | None,
+        typer.Option(metavar="NUMBER", min=1, help="Candidates to add to what the run had."),
     ] = None,
     background: Background = False,
     on_finish: OnFinish = None,

@@ -25,7 +25,9 @@ def logs(
     candidate: Annotated[
         str | None, typer.Argument(help="Rank, id, or the beginning of an id.")
     ] = None,
-    lines: Annotated[int, typer.Option(min=1, help="So many of the last lines of each log.")] = 20,
+    lines: Annotated[
+        int, typer.Option(metavar="NUMBER", min=1, help="So many of the last lines of each log.")
+    ] = 20,
 ) -> None:
     """Show a run's log and what its workers printed; or all of one candidate, or of a retraining.
 

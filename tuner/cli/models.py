@@ -29,7 +29,9 @@ def publish(
 def get(
     place: Annotated[str, typer.Argument(help="A folder, or an address such as s3://bucket/x.")],
     model: Annotated[str, typer.Argument(help="NAME or NAME@VERSION as published.")],
-    name: Annotated[str | None, typer.Option(help="Name of the model here.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model here.")
+    ] = None,
 ) -> None:
     """Fetch a published version as the next version here."""
     from tuner.models.publish import get as get_version

@@ -26,6 +26,7 @@ def profile(
     target: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME|FILE",
             help="A device, by name or TOML file; may be given several times.",
             autocompletion=target_names,
         ),

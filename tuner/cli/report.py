@@ -24,17 +24,22 @@ def report(
     target: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME|FILE",
             help="Device: one of the run's, or any other name or TOML file.",
             autocompletion=target_names,
         ),
     ] = None,
     max_train_minutes: Annotated[
         float | None,
-        typer.Option(min=0, help="Only what is retrained in so many minutes, as predicted."),
+        typer.Option(
+            metavar="NUMBER", min=0, help="Only what is retrained in so many minutes, as predicted."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="File to write instead of stdout or RUN.html."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="File to write instead of stdout or RUN.html."
+        ),
     ] = None,
 ) -> None:
     """Show the ranked candidates of a run, finished or not.

@@ -23,33 +23,46 @@ def retrain(
         Path | None,
         typer.Argument(help="A template of 'tune select', .toml; none with --continue."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Other data than the template's.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Other data than the template's.")
+    ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Other epochs than the template's.")
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Other epochs than the template's.")
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=LEAST_TRAIN_MINUTES, help="Minutes of training; as many epochs as they allow."
+            metavar="NUMBER",
+            min=LEAST_TRAIN_MINUTES,
+            help="Minutes of training; as many epochs as they allow.",
         ),
     ] = None,
     max_train_minutes: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Refuse what is predicted to train longer."),
+        typer.Option(metavar="NUMBER", min=0.001, help="Refuse what is predicted to train longer."),
     ] = None,
     patience_percent: Annotated[
         float | None,
-        typer.Option(min=1, max=100, help="End when this share of it brought nothing better."),
+        typer.Option(
+            metavar="NUMBER",
+            min=1,
+            max=100,
+            help="End when this share of it brought nothing better.",
+        ),
     ] = None,
     steady_epochs: Annotated[
         int | None,
-        typer.Option(min=2, help="End when the loss of so many, say 40, spans less than 0.05."),
+        typer.Option(
+            metavar="NUMBER",
+            min=2,
+            help="End when the loss of so many, say 40, spans less than 0.05.",
+        ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Other peak rate than the template's.")
+        float | None, typer.Option(metavar="NUMBER", help="Other peak rate than the template's.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Other batch than the template's.")
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Other batch than the template's.")
     ] = None,
     schedule: Annotated[
         Literal["linear", "cosine", "constant"] | None,
@@ -58,6 +71,7 @@ def retrain(
     quantization_percent: Annotated[
         float | None,
         typer.Option(
+            metavar="NUMBER",
             min=0,
             max=100,
             help="Of the training, at its end, quantization-aware; 30 by default, 0 for none.",
@@ -74,9 +88,12 @@ def retrain(
         str | None,
         typer.Option("--continue", metavar="MODEL@N", help="Train the weights of this on."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model.")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads; all cores by default, 1 repeats exactly.")
+        int | None,
+        typer.Option(
+            metavar="NUMBER", min=1, help="Threads; all cores by default, 1 repeats exactly."
+        ),
     ] = None,
     background: Background = False,
     on_finish: OnFinish = None,

@@ -18,12 +18,14 @@ def select(
     target: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="Device to make the template for; also ranks for it.",
             autocompletion=target_names,
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The template to write, .toml.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="The template to write, .toml."),
     ] = None,
 ) -> None:
     """Write a candidate as a template: a TOML file to edit, share and retrain."""

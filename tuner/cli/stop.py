@@ -11,7 +11,9 @@ Name = Annotated[str, typer.Argument(help="Name of a run or model, or latest.")]
 
 def stop(
     name: Name = "latest",
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for its end.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="NUMBER", min=1, help="Seconds to wait for its end.")
+    ] = 60.0,
 ) -> None:
     """End a search or retraining as Ctrl-C does; of several of one name, all.
 
