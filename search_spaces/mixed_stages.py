@@ -12,7 +12,7 @@ arXiv 1801.06601); separable ones as in DS-CNN (Zhang et al., arXiv 1711.07128) 
 
 Assumptions: padding `same`, ReLU, batch normalization after each convolution.
 
-Accuracy: 76.6 % int8 on the 10,000 test images of CIFAR-10 (standard error .4) after 4 minutes of
+Accuracy: 76.1 % int8 on the 10,000 test images of CIFAR-10 (standard error .4) after 4 minutes of
 search for the Nano 33 BLE on two cores, 8,000 training images (tests/benchmarks/auto_spaces.py).
 """
 

@@ -17,7 +17,7 @@ for in RAM. Every runtime has fast kernels for these few operators.
 Assumptions: padding `same`, ReLU, batch normalization after each convolution; pools of 2x2, where
 the CMSIS-NN net has 3x3.
 
-Accuracy: 76.4 % int8 on the 10,000 test images of CIFAR-10 (standard error .4) after 4 minutes of
+Accuracy: 76.8 % int8 on the 10,000 test images of CIFAR-10 (standard error .4) after 4 minutes of
 search for the Nano 33 BLE on two cores, 8,000 training images (tests/benchmarks/auto_spaces.py).
 """
 
