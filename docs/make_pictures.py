@@ -42,7 +42,7 @@ def board_picture(run: Path, path: Path) -> None:
     """The board as `tune report` prints it."""
     from rich.console import Console
 
-    from tuner.cli.show import board_renderables
+    from tuner.cli.board_table import board_renderables
     from tuner.engine.board import board
 
     folder = RunFolder(run)
