@@ -241,8 +241,8 @@ def test_turns_keep_to_their_memory_or_have_no_smaller_part(batch, threads, kept
         return 4 * kept_activations * batch // number
 
     fewer = [number for number in range(1, turns) if batch % (parts * number) == 0]
-    assert all(takes(number) > TURN_BYTES for number in fewer)
-    if takes(turns) > TURN_BYTES:
+    assert all(takes(number) > parts * TURN_BYTES for number in fewer)
+    if takes(turns) > parts * TURN_BYTES:
         more = range(turns + 1, batch // (parts * SMALLEST_PART) + 1)
         assert all(batch % (parts * number) for number in more)
 

@@ -34,7 +34,7 @@ from tuner.testing.weights import randomize_weights
 from tuner.train.build import build_keras, start_anew
 from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
 from tuner.train.loop import LabelledImages, train
-from tuner.train.quantization_aware import QuantizationAwareNet
+from tuner.train.quantization_aware import MARGIN, QuantizationAwareNet
 
 SPACES = sorted(catalog.names("search_spaces"))
 SMALL = {"mobilenets": 5, "residual": 4, "wide_mobile": 5}
@@ -185,6 +185,28 @@ def test_weights_are_rounded_by_channel() -> None:
         rounded = np.asarray(getattr(net._wrapped[name].inner, attribute))
         np.testing.assert_allclose(rounded, np.rint(weights / step) * step, atol=1e-5)
         assert np.abs(rounded - weights).max() > 0
+
+
+def test_weights_have_the_gradient_of_tensorflow_s_own_rounding() -> None:
+    import tensorflow as tf
+
+    candidate = other_candidate(MIXED)
+    start_anew(0)
+    model = build_keras(candidate.architecture)
+    net = QuantizationAwareNet(candidate.architecture, model, candidate.training)
+    images = np.random.default_rng(0).uniform(0, 1, (8, 12, 16, 1)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        logits, _ = net.logits(images, net.weights(), training=True)
+        wanted = tf.reduce_sum(logits**2)
+    kernel = net._wrapped["n7"].config.kernel
+    rounded = net._wrapped["n7"].inner.kernel
+    ours, after = tape.gradient(wanted, [kernel, rounded])
+    largest = np.abs(kernel.numpy()).max(axis=0) * MARGIN
+    theirs = tf.quantization.fake_quant_with_min_max_vars_per_channel_gradient(
+        after, kernel, -largest, largest, num_bits=8, narrow_range=True
+    )[0]
+    assert np.abs(theirs).max() > 0
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_ranges_begin_with_the_first_batch_and_follow() -> None:

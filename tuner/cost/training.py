@@ -25,14 +25,13 @@ mixed_stages at 8x8 to 96x96 pixels, augmentation as drawn. Each net left out in
 machine."""
 
 ROUNDING_RATES: Mapping[str, float] = {
-    "element": 4.3e-9,
-    "operator_step": 34.1e-6,
-    "parameter_step": 13.4e-9,
+    "element": 2.82e-9,
+    "operator_step": 43.7e-6,
+    "parameter_step": 10.2e-9,
 }
 """Reference seconds by which quantization-aware training takes longer, of some `training_terms`:
-least squares, none below 0, over two trainings of each of the 10 nets of
-tests/benchmarks/retrain_time.py on two cores, whose epochs took 1.1 to 2.0 times as long; mean
-error of that ratio .11. The two trainings of a net took 1.0 to 1.5 times each other's time."""
+fitted as `RATES` are, with `--rounding`, to 40 nets, which took 1.1 to 1.6 times as long as in
+float32. Each net left out in turn: mean error of that ratio 7 %, worst 0.79 and 1.25."""
 
 REFERENCE = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
 """Of a machine as quick as that of `RATES`."""

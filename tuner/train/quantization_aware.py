@@ -317,13 +317,16 @@ def _tfmot_classes() -> _Classes:
 
         def __call__(self, inputs: Any, training: bool, weights: Any, **options: Any) -> Any:
             order = [axis for axis in range(inputs.shape.rank) if axis != self.axis]
-            largest = tf.reduce_max(tf.abs(inputs), axis=order)
-            largest = tf.stop_gradient(tf.maximum(largest, SMALLEST_RANGE) * MARGIN)
-            turned = tf.transpose(inputs, [*order, self.axis])
+            fixed = tf.stop_gradient(inputs)
+            largest = tf.reduce_max(tf.abs(fixed), axis=order)
+            largest = tf.maximum(largest, SMALLEST_RANGE) * MARGIN
+            turned = tf.transpose(fixed, [*order, self.axis])
             rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
                 turned, -largest, largest, num_bits=8, narrow_range=True
             )
-            return tf.transpose(rounded, np.argsort([*order, self.axis]))
+            # No weight is beyond its range, so the gradient goes on as it is. The operator's own,
+            # channel by channel, took a fifth of a step of a net of 20 million MACs.
+            return tf.transpose(rounded, np.argsort([*order, self.axis])) + (inputs - fixed)
 
         def get_config(self) -> dict[str, Any]:
             return {"axis": self.axis}

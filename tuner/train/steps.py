@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SMALLEST_PART = 16
 """Images of a part of a batch: batch normalization needs some."""
 TURN_BYTES = 64 * 2**20
-"""Of the outputs of all layers for the images that are trained on at a time: gradients need them
-all. With 206 and 236 MB of them a process took 257 and 285 MB more than before its training, with
-52 and 59 MB 135 and 158, at the same speed (128 x 128 pixels, batches of 64, one thread)."""
+"""Of the outputs of all layers for the images that a thread trains on at a time: gradients need
+them all. With 206 and 236 MB of them a process took 257 and 285 MB more than before its training,
+with 52 and 59 MB 135 and 158, at the same speed (128 x 128 pixels, batches of 64, one thread)."""
 
 
 class Net(Protocol):
@@ -87,8 +87,8 @@ def parts_of_batch(batch: int, threads: int) -> int:
 def turns_of_batch(batch: int, parts: int, kept_activations: int) -> int:
     """Equal turns in which a batch of so many parts is computed, one after the other.
 
-    As few as keep the outputs of all layers within `TURN_BYTES`, as far as no part becomes
-    too small to normalize by.
+    As few as keep the outputs of all layers of a part within `TURN_BYTES`, as far as no part
+    becomes too small to normalize by.
 
     Args:
         batch: images.
@@ -100,7 +100,8 @@ def turns_of_batch(batch: int, parts: int, kept_activations: int) -> int:
         for turns in range(1, max(1, batch // (parts * SMALLEST_PART)) + 1)
         if batch % (parts * turns) == 0
     ]
-    small = [turns for turns in allowed if 4 * kept_activations * batch <= turns * TURN_BYTES]
+    most = parts * TURN_BYTES
+    small = [turns for turns in allowed if 4 * kept_activations * batch <= turns * most]
     return small[0] if small else allowed[-1]
 
 
