@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuner.cli.show import SHORT_ID, input_text, milliseconds, percent
 from tuner.cost.fit import LIMIT_NAMES, format_bytes, format_minutes, reasons
+from tuner.dashboard.terminal import SHORT_ID, input_text, milliseconds, percent
 from tuner.rank.majority import majority_of
 from tuner.rank.order import (
     Ranked,

@@ -107,8 +107,8 @@ def retrain(
     what was killed.
     """
     from tuner.cli.epochs import EpochLine
-    from tuner.cli.run import interrupt_on_signals
-    from tuner.cli.show import percent
+    from tuner.dashboard.terminal import percent
+    from tuner.engine.signals import interrupt_on_signals
     from tuner.models.int8_loss import int8_warning
     from tuner.models.retrain import retrain as train_in_full
     from tuner.store.models import find_model
