@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -114,7 +115,7 @@ def retrain(
     from tuner.store.models import find_model
     from tuner.store.runs import check_name
     from tuner.store.templates import read_template
-    from tuner.store.work import retraining_log
+    from tuner.store.work import remove_ended_logs, retraining_log
 
     plain = None if template is None else read_template(template)
     own = find_model(continued).read().template if plain is None and continued else plain
@@ -122,8 +123,11 @@ def retrain(
     if background and model:
         check_name("model", model)
         arguments = [word for word in sys.argv[1:] if word != "--background"]
-        log = retraining_log(model)
-        print_started(start(arguments, log), model, log)
+        remove_ended_logs(model)
+        unnamed = retraining_log(model, os.getpid())
+        process = start(arguments, unnamed)
+        log = unnamed.rename(retraining_log(model, process.pid))
+        print_started(process, model, log)
         return
     interrupt_on_signals()
     line = EpochLine(sys.stderr, shutil.get_terminal_size().columns)
