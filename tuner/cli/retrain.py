@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def retrain(
     template: Annotated[
         Path | None,
-        typer.Argument(help="A template of 'tune select', .toml; none with --continue."),
+        typer.Argument(
+            metavar="TEMPLATE", help="A template of 'tune select', .toml; none with --continue."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="PATH", help="Other data than the template's.")
