@@ -20,10 +20,10 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from tuner.catalog import load_target, names
 from tuner.cli.main import app
-from tuner.cli.show import milliseconds
 from tuner.cli.spaces import choice_rows, describe
 from tuner.cli.targets import size_text
 from tuner.cost.latency_nets import architecture
+from tuner.dashboard.terminal import milliseconds
 from tuner.engine.costs import costs_on
 from tuner.spec import Quantity, Target
 

@@ -619,7 +619,7 @@ def _observer(files: RunFolder, progress: bool) -> Iterator[Observer]:
     if not progress:
         yield _Notes()
         return
-    from tuner.cli.show import live_progress
+    from tuner.dashboard.terminal import live_progress
 
     with live_progress(files.spec()) as shown:
         yield shown
@@ -639,7 +639,7 @@ class _Notes:
 @contextmanager
 def _signals_kept() -> Iterator[None]:
     """Let `tune stop` end the work as Ctrl-C does; afterwards the caller's handlers are back."""
-    from tuner.cli.run import interrupt_on_signals
+    from tuner.engine.signals import interrupt_on_signals
 
     if threading.current_thread() is not threading.main_thread():
         yield

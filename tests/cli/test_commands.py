@@ -77,6 +77,19 @@ def test_help_names_what_options_take(cli, monkeypatch: pytest.MonkeyPatch):
     assert "sample:parts by default" in " ".join(cli("--help")[1].split())
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("select", "[OPTIONS] {RUN} {CANDIDATE}"),
+        ("retrain", "[OPTIONS] [TEMPLATE]"),
+        ("export", "[OPTIONS] {MODEL}"),
+        ("logs", "[OPTIONS] [RUN|MODEL] [CANDIDATE]"),
+    ],
+)
+def test_help_names_arguments_by_what_they_are(cli, command: str, usage: str):
+    assert f"Usage: tune {command} {usage}\n" in cli(command, "--help")[1]
+
+
 def test_times():
     assert parse_time("90s") == 90
     assert parse_time("20m") == 1200

@@ -149,6 +149,9 @@ def test_a_space_that_breaks_the_contract_is_told_where(
     assert (code, out) == (2, "")
     assert "search space 'mine'" in err
     assert words in err
+    search = ("--target", "nano33ble", "--data", "sample:digits", "--max-candidates", 1)
+    assert cli(*search, "--space", "mine") == (2, "", err), "before anything is trained"
+    assert not list(home.glob("runs/*/run.json"))
 
 
 def test_a_search_names_the_line_of_a_space_that_fails(

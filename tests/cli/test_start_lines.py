@@ -26,7 +26,7 @@ def test_classes_and_what_hardly_is_meant(cli, home: Path):
         "Check the data: eval/ has classes of train/ and is not read: 18 of 39 images are left "
         "out.\n"
         "  If it is a split, rename it to validation or test.\n"
-        "test has no image of fork, so accuracy on it is over 1 of 2 classes.\n"
+        "Check the data: test has no image of fork, so accuracy on it is over 1 of 2 classes.\n"
         "  Add images of each class, or leave test out to have a part of training taken instead.\n"
         "Left out: 1 file or folder, the first eval/: not train, validation or test; images in it: "
         "18 ('tune data check' names all)\n"

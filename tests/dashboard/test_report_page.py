@@ -279,7 +279,7 @@ def test_what_the_targets_simulator_gave_is_the_targets_accuracy(tmp_path: Path)
     others = [number for number in range(len(shares["int8"])) if number != row]
     assert all(shares["target"][other] == shares["int8"][other] for other in others)
     assert data["columns"]["accuracy"]["test"]["target"][row] is None
-    assert "the 1 best, compiled (by the compiler)" in data["target"]["simulated"]
+    assert "target: the best, compiled (by the compiler)" in data["target"]["simulated"]
     assert "on 50 validation images" in data["target"]["simulated"]
 
 

@@ -235,9 +235,9 @@ def test_an_interrupted_training_keeps_the_best_so_far(place: Path, name: str):
 def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
     options = ("--epochs", 100_000, "--threads", 1, "--name", "long", "--background")
     assert "tune attach long" in tune(place, "retrain", "digit.toml", *options).stdout
-    log = retraining_log("long")
     try:
         (row,) = json.loads(tune(place, "ps", "--format", "json").stdout)
+        log = retraining_log("long", row["pid"])
         for _ in range(600):
             if "\nepoch " in log.read_text():
                 break
@@ -259,6 +259,25 @@ def test_a_retraining_in_the_background_is_followed_to_its_end(place: Path):
     assert f"the last 12 of {version.epochs} lines" in ended
     assert f"validation {100 * version.curve[-1]:.1f} %, float32" in ended
     assert shown[-1] in ended
+
+
+def test_two_retrainings_of_a_model_in_the_background_have_logs_of_their_own(place: Path):
+    for epochs in (100_000, 200_000):
+        options = ("--epochs", epochs, "--threads", 1, "--name", "twins", "--background")
+        assert "tune attach twins" in tune(place, "retrain", "digit.toml", *options).stdout
+    try:
+        rows = json.loads(tune(place, "ps", "--format", "json").stdout)
+        logs = [retraining_log("twins", row["pid"]) for row in rows]
+        assert len(set(logs)) == 2
+        for log in logs:
+            for _ in range(600):
+                if "\nepoch " in log.read_text():
+                    break
+                time.sleep(0.1)
+    finally:
+        tune(place, "stop", "twins")
+    told = [set(re.findall(r"[12]00000\b", log.read_text())) for log in logs]
+    assert sorted(told, key=min) == [{"100000"}, {"200000"}]
 
 
 @pytest.mark.slow

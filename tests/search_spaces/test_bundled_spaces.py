@@ -6,8 +6,9 @@ import pytest
 
 from tuner import catalog
 from tuner.cost.lower import lower
+from tuner.cost.training import train_seconds_per_image
 from tuner.propose.choices import RandomChoices, TableChoices
-from tuner.spec import Context, Limits, suits
+from tuner.spec import Context, Limits, Throughput, suits
 from tuner.testing.specs import context_of
 
 SPACES = sorted(catalog.names("search_spaces"))
@@ -47,6 +48,37 @@ def test_starting_points_go_from_much_work_to_little(name: str) -> None:
         ]
         assert macs[0] == max(macs)
         assert macs[-1] <= 1.01 * min(macs), "the order is by width before rounding"
+
+
+@pytest.mark.parametrize(
+    ("space", "point", "size"),
+    [
+        ("residual", "ResNet-8", (20, 16)),  # by work alone (12, 32)
+        ("inverted_residual", "MCUNet kind", (20, 0.25)),  # by work alone (12, 0.5)
+        ("inverted_residual", "MobileNetV2, the first five stages", (20, 0.25)),  # (12, 0.5)
+        ("plain_convolutions", "VGG kind", (24, 16)),
+        ("plain_convolutions", "CMSIS-NN kind", (24, 32)),
+    ],
+)
+def test_in_a_short_search_a_small_image_is_not_given_up_for_width(
+    space: str, point: str, size: tuple[int, float]
+) -> None:
+    # 4 minutes of CIFAR-10 on two cores: half of them for 30 epochs of 8,667 images
+    allowed_seconds = 120 / 30 / 8667
+    machine = Throughput(compute_ratio=0.7, memory_ratio=1.03, overhead_ratio=1.2)
+    where = context_of("nano33ble", 32, 32)
+    module = catalog.load_space(space)
+    (found,) = [item for item in module.starting_points(where) if item.name == point]
+    first = next(
+        table
+        for table in found.sizes
+        if train_seconds_per_image(
+            module.draw(TableChoices(table), where).architecture, 64, machine
+        )
+        <= allowed_seconds
+    )
+    scale = first.get("width", first.get("multiplier"))
+    assert (first["resolution"], scale) == size
 
 
 def test_wide_nets_suit_large_images_on_large_devices() -> None:

@@ -88,11 +88,18 @@ def test_a_flat_classifier_reads_the_whole_map() -> None:
 
 
 def test_the_largest_comes_first_and_of_equals_the_larger_image() -> None:
-    tables = largest_first({"stages": 2}, (16, 32), "width", (4, 8))
+    tables = largest_first({"stages": 2}, (16, 24, 32), "width", (4, 6, 8))
     assert [(table["resolution"], table["width"]) for table in tables] == [
-        (32, 8), (32, 4), (16, 8), (16, 4),
-    ]  # fmt: skip
+        (32, 8), (32, 6), (24, 6), (32, 4), (24, 4), (16, 4),
+    ], "an image is not shrunk more than the width is"  # fmt: skip
     assert all(table["stages"] == 2 and table["optimizer"] == "sgd" for table in tables)
+
+
+def test_the_least_width_is_offered_at_every_side() -> None:
+    tables = largest_first({}, (16, 32, 64), "alpha", (0.75, 1.0))
+    assert [(table["resolution"], table["alpha"]) for table in tables] == [
+        (64, 1.0), (64, 0.75), (32, 0.75), (16, 0.75),
+    ]  # fmt: skip
 
 
 def test_how_labels_count_is_a_choice_of_its_own() -> None:

@@ -130,11 +130,14 @@ def test_a_target_round_trips_through_json() -> None:
                              "Received: name='Nano33'."),
         ({"clock_mhz": 0.0}, "expected clock_mhz above 0. Received: clock_mhz=0.0."),
         ({"clock_mhz": float("nan")}, "expected clock_mhz above 0. Received: clock_mhz=nan."),
-        ({"clock_mhz": 160e6}, "expected clock_mhz from 1 to 10000. Received: clock_mhz=160000000. "
-         "clock_mhz is in MHz; did you mean 160?"),
-        ({"clock_mhz": 8e6}, "clock_mhz is in MHz; did you mean 8?"),
-        ({"clock_mhz": 1.6e6}, "clock_mhz is in MHz; did you mean 1600?"),
-        ({"clock_mhz": 0.24}, "Received: clock_mhz=0.24. clock_mhz is in MHz; did you mean 240?"),
+        ({"clock_mhz": 160e6}, "expected clock_mhz from 8 to 10000. Received: clock_mhz=160000000. "
+         "clock_mhz is in MHz; did you mean 160, which is 160000000 Hz?"),
+        ({"clock_mhz": 8e6}, "clock_mhz is in MHz; did you mean 8, which is 8000000 Hz?"),
+        ({"clock_mhz": 1.6e6}, "clock_mhz is in MHz; did you mean 1600, which is 1600000 kHz?"),
+        ({"clock_mhz": 1.6}, "expected clock_mhz from 8 to 10000. Received: clock_mhz=1.6. "
+         "clock_mhz is in MHz; did you mean 1600, which is 1.6 GHz?"),
+        ({"clock_mhz": 0.24}, "Received: clock_mhz=0.24. clock_mhz is in MHz; "
+         "did you mean 240, which is 0.24 GHz?"),
         ({"clock_mhz": float("inf")}, "Received: clock_mhz=inf. clock_mhz is in MHz."),
         ({"flash_bytes": 1024, "flash_reserved_bytes": 64}, "expected flash_bytes of 4096 or more. "
          "Received: flash_bytes=1024. flash_bytes is in bytes; did you mean 1048576?"),

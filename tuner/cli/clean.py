@@ -23,7 +23,7 @@ def clean(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", help="Names of runs; all by default.", autocompletion=run_names
+            metavar="RUN...", help="Names of runs; all by default.", autocompletion=run_names
         ),
     ] = None,
     remove: Annotated[

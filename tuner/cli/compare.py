@@ -10,8 +10,8 @@ import typer
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or latest.")],
-    second: Annotated[str, typer.Argument(help="Another, of the same classes.")],
+    first: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@VERSION or latest.")],
+    second: Annotated[str, typer.Argument(metavar="OTHER", help="Another, of the same classes.")],
     input: Annotated[
         str | None,
         typer.Option(

@@ -9,7 +9,9 @@ import typer
 
 def completion(
     context: typer.Context,
-    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.")],
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="The shell.")
+    ],
 ) -> None:
     """Print the script that completes commands, options, targets and runs on Tab.
 

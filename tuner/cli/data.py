@@ -24,7 +24,10 @@ _ITEMS_SHOWN = 5
 app = typer.Typer(rich_markup_mode=None)
 
 Source = Annotated[
-    str, typer.Argument(help="Folder or zip with a folder per class, .npz, or sample:NAME.")
+    str,
+    typer.Argument(
+        metavar="PATH", help="Folder or zip with a folder per class, .npz, or sample:NAME."
+    ),
 ]
 FormatOption = Annotated[Format, typer.Option(help="How to write it.")]
 GroupBy = Annotated[

@@ -12,7 +12,10 @@ from tuner.cli.complete import exporter_names, model_names
 
 def export(
     model: Annotated[
-        str, typer.Argument(help="NAME, NAME@VERSION or latest.", autocompletion=model_names)
+        str,
+        typer.Argument(
+            metavar="MODEL", help="NAME, NAME@VERSION or latest.", autocompletion=model_names
+        ),
     ],
     to: Annotated[
         list[str],

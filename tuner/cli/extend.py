@@ -12,7 +12,8 @@ from tuner.cli.complete import run_names
 
 def extend(
     run: Annotated[
-        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+        str,
+        typer.Argument(metavar="RUN", help="Name of the run, or latest.", autocompletion=run_names),
     ] = "latest",
     time: Annotated[
         str | None,

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 def logs(
     run: Annotated[
         str,
-        typer.Argument(help="Name of the run, latest, or a model.", autocompletion=run_names),
+        typer.Argument(
+            metavar="RUN|MODEL",
+            help="Name of the run, latest, or a model.",
+            autocompletion=run_names,
+        ),
     ] = "latest",
     candidate: Annotated[
-        str | None, typer.Argument(help="Rank, id, or the beginning of an id.")
+        str | None, typer.Argument(metavar="CANDIDATE", help="Rank, id, or the beginning of an id.")
     ] = None,
     lines: Annotated[
         int, typer.Option(metavar="NUMBER", min=1, help="So many of the last lines of each log.")

@@ -12,8 +12,10 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command("publish")
 def publish(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or latest.")],
-    place: Annotated[str, typer.Argument(help="A folder, or an address such as s3://bucket/x.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@VERSION or latest.")],
+    place: Annotated[
+        str, typer.Argument(metavar="PLACE", help="A folder, or an address such as s3://bucket/x.")
+    ],
 ) -> None:
     """Copy a version to a folder or a store, with checksums."""
     from tuner.models.publish import publish as publish_version
@@ -27,8 +29,12 @@ def publish(
 
 @app.command("get")
 def get(
-    place: Annotated[str, typer.Argument(help="A folder, or an address such as s3://bucket/x.")],
-    model: Annotated[str, typer.Argument(help="NAME or NAME@VERSION as published.")],
+    place: Annotated[
+        str, typer.Argument(metavar="PLACE", help="A folder, or an address such as s3://bucket/x.")
+    ],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="NAME or NAME@VERSION as published.")
+    ],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model here.")
     ] = None,

@@ -94,8 +94,8 @@ def _details(name: str, row: dict[str, Any]) -> list[RenderableType]:
 
 def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     """Label and value of each line of the summary."""
-    from tuner.cli.show import milliseconds
     from tuner.cost.fit import format_bytes
+    from tuner.dashboard.terminal import milliseconds
 
     def size(name: str) -> str:
         low, high = (format_bytes(row[f"{name}_{end}_bytes"]) for end in ("low", "high"))
@@ -155,8 +155,8 @@ def _operators(row: dict[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from tuner.cli.show import milliseconds
     from tuner.cost.fit import format_bytes
+    from tuner.dashboard.terminal import milliseconds
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("#", justify="right", no_wrap=True)
@@ -200,8 +200,8 @@ def _overview(name: str, rows: list[dict[str, Any]], smallest: str) -> list[Rend
     from rich.table import Table
     from rich.text import Text
 
-    from tuner.cli.show import milliseconds
     from tuner.cost.fit import format_bytes
+    from tuner.dashboard.terminal import milliseconds
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for title in ("target", "fits"):

@@ -12,7 +12,8 @@ from tuner.cli.complete import run_names, target_names
 
 def report(
     run: Annotated[
-        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+        str,
+        typer.Argument(metavar="RUN", help="Name of the run, or latest.", autocompletion=run_names),
     ] = "latest",
     format: Annotated[
         Literal["table", "json", "csv", "html"], typer.Option(help="How to write it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 def retrain(
     template: Annotated[
         Path | None,
-        typer.Argument(help="A template of 'tune select', .toml; none with --continue."),
+        typer.Argument(
+            metavar="TEMPLATE", help="A template of 'tune select', .toml; none with --continue."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="PATH", help="Other data than the template's.")
@@ -107,14 +110,14 @@ def retrain(
     what was killed.
     """
     from tuner.cli.epochs import EpochLine
-    from tuner.cli.run import interrupt_on_signals
-    from tuner.cli.show import percent
+    from tuner.dashboard.terminal import percent
+    from tuner.engine.signals import interrupt_on_signals
     from tuner.models.int8_loss import int8_warning
     from tuner.models.retrain import retrain as train_in_full
     from tuner.store.models import find_model
     from tuner.store.runs import check_name
     from tuner.store.templates import read_template
-    from tuner.store.work import retraining_log
+    from tuner.store.work import remove_ended_logs, retraining_log
 
     plain = None if template is None else read_template(template)
     own = find_model(continued).read().template if plain is None and continued else plain
@@ -122,8 +125,11 @@ def retrain(
     if background and model:
         check_name("model", model)
         arguments = [word for word in sys.argv[1:] if word != "--background"]
-        log = retraining_log(model)
-        print_started(start(arguments, log), model, log)
+        remove_ended_logs(model)
+        unnamed = retraining_log(model, os.getpid())
+        process = start(arguments, unnamed)
+        log = unnamed.rename(retraining_log(model, process.pid))
+        print_started(process, model, log)
         return
     interrupt_on_signals()
     line = EpochLine(sys.stderr, shutil.get_terminal_size().columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
 from tuner.store.runs import RunFolder
@@ -10,13 +9,6 @@ from tuner.store.runs import RunFolder
 TARGETS_SHOWN = 5
 WIDTH = 80
 """Columns of a terminal; names of classes that take more are not shown."""
-
-
-def interrupt_on_signals() -> None:
-    """Let a polite kill and a closed terminal end the work as Ctrl-C does."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we then
-            signal.signal(number, signal.default_int_handler)
 
 
 def run_and_show(folder: RunFolder, started: float | None = None) -> None:
@@ -30,11 +22,12 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
         TuneError: the search could not go on, was stopped, or nothing fits.
     """
     from tuner.cli.board_table import print_bests, print_board
-    from tuner.cli.show import live_progress
+    from tuner.dashboard.terminal import live_progress
     from tuner.engine.board import board
     from tuner.engine.notices import notices
     from tuner.engine.outcome import best_board
     from tuner.engine.search import run_search
+    from tuner.engine.signals import interrupt_on_signals
 
     spec = folder.spec()
     dataset, several = spec.dataset, len(spec.targets) > 1

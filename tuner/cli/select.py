@@ -12,9 +12,12 @@ from tuner.cli.complete import run_names, target_names
 
 def select(
     run: Annotated[
-        str, typer.Argument(help="Name of the run, or latest.", autocompletion=run_names)
+        str,
+        typer.Argument(metavar="RUN", help="Name of the run, or latest.", autocompletion=run_names),
     ],
-    candidate: Annotated[str, typer.Argument(help="Rank, id, or the beginning of an id.")],
+    candidate: Annotated[
+        str, typer.Argument(metavar="CANDIDATE", help="Rank, id, or the beginning of an id.")
+    ],
     target: Annotated[
         str | None,
         typer.Option(

@@ -38,7 +38,10 @@ def spaces(
 @app.command("show")
 def show(
     name: Annotated[
-        str, typer.Argument(help="A name of 'tune spaces'.", autocompletion=space_cards)
+        str,
+        typer.Argument(
+            metavar="SPACE", help="A name of 'tune spaces'.", autocompletion=space_cards
+        ),
     ],
     format: Annotated[Format, typer.Option(help="How to write it.")] = "table",
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-Name = Annotated[str, typer.Argument(help="Name of a run or model, or latest.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a run or model, or latest.")]
 
 
 def stop(

@@ -38,7 +38,9 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="A name of 'tune targets', or a TOML file.", autocompletion=target_names
+            metavar="TARGET|FILE",
+            help="A name of 'tune targets', or a TOML file.",
+            autocompletion=target_names,
         ),
     ],
     format: Annotated[Format, typer.Option(help="How to write it.")] = "table",

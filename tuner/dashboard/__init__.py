@@ -1,1 +1,1 @@
-"""What users see of a run: rows for reports and pages."""
+"""What users see of a run: rows for reports and pages, and progress in a terminal."""

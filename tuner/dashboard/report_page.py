@@ -37,7 +37,7 @@ from tuner.dashboard.figures import (
 from tuner.dashboard.history import best_so_far, choice_importances
 from tuner.dashboard.mistakes import STOPPED, Mistakes, gather_mistakes
 from tuner.dashboard.profile import operator_rows
-from tuner.dashboard.rows import SPLITS_SHOWN, report_rows
+from tuner.dashboard.rows import SPLITS_SHOWN, report_rows, the_best
 from tuner.engine.board import Board
 from tuner.engine.builds import PRECISIONS
 from tuner.propose.sampler import IMPORTANCE_LEAST
@@ -177,7 +177,7 @@ def _simulated(rows: Sequence[Mapping[str, Any]]) -> str:
     images = sorted({build["paired"]["validation"]["images"] for build in builds})
     count = " to ".join(str(number) for number in dict.fromkeys((images[0], images[-1])))
     return (
-        f"target: the {len(builds)} best, compiled ({builds[0]['recipe']}) and run in the "
+        f"target: {the_best(len(builds))}, compiled ({builds[0]['recipe']}) and run in the "
         f"simulator of {builds[0]['runtime']} {builds[0]['kernels']} on {count} validation images: "
         "int8 and the difference there."
     )

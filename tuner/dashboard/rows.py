@@ -14,6 +14,11 @@ from tuner.spec import Accuracy, Build, Cost, Result, to_plain
 SPLITS_SHOWN = ("validation", "test")
 
 
+def the_best(count: int) -> str:
+    """So many of the best, in words."""
+    return "the best" if count == 1 else f"the {count} best"
+
+
 def report_rows(board: Board) -> list[dict[str, Any]]:
     """The board in rank order, one plain dict a candidate.
 

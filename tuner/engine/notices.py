@@ -10,7 +10,7 @@ from tuner.spec import RunSpec
 
 def notices(spec: RunSpec) -> list[str]:
     """Lines on data, targets and parts of spaces that are left out, and on runtimes."""
-    lines = [f"Check the data: {spec.dataset.doubt}"] if spec.dataset.doubt else []
+    lines = spec.dataset.warnings
     if left_out := spec.dataset.left_out:
         things = "file or folder" if len(left_out) == 1 else "files or folders"
         lines.append(

@@ -27,6 +27,7 @@ from tuner.errors import DataError, InputError, NothingFitsError
 from tuner.propose import edge_impulse
 from tuner.propose.bands import size_bands
 from tuner.propose.proposer import LARGEST_OF, Proposer
+from tuner.propose.survey import survey_space
 from tuner.propose.transfer import TRANSFER, TransferSpace
 from tuner.spec import (
     Backbone,
@@ -361,6 +362,7 @@ def _load_spaces(wanted: Sequence[str], contexts: Mapping[str, Context]) -> tupl
     Raises:
         UnknownNameError: no such space.
         InputError: a file of that name is no space.
+        SpecError: `survey_space` refuses one that was asked for by name.
     """
     names: dict[str, None] = {}
     for item in wanted or ("auto",):
@@ -370,9 +372,28 @@ def _load_spaces(wanted: Sequence[str], contexts: Mapping[str, Context]) -> tupl
         auto = item == "auto"
         for name in AUTO_SPACES if auto else (item,):
             space = catalog.load_space(name)
-            if not auto or any(suits(space, context) for context in contexts.values()):
+            suited = [context for context in contexts.values() if suits(space, context)]
+            if not auto:
+                _check_space(name, space, suited or list(contexts.values()))
+            if suited or not auto:
                 names[name] = None
     return tuple(names) or AUTO_SPACES
+
+
+def _check_space(name: str, space: SearchSpace, contexts: Sequence[Context]) -> None:
+    """Refuse what `tune spaces show` refuses, but for the devices of this search.
+
+    The images are taken for coloured and not square, else choices that starting points may name
+    are not asked for.
+    """
+    survey_space(
+        name,
+        space,
+        [
+            replace(context, colour="rgb", image_width=context.image_height + 1)
+            for context in contexts
+        ],
+    )
 
 
 def _tightened(target: Target, limits: Limits) -> Limits:

@@ -162,8 +162,8 @@ def retrain(
         install(begun_with(template), template.training.weights)
     if dataset.spec.fingerprint != template.fingerprint:
         on_note("The data is not the data that the candidate was selected on; accuracies differ.")
-        if dataset.spec.doubt:
-            on_note(f"Check the data: {dataset.spec.doubt}")
+        for line in dataset.spec.warnings:
+            on_note(line)
     retraining = Retraining(
         epochs=template.training.epochs,
         threads=threads or available_cores(),

@@ -42,15 +42,20 @@ class Survey:
         choices: kind and options of each choice, from a very small device to a large one; of a
             `floating` choice the ends of its range. One that hardly any draw asks for may be
             left out.
-        starting_points: for the largest of the devices.
+        starting_points: for the last of the devices, the largest of the usual ones.
     """
 
     choices: Mapping[str, tuple[Kind, Sequence[Any]]]
     starting_points: Sequence[StartingPoint]
 
 
-def survey_space(name: str, space: SearchSpace) -> Survey:
+def survey_space(name: str, space: SearchSpace, contexts: Sequence[Context] = CONTEXTS) -> Survey:
     """Draw from a space at random and from its starting points.
+
+    Args:
+        name: of the space.
+        space: its module.
+        contexts: the devices and images to draw for.
 
     Raises:
         SpecError: a draw fails, asks for a name twice, offers ordered options that do not ascend,
@@ -61,12 +66,12 @@ def survey_space(name: str, space: SearchSpace) -> Survey:
     def drawn(context: Context, source: Choices) -> Candidate:
         return bound_draw(name, space, context)(_Asked(source, found))
 
-    for context in CONTEXTS:
+    for context in contexts:
         for seed in range(DRAWS):
             drawn(context, RandomChoices(seed))
-    points = [bound_points(name, space, context) for context in CONTEXTS]
+    points = [bound_points(name, space, context) for context in contexts]
     # All are drawn before any is checked: some choices are asked for by few nets alone.
-    for context, of_context in zip(CONTEXTS, points, strict=True):
+    for context, of_context in zip(contexts, points, strict=True):
         for table in (table for point in of_context for table in point.sizes):
             drawn(context, TableChoices(table))
     for point in (point for of_context in points for point in of_context):

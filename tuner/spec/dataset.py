@@ -46,3 +46,14 @@ class DatasetSpec:
     group_by: str = ""
     class_counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     doubt: str = ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to look at before training: a text each, its mend in an indented line of it."""
+        lines: list[str] = []
+        for line in filter(None, self.doubt.split("\n")):
+            if line.startswith(" ") and lines:
+                lines[-1] += f"\n{line}"
+            else:
+                lines.append(f"Check the data: {line}")
+        return lines

@@ -17,7 +17,7 @@ NEED_SOURCES = (
 )
 """The numbers of a Target that are no use without knowing where they come from."""
 
-CLOCK_MHZ = (1.0, 10_000.0)
+CLOCK_MHZ = (8.0, 10_000.0)
 """Every core that runs nets has a clock between these; a number outside is in Hz, kHz or GHz."""
 
 LEAST_FLASH_BYTES = 4096
@@ -219,9 +219,15 @@ class Target:
             raise SpecError(f"expected clock_mhz above 0. Received: clock_mhz={clock}.")
         if least <= clock <= most:
             return
-        # In kHz 4 million would be 4 GHz, in Hz 4 MHz: fewer are kHz.
-        meant = clock * 1e3 if clock < least else clock / (1e3 if clock < 4e6 else 1e6)
-        guess = f"; did you mean {meant:g}?" if least <= meant <= most else "."
+        if clock < least:
+            meant, unit = clock * 1e3, "GHz"
+        elif clock < least * 1e6:  # in Hz it would be below the least
+            meant, unit = clock / 1e3, "kHz"
+        else:
+            meant, unit = clock / 1e6, "Hz"
+        guess = "."
+        if least <= meant <= most:
+            guess = f"; did you mean {meant:g}, which is {clock:.12g} {unit}?"
         raise SpecError(
             f"expected clock_mhz from {least:g} to {most:g}. Received: clock_mhz={clock:.12g}. "
             f"clock_mhz is in MHz{guess}"

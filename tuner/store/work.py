@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from tuner.errors import UnknownNameError
-from tuner.store.lock import holder
+from tuner.store.lock import holder, is_locked
 from tuner.store.models import models_folder
 from tuner.store.runs import known_runs
 
 POLL_SECONDS = 0.2
 BACKGROUND_LOG = "background.log"
-"""What work without a terminal prints; in the run's folder, or beside a model's versions."""
+"""What a search without a terminal prints, in the run's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +46,33 @@ def going_on() -> list[Work]:
     """All work of this home, searches first."""
     found = [_work("search", run.name, run.lock, run.path / BACKGROUND_LOG) for run in known_runs()]
     found += [
-        _work("retraining", lock.parent.name, lock, retraining_log(lock.parent.name))
+        _work("retraining", lock.parent.name, lock, None)
         for lock in sorted(models_folder().glob("*/.new-*.lock"))
     ]
     return [work for work in found if work is not None]
 
 
-def retraining_log(name: str) -> Path:
-    """What a retraining in the background prints."""
-    return models_folder() / name / ".logs" / BACKGROUND_LOG
+def retraining_log(name: str, pid: int) -> Path:
+    """What a retraining in the background prints: each process has a log of its own."""
+    return models_folder() / name / ".logs" / f"background-{pid}.log"
 
 
-def _work(kind: Literal["search", "retraining"], name: str, lock: Path, log: Path) -> Work | None:
+def remove_ended_logs(name: str) -> None:
+    """Remove what earlier retrainings of a model in the background have printed."""
+    for log in retraining_log(name, 0).parent.glob("background*.log"):
+        with suppress(FileNotFoundError):
+            # An empty one may be that of a process that just starts.
+            if log.stat().st_size and not is_locked(log):
+                log.unlink()
+
+
+def _work(
+    kind: Literal["search", "retraining"], name: str, lock: Path, log: Path | None
+) -> Work | None:
     pid = holder(lock)
     if pid is None:
         return None
+    log = log or retraining_log(name, pid)
     try:
         started = lock.stat().st_mtime
     except FileNotFoundError:  # it has just ended
