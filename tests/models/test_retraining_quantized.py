@@ -270,14 +270,16 @@ def test_a_percentage_is_from_0_to_100(place: Path, percent: float) -> None:
 @pytest.mark.parametrize(
     ("epochs", "share", "expected"),
     [(10, 0.0, (10, None)), (10, 0.3, (7, 3)), (1, 0.3, (1, None)), (2, 0.9, (1, 1)),
-     (10, 1.0, (None, 10))],
+     (5, 0.3, (3, 2)), (100_002, 0.3, (70_001, 30_001)), (10, 1.0, (None, 10))],
 )  # fmt: skip
 def test_the_epochs_are_divided(epochs: int, share: float, expected: tuple) -> None:
     whole = Retraining(epochs=epochs, threads=1, quantization_share=share)
     first, second = parts_of(whole)
     assert tuple(part and part.epochs for part in (first, second)) == expected
     if first and second:
-        assert (first.span, second.span) == ((0.0, 1.0 - share), (1.0 - share, 1.0))
+        assert second.span == (first.span[1], 1.0)
+        assert first.span[0] == 0.0
+        assert round(first.epochs / first.span[1]) == epochs  # which its progress shows
         assert (first.seconds, second.seconds) == (None, None)
 
 

@@ -301,8 +301,9 @@ def parts_of(retraining: Retraining) -> tuple[Retraining | None, Retraining | No
         return retraining, None
     if share == 1.0:
         return None, retraining
-    first = replace(retraining, epochs=max(1, epochs - aware), span=(0.0, 1.0 - share))
-    second = replace(retraining, epochs=aware, span=(1.0 - share, 1.0))
+    begins = 1.0 - share if retraining.seconds is not None else 1.0 - aware / epochs
+    first = replace(retraining, epochs=max(1, epochs - aware), span=(0.0, begins))
+    second = replace(retraining, epochs=aware, span=(begins, 1.0))
     if retraining.seconds is not None:
         first = replace(first, seconds=(1.0 - share) * retraining.seconds)
         second = replace(second, seconds=share * retraining.seconds)
