@@ -204,6 +204,37 @@ def test_with_a_clock_all_are_run_on_a_part_first_then_the_best_on_the_whole(hom
     assert not made._record.results[1].unmeasured
 
 
+def test_while_another_trains_the_best_are_run_on_the_whole_until_the_search_ends(
+    home: Path,
+) -> None:
+    made = supervisor(home, [3, 9, 5, 7], training=1, budget_seconds=1000.0)
+    made._measuring._seconds_left = lambda: 300.0
+    slot, room = None, FINALISTS - 1
+
+    def asked(search_seconds: float) -> list[tuple[int, int | None, float | None]]:
+        before = len(made._work.started)
+        while made._measuring.start(slot, room, search_seconds):
+            pass
+        keys = [key for key, _ in made._work.started]
+        return list(zip(keys, made._work.images, made._work.seconds, strict=True))[before:]
+
+    part = measuring.FIRST_IMAGES
+    assert asked(200.0) == [(1, part, None), (3, part, None), (2, part, None), (0, part, None)]
+    made._work.running = made._work.running[:1]
+    for key in (1, 3, 2, 0):
+        job = SimpleNamespace(key=key, attempt=1, slot=slot)
+        made._measuring.collect(job, with_build(NOTHING, 5))
+    assert asked(measuring.SHORT_SECONDS / 2) == [], "it would hardly have begun"
+    made._record.note("started", index=100, rung=2)
+    assert asked(200.0) == [(1, None, 200.0), (3, None, 200.0)], "one of three best still trains"
+    made._work.running = []
+    for key, images in ((1, 20), (3, 12)):
+        job = SimpleNamespace(key=key, attempt=1, slot=slot)
+        made._measuring.collect(job, with_build(NOTHING, images))
+    room = FINALISTS
+    assert asked(-1.0) == [(3, None, 300.0), (2, None, 300.0), (0, None, 300.0)]
+
+
 def test_without_time_the_best_alone_is_measured(home: Path) -> None:
     made = supervisor(home, [3, 9, 5], budget_seconds=1000.0)
     made._measuring._seconds_left = lambda: -1.0

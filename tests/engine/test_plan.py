@@ -105,6 +105,7 @@ def test_the_time_that_is_called_enough_starts_a_candidate(
 def test_the_search_leaves_time_for_simulating_where_the_tools_are_there(
     budget: float, measuring: float, repeats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(plans, "SIMULATED_IMAGE_SECONDS", 0.0)
     plan = Plan(dataclasses.replace(spec(budget), repeats=repeats))
     assert plan.measuring_seconds == 0.0, "the target has no simulator"
     without = plan.search_ends_seconds
@@ -124,6 +125,23 @@ def test_the_search_leaves_time_for_simulating_where_the_tools_are_there(
         ),
     )
     assert Plan(longer).search_ends_seconds == pytest.approx(2 * budget - measuring)
+
+
+def test_more_images_are_given_more_time_but_never_most_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plans, "simulators_ready", lambda targets: True)
+
+    def left(images: int, workers: int = 2, repeats: int = 1) -> float:
+        run = spec(1200.0, images=4 * images, workers=workers)
+        return Plan(dataclasses.replace(run, repeats=repeats)).measuring_seconds
+
+    assert [left(images) for images in (100, 1000, 1500, 2000)] == [120.0, 120.0, 165.0, 215.0]
+    assert left(50_000) == 300.0, "a quarter of the time"
+    # Where nothing is simulated beside a training, all finalists have to be afterwards.
+    assert left(500, workers=1) == 195.0
+    assert left(1000, repeats=2) == 230.0
+    assert left(1000, workers=3, repeats=2) == 120.0
 
 
 @given(st.floats(120, 100_000), st.integers(1, 8), st.integers(1, 10))

@@ -21,8 +21,9 @@ pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
 time.sleep(120)
 """
 ECHO = """\
-import sys
+import os, sys
 print(sys.argv[1:], sys.stdin.read())
+print(os.getsid(0), os.getpgrp(), os.getpid(), os.nice(0))
 sys.exit("sorry")
 """
 
@@ -53,8 +54,13 @@ def has_ended(pid: int) -> bool:
 
 def test_a_tool_gets_its_arguments_and_says_how_it_ended(environment: dict[str, str]) -> None:
     done = run_tool("echo_tool", "a", "b", seconds=60, given=b"model", environment=environment)
-    assert (done.returncode, done.stdout) == (1, b"['a', 'b'] model\n")
+    said, process = done.stdout.decode().splitlines()
+    assert (done.returncode, said) == (1, "['a', 'b'] model")
     assert done.stderr == b"sorry\n"
+    session, group, own, niceness = map(int, process.split())
+    assert group == own, "what it starts ends with it"
+    # Of another session Linux would not compare the priority with that of trainings.
+    assert (session, niceness) == (os.getsid(0), os.nice(0))
 
 
 def test_a_tool_that_takes_too_long_is_killed(environment: dict[str, str], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tuner.cost.fit import check_limits
 from tuner.engine import finalists
+from tuner.engine.plan import MEASURED_IN_FULL
 from tuner.engine.record import FINALISTS, Record
 from tuner.engine.slots import Died, Raised, Slot
 from tuner.engine.workplace import ATTEMPTS, GivenUp, Running, Workplace
@@ -16,6 +17,9 @@ from tuner.spec import Quantity, Result, Target, from_plain, to_plain
 FIRST_IMAGES = 100
 """With a clock, each finalist is simulated on so many validation images first; then on all, the
 best first, in the time that is left. Without one, it is all of them at once."""
+
+SHORT_SECONDS = 15.0
+"""While others train, a simulation on all images gets at least so long: starting one takes 5 s."""
 
 
 class Measuring:
@@ -32,16 +36,18 @@ class Measuring:
 
     def __init__(self, record: Record, work: Workplace, say: Callable[[str], None]) -> None:
         self._record, self._work, self._say = record, work, say
-        self._asked: set[tuple[int, str, int | None]] = set()
+        self._asked: set[tuple[int, str, int | None, bool]] = set()
         self._said: set[str] = set()
         self._all_measured_at = -1
-        self._going: dict[int, tuple[Sequence[str], int | None]] = {}
+        self._going: dict[int, tuple[Sequence[str], int | None, float | None]] = {}
 
     def is_of(self, job: Running) -> bool:
         """Whether a job measures a candidate; the others train one."""
         return job.key in self._going
 
-    def start(self, slot: Slot, room: int) -> bool:
+    def start(
+        self, slot: Slot, room: int, search_seconds: float | None = None, yields: bool = False
+    ) -> bool:
         """Measure a finalist in a free slot; False if there is none to measure now.
 
         With a clock that has run out, the best alone is measured, and only if it was not.
@@ -50,16 +56,23 @@ class Measuring:
             slot: a free one.
             room: so many of each target's best are finalists in any case, whatever else may still
                 be trained to its end: the same ones are measured whenever slots have time for it.
+            search_seconds: with a clock and while others train, until that ends. Then all are
+                asked for again, the best first, as one that ended last may be the best.
+            yields: to a training on all cores.
         """
         left = self._seconds_left()
         late = left is not None and left <= 0
         if room <= 0 or self._all_measured_at == len(self._record.events):
             return False
-        first = None if left is None else FIRST_IMAGES
-        wanted = self._wanted(1 if late else room, first)
-        if not wanted and room == FINALISTS and not late:
-            wanted = self._wanted(room, None)
-            first = None
+        first, beside = None if left is None else FIRST_IMAGES, False
+        wanted = self._wanted(1 if late else room, first, beside)
+        if not wanted and left is not None and not late:
+            first, beside = None, room < FINALISTS
+            if beside and search_seconds is not None and search_seconds >= SHORT_SECONDS:
+                left = search_seconds
+                wanted = self._wanted(room - (FINALISTS - MEASURED_IN_FULL), first, beside)
+            elif not beside:
+                wanted = self._wanted(room, first, beside)
         if not wanted:
             self._all_measured_at = len(self._record.events)
             return False
@@ -67,8 +80,11 @@ class Measuring:
         index = next((index for index in wanted if index not in busy), None)
         if index is None:
             return False
-        self._asked.update((index, name, first) for name in wanted[index])
-        self._measure(slot, self._record.results[index], wanted[index], first, attempt=1)
+        self._asked.update((index, name, first, beside) for name in wanted[index])
+        if yields:
+            self._work.set_worker(slot, 1, 1, yields=True)
+        seconds = left if first is None else None
+        self._measure(slot, self._record.results[index], wanted[index], first, seconds, attempt=1)
         return True
 
     def _seconds_left(self) -> float | None:
@@ -76,17 +92,18 @@ class Measuring:
         budget = self._record.spec.budget_seconds
         return None if budget is None else budget - self._record.elapsed
 
-    def _wanted(self, room: int, images: int | None) -> dict[int, list[str]]:
+    def _wanted(self, room: int, images: int | None, beside: bool) -> dict[int, list[str]]:
         """Finalists that were not asked for by targets of theirs, the best first.
 
         Args:
             room: so many of each target's best.
             images: to simulate them on; None for all.
+            beside: all of them, as long as others train.
         """
         wanted: dict[int, list[str]] = {}
         for target in filter(finalists.can_measure, self._record.spec.targets):
-            for result in self._record.finalists(target, room):
-                if (result.index, target.name, images) in self._asked:
+            for result in self._record.finalists(target, max(0, room)):
+                if (result.index, target.name, images, beside) in self._asked:
                     continue
                 if target.name not in result.unmeasured and not self._has(result, target, images):
                     wanted.setdefault(result.index, []).append(target.name)
@@ -100,11 +117,16 @@ class Measuring:
         return own.paired["validation"].images == self._record.spec.dataset.counts["validation"]
 
     def _measure(
-        self, slot: Slot, result: Result, names: Sequence[str], images: int | None, attempt: int
+        self,
+        slot: Slot,
+        result: Result,
+        names: Sequence[str],
+        images: int | None,
+        seconds: float | None,
+        attempt: int,
     ) -> None:
         folder = self._record.candidate_folder(result.index)
-        left = self._seconds_left()
-        self._going[result.index] = (names, images)
+        self._going[result.index] = (names, images, seconds)
         self._work.start(
             slot,
             result.index,
@@ -115,7 +137,7 @@ class Measuring:
             to_plain(result.builds),
             names,
             images,
-            left if images is None else None,
+            seconds,
             progress=folder / "measuring.json",
             attempt=attempt,
         )
@@ -123,9 +145,12 @@ class Measuring:
     def collect(self, job: Running, outcome: Any) -> None:
         """Note what a measurement gave; one whose worker died is tried once more."""
         result = self._record.results[job.key]
-        names, images = self._going.pop(job.key)
+        names, images, seconds = self._going.pop(job.key)
         if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
-            self._measure(job.slot, result, names, images, job.attempt + 1)
+            left = self._seconds_left()
+            if seconds is not None and left is not None:
+                seconds = min(seconds, left)
+            self._measure(job.slot, result, names, images, seconds, job.attempt + 1)
             return
         if isinstance(outcome, Died | Raised | GivenUp):
             self._say(f"{result.candidate.id}: measuring: {outcome.reason}")

@@ -33,12 +33,20 @@ MAX_RUNGS = 3
 REPEAT_SHARE = FINAL_SHARE * sum(float(REDUCTION) ** -step for step in range(MAX_RUNGS))
 """The best once more through all rungs, as a share of the time of the search."""
 
+MEASURED_IN_FULL = 3
+"""So many finalists are to be simulated on all validation images, whatever their number."""
+
+COMPILED_SECONDS = 15.0
+SIMULATED_IMAGE_SECONDS = 0.1
+"""Of a finalist, before it is simulated, and of each image then, in one slot: seven small nets for
+the K230 took 6 to 10 s, and .09 to .13 s an image (docs/costs/k230.md)."""
+
 MEASURING_SHARE = 0.1
 MEASURING_SECONDS = 30.0
 MEASURING_SHARE_AT_MOST = 0.25
 """Of the budget, for compiling and simulating finalists after the search, where a target's tools do
-that: a share, but at least some seconds, within another share. Five small nets for the K230 took
-40 s on two cores, with 100 images each, and .05 to .1 s for each further image."""
+that: what all images take, and for nets that take longer at least a share and some seconds, within
+another share."""
 
 MIN_RUNG_SECONDS = 10.0
 """A rung is not shorter than this, overhead included."""
@@ -170,12 +178,19 @@ class Plan:
 
     @property
     def measuring_seconds(self) -> float:
-        """With a clock, what is left at its end for tools that simulate finalists."""
+        """With a clock, what is left at its end for tools that simulate finalists.
+
+        It is for the last finalist where slots have simulated the others beside trainings by then.
+        """
         budget = self.spec.budget_seconds
         if budget is None or not simulators_ready(self.spec.targets):
             return 0.0
         seconds = budget - self._seconds_before
-        wanted = max(MEASURING_SECONDS, MEASURING_SHARE * seconds)
+        images = self.spec.dataset.counts["validation"]
+        one = COMPILED_SECONDS + SIMULATED_IMAGE_SECONDS * images
+        beside = self.spec.workers > 1 and self.spec.repeats == 1
+        in_full = one * (1 if beside else math.ceil(MEASURED_IN_FULL / self.spec.workers))
+        wanted = max(MEASURING_SECONDS, MEASURING_SHARE * seconds, in_full)
         return min(MEASURING_SHARE_AT_MOST * seconds, wanted)
 
     @property

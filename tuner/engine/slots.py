@@ -34,6 +34,10 @@ worker that is killed leaves a part, and the supervisor waits for the rest for e
 OUT_OF_MEMORY_SCORE = 500
 """Of workers, -1000 to 1000: the kernel, out of memory, ends them and not the supervisor."""
 
+YIELDING_NICENESS = 10
+"""Of a worker that yields: a tenth of a core, or what is idle (docs/search.md). With 19 it would
+be a sixty-eighth, and a compiler could run into its time limit beside a long training."""
+
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -72,19 +76,22 @@ class Slot:
 
     def __init__(self, number: int, threads: int, log: Path, parts: int = 1) -> None:
         self.number = number
-        self.threads, self._parts = threads, parts
+        self.threads, self._parts, self._yields = threads, parts, False
         self.log = log
         self._kept = log.with_suffix(".outcome")
         self._temporary = log.with_suffix(".tmp")
         self._executor: Any = None
         self._future: Future[Any] | None = None
 
-    def set_threads(self, threads: int, parts: int) -> bool:
-        """Give the next job a worker of so many threads; whether a worker had to go for it."""
-        if (threads, parts) == (self.threads, self._parts):
+    def set_worker(self, threads: int, parts: int, yields: bool) -> bool:
+        """Give the next job a worker of so many threads; whether a worker had to go for it.
+
+        One that yields has a low priority, and the programs that it starts too.
+        """
+        if (threads, parts, yields) == (self.threads, self._parts, self._yields):
             return False
         self.kill()
-        self.threads, self._parts = threads, parts
+        self.threads, self._parts, self._yields = threads, parts, yields
         return True
 
     def submit(self, job: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -115,7 +122,7 @@ class Slot:
                     "TMPDIR": str(self._temporary.absolute()),
                 },
                 initializer=_start_worker,
-                initargs=(os.getpid(), self.log),
+                initargs=(os.getpid(), self.log, YIELDING_NICENESS if self._yields else 0),
             )
         return self._executor
 
@@ -195,8 +202,10 @@ def _environment(threads: int, parts: int) -> dict[str, str]:
     }
 
 
-def _start_worker(parent: int, log: Path) -> None:
+def _start_worker(parent: int, log: Path, niceness: int) -> None:
     from joblib.externals.loky import process_executor
+
+    os.nice(niceness)
 
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -245,12 +245,15 @@ class Supervisor:
 
         What was left unfinished comes first, then the next step; a slot that has nothing to train
         measures a finalist, if only of what has been trained so far. A training that takes the
-        whole machine has nothing beside it.
+        whole machine has nothing beside it but simulations, which yield to it.
         """
         for slot in self._work.free_slots():
-            if any(job.slot.threads > 1 and self._trains(job) for job in self._work.running):
+            wide = any(job.slot.threads > 1 and self._trains(job) for job in self._work.running)
+            if wide and not self._plan.measuring_seconds:
                 return
-            if not self._start_training(slot) and not self._start_measuring_finalist(slot):
+            if not wide and self._start_training(slot):
+                continue
+            if not self._start_measuring_finalist(slot):
                 return
 
     def _start_training(self, slot: Slot) -> bool:
@@ -295,7 +298,7 @@ class Supervisor:
         allowed = None if share.seconds is None else share.seconds * LATE_FACTOR + LATE_SECONDS
         threads = self._threads(result, rung)
         parts = parts_of_batch(result.candidate.training.batch_size, threads)
-        self._work.set_threads(slot, threads, parts)
+        self._work.set_worker(slot, threads, parts)
         self._work.start(
             slot,
             result.index,
@@ -539,7 +542,11 @@ class Supervisor:
 
     def _start_measuring_finalist(self, slot: Slot) -> bool:
         """Measure one that is a finalist in any case; where they are trained again, then first."""
-        return self._repeated and self._measuring.start(slot, FINALISTS - self._may_end())
+        may_end = self._may_end()
+        yields = may_end and self._plan.final_threads > 1 and self._plan.measuring_seconds
+        return self._repeated and self._measuring.start(
+            slot, FINALISTS - may_end, self._remaining, yields=bool(yields)
+        )
 
     def _may_end(self) -> int:
         """How many more may be trained to their end, when nothing can be started now.

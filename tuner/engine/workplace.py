@@ -107,9 +107,9 @@ class Workplace:
         busy = {job.slot.number for job in self.running}
         return [slot for slot in self.slots if slot.number not in busy]
 
-    def set_threads(self, slot: Slot, threads: int, parts: int) -> None:
-        """Give a free slot's next job a worker of so many threads."""
-        if slot.set_threads(threads, parts):
+    def set_worker(self, slot: Slot, threads: int, parts: int, yields: bool = False) -> None:
+        """Give a free slot's next job a worker of so many threads; see `Slot.set_worker`."""
+        if slot.set_worker(threads, parts, yields):
             self._first_bytes.pop(slot.number, None)
 
     def start(

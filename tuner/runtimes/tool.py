@@ -56,7 +56,8 @@ def run_tool(
     """Run `python -m module arguments` in a process group of its own, of which nothing is left.
 
     The process ends with this one: on Linux at once, elsewhere when `seconds` are over. It cannot
-    clear up then; files that it leaves in the temporary folder are the system's to remove.
+    clear up then; files that it leaves in the temporary folder are the system's to remove. It has
+    the priority of this one, and its session: Linux compares priorities within a session alone.
 
     Args:
         module: what to run; it is not imported here.
@@ -83,7 +84,7 @@ def run_tool(
             stdin=read,
             stdout=said,
             stderr=complained,
-            start_new_session=True,
+            process_group=0,
         )
         try:
             process.wait(timeout=seconds)

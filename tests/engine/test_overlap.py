@@ -1,0 +1,113 @@
+"""With a clock, finalists are simulated while the next one is trained on all cores."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tuner
+from tests_support import quantity
+from tuner.engine import finalists, jobs, plan
+from tuner.engine.slots import YIELDING_NICENESS
+from tuner.spec import Build, Paired, to_plain
+from untrained_support import train_candidate, untrained  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.usefixtures("home", "untrained")
+
+WAITED_SECONDS = 60.0
+
+
+def train_briefly(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+    """Leaves time for others."""
+    candidate, rung, trained, epochs, seconds, *more = rest
+    given = train_candidate(run, folder, candidate, rung, trained, epochs, min(seconds, 0.1), *more)
+    if "status" in given:
+        (folder / "ended").touch()
+    return given
+
+
+def train_until_another_is_measured(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+    """Once one was trained to its end, the next waits until something was measured."""
+    last, candidates = rest[5], folder.parent
+    if last and any(candidates.glob("*/ended")):
+        until = time.monotonic() + WAITED_SECONDS
+        while not any(candidates.glob("*/measured")):
+            if time.monotonic() > until:
+                raise TimeoutError("nothing was measured beside this training")
+            time.sleep(0.05)
+    return train_briefly(run, folder, *rest)
+
+
+def measure_builds(
+    run: dict[str, Any], folder: Path, candidate: Any, builds: Any, names: Any,
+    images: int | None, seconds: float | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The build's recipe tells the priority of what simulates it."""
+    (folder / "measured").touch()
+    count = run["dataset"]["counts"]["validation"]
+    paired = {"validation": Paired(images=min(count, images or count), gained=0, lost=0)}
+    build = Build(
+        runtime="nncase", kernels="kpu", precision="int8", recipe=str(os.nice(0)),
+        artifact="nncase.kmodel", size_bytes=9, accuracy={}, paired=paired,
+    )  # fmt: skip
+    return {
+        "measured": {"k230": {"latency_ms": to_plain(quantity(1.5))}},
+        "builds": {"int8 nncase kpu": to_plain(build)},
+        "unmeasured": {},
+        "prevented": [],
+    }
+
+
+def search(monkeypatch: pytest.MonkeyPatch, *, ready: bool) -> list[dict[str, Any]]:
+    """The events of a short search by the clock, whose last trainings take all slots."""
+    monkeypatch.setattr(plan, "MIN_RUNG_SECONDS", 0.2)
+    for name in ("OVERHEAD_SECONDS", "CHOOSING_SECONDS", "START_SECONDS"):
+        monkeypatch.setattr(plan, name, 0.0)
+    monkeypatch.setattr(plan, "NEARLY_ALL", 2.0)
+    monkeypatch.setattr(plan, "simulators_ready", lambda targets: ready)
+    monkeypatch.setattr(finalists, "measure_builds", measure_builds)
+    run = tuner.search(
+        "k230", "sample:digits", time="16s", workers=2, name="r", progress=False
+    )  # fmt: skip
+    assert plan.Plan(run.spec).final_threads == 2
+    return list(run.events)
+
+
+def places(events: list[dict[str, Any]], kind: str, **fields: Any) -> list[int]:
+    return [
+        place
+        for place, event in enumerate(events)
+        if event["event"] == kind and fields.items() <= event.items()
+    ]
+
+
+def test_one_is_simulated_while_the_next_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "train_candidate", train_until_another_is_measured)
+    events = search(monkeypatch, ready=True)
+    ended = places(events, "finished", status="ok")
+    measured = places(events, "measured")
+    assert len(ended) >= 2
+    assert not places(events, "finished", status="failed")
+    between = [place for place in measured if ended[0] < place < ended[1]]
+    assert between
+    first = events[between[0]]
+    assert first["index"] == events[ended[0]]["index"]
+    (build,) = first["builds"].values()
+    assert int(build["recipe"]) == os.nice(0) + YIELDING_NICENESS
+
+
+def test_without_a_simulator_nothing_is_beside_a_training_on_all_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "train_candidate", train_briefly)
+    events = search(monkeypatch, ready=False)
+    ended, measured = places(events, "finished", status="ok"), places(events, "measured")
+    assert len(ended) >= 2
+    assert measured
+    assert measured[0] > ended[1]
+    (build,) = events[measured[0]]["builds"].values()
+    assert int(build["recipe"]) == os.nice(0)
