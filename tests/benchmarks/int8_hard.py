@@ -7,7 +7,8 @@ then its head alone learns the other five from 20 images of each; `old statistic
 normalization of the first five, where `tune --weights` takes it anew. Nets are a MobileNet with its
 activations cut off at 6, and one of plain and separable convolutions, which are not. With `--k230`
 the KPU's compiler quantizes the float32 file too, as it is and with its channels equalized, and its
-simulator runs some test images. One line of JSON a case, resumable, one thread:
+simulator runs some test images; `recipe` there says which of both a search takes. One line of JSON
+a case, resumable, one thread:
     .venv/bin/python tests/benchmarks/int8_hard.py hard.jsonl --home ~/hard --k230 400
 """
 
@@ -34,6 +35,7 @@ from tuner.data import Dataset, open_dataset
 from tuner.data.preprocess import evenly_spaced, scale, scaled_chunks
 from tuner.data.stratify import stratified_rows
 from tuner.engine.builds import CALIBRATION_IMAGES, CHOICE_IMAGES
+from tuner.engine.compiling import COMPILED_WITH_IMAGES, compile_nearest
 from tuner.engine.images import labelled
 from tuner.runtimes.interpreter import run_tflite
 from tuner.spec import (
@@ -49,7 +51,7 @@ from tuner.spec import (
 )
 from tuner.train.convert import INPUT_RANGES, convert_tflite
 from tuner.train.float_net import FloatNet
-from tuner.train.quantize import Quantizer, quantize_best
+from tuner.train.quantize import Quantizer, equalized, quantize_best
 from tuner.train.quiet import import_tensorflow
 from tuner.train.recipes import RECIPES
 
@@ -190,16 +192,23 @@ def measure(
     if simulated:
         from tuner.runtimes import kmodel, nncase
 
-        images = training.images[evenly_spaced(len(training.labels), 100)]
+        images = training.images[evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)]
         drawn = np.random.default_rng(0).permutation(len(test.labels))[:simulated]
-        equalized = Quantizer(content, calibration, limits).prepared(True)[0]
-        nets = {"kmodel": content, "kmodel, equalized": equalized}
+        nets = {
+            "kmodel": content,
+            "kmodel, equalized": equalized(content, scale(images, scaling)),
+        }
         found = {}
         for name, file in nets.items():
             compiled = nncase.compile_model(file, images, limits)
             logits = kmodel.simulate_kmodel(compiled.content, test.images[drawn], 1)
             found[name] = logits.argmax(axis=1) == test.labels[drawn]
-        row["k230"] = points(exact[drawn], found)
+        chosen = compile_nearest(nncase, content, training.images, scaling)
+        row["k230"] = {
+            "recipe": chosen.compiled.recipe,
+            "reason": chosen.reason,
+            **points(exact[drawn], found),
+        }
     return row
 
 

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.preprocess import evenly_spaced, resize_image, scaled_chunks
+from tuner.data.preprocess import resize_image, scaled_chunks
 from tuner.data.samples import parts
 from tuner.engine.board import board
 from tuner.engine.builds import PRECISIONS
-from tuner.engine.finalists import CAMERA, COMPILED_WITH_IMAGES
+from tuner.engine.compiling import compile_nearest
+from tuner.engine.finalists import CAMERA
 from tuner.engine.images import labelled, open_data
 from tuner.runtimes import kmodel, litert, nncase
 from tuner.spec import Candidate, Result, RunSpec
 from tuner.store.files import write_atomic
 from tuner.store.runs import RunFolder, find_run
 from tuner.train.camera import both_logits, in_colour
-from tuner.train.convert import INPUT_RANGES
 from tuner.train.loop import LabelledImages
 
 BLOCK_IMAGES = 200
@@ -54,14 +54,12 @@ def kmodel_of(run: RunFolder, spec: RunSpec, result: Result, kept: Path) -> byte
     if not kept.exists():
         candidate = result.candidate
         training = labelled(open_data(spec.dataset), candidate, "training")
-        rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
         model = run.candidate(candidate.id) / CAMERA
         if not model.exists():
             model = run.candidate(candidate.id) / result.builds["float32"].artifact
-        input_range = INPUT_RANGES[candidate.preprocessing.scaling]
-        images = in_colour(training.images[rows])
-        compiled = nncase.compile_model(model.read_bytes(), images, input_range)
-        write_atomic(kept, compiled.content)
+        scaling = candidate.preprocessing.scaling
+        made = compile_nearest(nncase, model.read_bytes(), training.images, scaling)
+        write_atomic(kept, made.compiled.content)
     return kept.read_bytes()
 
 

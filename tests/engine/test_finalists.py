@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests_support import quantity
-from tuner.engine import finalists
+from tuner.engine import compiling, finalists
 from tuner.engine.builds import PRECISIONS
 from tuner.engine.images import labelled, open_data
 from tuner.engine.search import SearchRequest, prepare_run
@@ -52,6 +52,7 @@ class FalseKpu:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: Counter[str] = Counter()
         self.seen: list[np.ndarray] = []
+        self.compared: list[np.ndarray] = []
         self.images_in_time = 0
         self.computes_something_else = False
         self.version = "2.11.0"
@@ -64,7 +65,7 @@ class FalseKpu:
     def compile_model(self, model: bytes, calibration: np.ndarray, _: object) -> CompiledModel:
         self.asked["compile"] += 1
         assert model == CAMERA_MODEL
-        assert calibration.shape == (finalists.COMPILED_WITH_IMAGES, 8, 8, 3)
+        assert calibration.shape == (compiling.COMPILED_WITH_IMAGES, 8, 8, 3)
         return CompiledModel(
             content=b"kmodel of " + model,
             suffix=".kmodel",
@@ -77,7 +78,9 @@ class FalseKpu:
     ) -> np.ndarray:
         assert content.startswith(b"kmodel of ")
         count = len(images) if seconds is None else max(at_least, self.images_in_time)
-        self.seen.append(images[:count])
+        # What was just compiled is compared with float32 first, on training images.
+        first = len(self.compared) < self.asked["compile"]
+        (self.compared if first else self.seen).append(images[:count])
         return classes_of(images[:count] * (-1.0 if self.computes_something_else else 1.0))
 
     def predict(self, model: bytes, precision: str, images: np.ndarray) -> np.ndarray:

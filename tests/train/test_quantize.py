@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from hard_nets_support import enlarge
 from tuner.cost.lower import lower
 from tuner.data import open_dataset
 from tuner.data.preprocess import scale
@@ -196,18 +197,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Trained]:
         )
 
     return fresh
-
-
-def enlarge(model: keras.Model, layer: str, reader: str, channels: slice, factor: float) -> None:
-    """Make channels of a layer larger and the weights that read them smaller by a factor."""
-    for variable in (model.get_layer(f"{layer}b").gamma, model.get_layer(f"{layer}b").beta):
-        values = variable.numpy()
-        values[channels] *= factor
-        variable.assign(values)
-    kernel = model.get_layer(reader).kernel
-    values = kernel.numpy()
-    values[:, :, channels] /= factor
-    kernel.assign(values)
 
 
 def lost_and_left(net: Trained, calibration: np.ndarray | None = None) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tuner.cost.fit import LIMIT_NAMES, format_bytes, format_minutes, reasons
 from tuner.dashboard.rows import the_best
 from tuner.dashboard.terminal import SHORT_ID, input_text, milliseconds, percent
+from tuner.engine.compiling import recipes_in_words
 from tuner.rank.majority import majority_of
 from tuner.rank.order import (
     Ranked,
@@ -212,10 +213,11 @@ def _legend(board: Board) -> str:
     own = [row.result.builds["target"] for row in rows if "target" in row.result.builds]
     if own:
         sizes = sorted({build.paired["validation"].images for build in own})
+        recipes = recipes_in_words([build.recipe for build in own])
         images = " to ".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
         lines.append(
-            f"{target.kernels.upper()}: {the_best(len(own))}, compiled ({own[0].recipe}) and run "
-            f"in its simulator on {images} validation images: int8 and the difference there; the "
+            f"{target.kernels.upper()}: {the_best(len(own))}, compiled ({recipes}) and run in "
+            f"its simulator on {images} validation images: int8 and the difference there; the "
             "error is of both."
         )
     lines += _unmeasured_lines(board)

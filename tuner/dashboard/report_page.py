@@ -40,6 +40,7 @@ from tuner.dashboard.profile import operator_rows
 from tuner.dashboard.rows import SPLITS_SHOWN, report_rows, the_best
 from tuner.engine.board import Board
 from tuner.engine.builds import PRECISIONS
+from tuner.engine.compiling import recipes_in_words
 from tuner.propose.sampler import IMPORTANCE_LEAST
 from tuner.rank.majority import majority_of
 from tuner.rank.order import Ranked, ranking_precision
@@ -176,8 +177,9 @@ def _simulated(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     images = sorted({build["paired"]["validation"]["images"] for build in builds})
     count = " to ".join(str(number) for number in dict.fromkeys((images[0], images[-1])))
+    recipes = recipes_in_words([build["recipe"] for build in builds])
     return (
-        f"target: {the_best(len(builds))}, compiled ({builds[0]['recipe']}) and run in the "
+        f"target: {the_best(len(builds))}, compiled ({recipes}) and run in the "
         f"simulator of {builds[0]['runtime']} {builds[0]['kernels']} on {count} validation images: "
         "int8 and the difference there."
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import catalog
 from tuner.engine.builds import PRECISIONS, pairs
+from tuner.engine.compiling import compile_nearest, made_by
 from tuner.engine.images import labelled, open_data
 from tuner.errors import MachineError, TuneError
 from tuner.spec import (
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 CAMERA = "camera.tflite"
 """The float32 net as exporters hand it to a device's compiler; see `tuner.train.camera`."""
-
-COMPILED_WITH_IMAGES = 100
-"""Training images that a device's compiler quantizes by, evenly spaced."""
 
 BLOCK_IMAGES = 1000
 """Simulated in one process; then what it gave is kept."""
@@ -307,10 +305,7 @@ def _compile(
     Returns:
         What was compiled, and its file.
     """
-    from tuner.data.preprocess import evenly_spaced
     from tuner.runtimes import CompiledModel
-    from tuner.train.camera import in_colour
-    from tuner.train.convert import INPUT_RANGES
 
     runtime = catalog.load_module("runtimes", target.runtime)
     if not (folder / CAMERA).exists():
@@ -320,13 +315,12 @@ def _compile(
         )
     model = (folder / CAMERA).read_bytes()
     training = labelled(open_data(spec.dataset), candidate, "training")
-    rows = evenly_spaced(len(training.labels), COMPILED_WITH_IMAGES)
     record, digest = folder / f"{target.runtime}.json", hashlib.sha256(model).hexdigest()
-    made_as = {"model_sha256": digest, "recipe": runtime.recipe(len(rows))}
+    made_of = {"model_sha256": digest, **made_by(runtime, len(training.labels))}
     if record.exists():
         known = read_json(record)
         artifact = folder / f"{target.runtime}{known['suffix']}"
-        if all(known[name] == value for name, value in made_as.items()) and artifact.exists():
+        if known.get("made_of") == made_of and artifact.exists():
             measured = {
                 name: from_plain(Quantity, plain, str(record))
                 for name, plain in known["measured"].items()
@@ -338,16 +332,18 @@ def _compile(
                 recipe=known["recipe"],
                 measured=measured,
             ), artifact
-    compiled: CompiledModel = runtime.compile_model(
-        model, in_colour(training.images[rows]), INPUT_RANGES[candidate.preprocessing.scaling]
-    )
+    scaling = candidate.preprocessing.scaling
+    compilation = compile_nearest(runtime, model, training.images, scaling)
+    compiled = compilation.compiled
     artifact = folder / f"{target.runtime}{compiled.suffix}"
     _logits_of(artifact).unlink(missing_ok=True)
     write_atomic(artifact, compiled.content)
     write_json(
         record,
         {
-            **made_as,
+            "made_of": made_of,
+            "recipe": compiled.recipe,
+            "reason": compilation.reason,
             "suffix": compiled.suffix,
             "measured": to_plain(compiled.measured),
         },

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 SOURCE = "mp_deployment_source"
 BOARD_SCRIPTS = Path(__file__).parent / "k230_board"
 
-CALIBRATION_IMAGES = 100
-"""Training images that the compiler quantizes by, evenly spaced."""
-
 CONFIDENCE_THRESHOLD = 0.5
 EXAMPLES = 12
 
@@ -96,18 +93,18 @@ def write_bundle(
     except ImportError as error:
         raise InputError(f"{error} Then export again.") from None
     from tuner.data import open_again
-    from tuner.data.preprocess import evenly_spaced
-    from tuner.runtimes.nncase import compile_model
+    from tuner.engine.compiling import compile_nearest
+    from tuner.runtimes import nncase
     from tuner.train.build import load_keras
-    from tuner.train.camera import camera_model, in_colour
-    from tuner.train.convert import INPUT_RANGES, convert_tflite
+    from tuner.train.camera import camera_model
+    from tuner.train.convert import convert_tflite
 
     pixels = version.template.preprocessing
     dataset = open_again(version.dataset)
     training, _ = dataset.arrays(pixels, "training", cache_folder())
     content = convert_tflite(camera_model(load_keras(model / "model.keras")), "float32")
-    images = in_colour(training[evenly_spaced(len(training), CALIBRATION_IMAGES)])
-    compiled = compile_model(content, images, INPUT_RANGES[pixels.scaling], activations)
+    compilation = compile_nearest(nncase, content, training, pixels.scaling, activations)
+    compiled = compilation.compiled
     source = bundle / SOURCE
     name = f"{version.name}_{version.version}.kmodel"
     write_atomic(source / name, compiled.content)
@@ -122,6 +119,8 @@ def write_bundle(
             "nncase_version": kmodel.nncase_version(),
             "calibrate_method": kmodel.CALIBRATE_METHOD,
             "ptq_option": kmodel.ptq_option(activations),
+            "recipe": compiled.recipe,
+            "recipe_reason": compilation.reason,
             "model_type": version.name,
             "img_size": [pixels.width, pixels.height],
             "mean": [mean] * 3,
@@ -241,6 +240,7 @@ The picture scripts read `mp_deployment_source/test.jpg`: it should be told as
 | Accuracy of the float32 model | {100 * check.expected_correct / check.images:.1f} % of the same |
 | Same class as the float32 model | {100 * check.agreement:.1f} % |
 | Compiled by | nncase {compiler}, {activations} activations, uint8 weights, {config["calibrate_method"]} over training images |
+| Compiled from | {config["recipe_reason"]} |
 | Size | {size_bytes / 1000:.1f} KB |
 | Input | {width}x{height} RGB, 8 bits; normalization is in the kmodel |
 | Frames | {crop} |

@@ -170,13 +170,31 @@ class Quantizer:
         if equalized not in self._prepared:
             net = FloatNet(self._content)
             if equalized:
-                seen = self.prepared(False)[1]
-                net.equalize({tensor: found.largest for tensor, found in seen.items()})
-            content = net.content()
-            tensors = [net.input, *(operator.output for operator in net.operators)]
-            found = gather(run_tensors(content, self._calibration, tensors))
-            self._prepared[equalized] = (content, found)
+                _equalize(net, self.prepared(False)[1])
+            self._prepared[equalized] = (net.content(), _activations(net, self._calibration))
         return self._prepared[equalized]
+
+
+def equalized(content: bytes, images: NDArray[np.float32]) -> bytes:
+    """A float32 file with its channels equalized, which changes no logit.
+
+    Args:
+        content: of the file; one image in, logits out.
+        images: to see the channels' sizes on, scaled as the net reads them.
+    """
+    net = FloatNet(content)
+    _equalize(net, _activations(net, images))
+    return net.content()
+
+
+def _equalize(net: FloatNet, seen: Mapping[int, Activations]) -> None:
+    net.equalize({tensor: found.largest for tensor, found in seen.items()})
+
+
+def _activations(net: FloatNet, images: NDArray[np.float32]) -> dict[int, Activations]:
+    """What the tensors of a net hold over some images, scaled as it reads them."""
+    tensors = [net.input, *(operator.output for operator in net.operators)]
+    return gather(run_tensors(net.content(), images, tensors))
 
 
 def logits_range(logits: NDArray[np.float32]) -> tuple[float, float]:

@@ -13,6 +13,8 @@ rounding and cutting off err least."""
 LEFT_OUT = 1e-4
 """Share of a tensor's values beyond each end of a `percentile` range."""
 
+EQUALIZED = "equalized channels"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -36,7 +38,7 @@ class Recipe:
     def words(self) -> str:
         """What distinguishes it from the other recipes; a stable name."""
         steps = {
-            "equalized channels": self.equalized,
+            EQUALIZED: self.equalized,
             "corrected biases": self.corrected,
             "fine logits": self.fine_logits,
         }

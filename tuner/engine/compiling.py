@@ -1,0 +1,143 @@
+"""A device's own compiler, on a trained net as it is or with its channels equalized.
+
+Such a compiler quantizes the float32 file by itself, the K230's with one range for all channels of
+a tensor: where they differ much, equalized ones keep the net's answers. Where they do not, the net
+as it is comes nearer to float32 (docs/int8.md). Searches and exports choose here, by training
+images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tuner.train.recipes import EQUALIZED
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tuner.runtimes import CompiledModel
+    from tuner.train.quantize import Agreement
+
+COMPILED_WITH_IMAGES = 100
+"""Training images that a device's compiler quantizes by, evenly spaced."""
+
+COMPARED_IMAGES = 16
+"""Other training images, evenly spaced, that say how near to float32 it came."""
+
+FAR_NATS = 0.01
+"""A divergence of the probabilities from float32's at which the equalized net is tried too. Of 18
+usual nets 99 % of the draws of 16 images had at most .0042, of nets that lose 16 and 46 points .05
+or more (docs/int8.md)."""
+
+_SUFFIX = f", {EQUALIZED}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compilation:
+    """What a device's compiler made of a net.
+
+    Args:
+        compiled: its `recipe` ends with "equalized channels" where they are.
+        reason: why it was made of the net as it is, or not, in a sentence.
+    """
+
+    compiled: CompiledModel
+    reason: str
+
+
+def made_by(runtime: Any, images: int) -> Mapping[str, Any]:
+    """What `compile_nearest` goes by; a net that was compiled by something else is compiled again.
+
+    Args:
+        runtime: with a compiler; see `tuner.runtimes.Simulates`.
+        images: that there are to train on.
+
+    Raises:
+        ImportError: the compiler is not installed.
+    """
+    return {
+        "recipe": runtime.recipe(min(images, COMPILED_WITH_IMAGES)),
+        "compared_images": COMPARED_IMAGES,
+        "far_nats": FAR_NATS,
+    }
+
+
+def compile_nearest(
+    runtime: Any, model: bytes, training: NDArray[np.uint8], scaling: str, *settings: Any
+) -> Compilation:
+    """Compile a net, and with equalized channels too where that is far from float32.
+
+    Args:
+        runtime: with a compiler and a simulator; see `tuner.runtimes.Simulates`.
+        model: bytes of the float32 TFLite file, as a camera feeds it.
+        training: all images of the training split.
+        scaling: of the net's preprocessing.
+        settings: of `compile_model`, after the input's range.
+
+    Returns:
+        Of both, the one whose probabilities are nearer to float32's on some training images that it
+        was not quantized by.
+
+    Raises:
+        ImportError: the compiler is not installed.
+        MachineError: the disk is full, or the like.
+        TuneError: the compiler or the simulator refuses the model.
+    """
+    import numpy as np
+
+    from tuner.data.preprocess import evenly_spaced, scale
+    from tuner.train.camera import both_logits, in_colour
+    from tuner.train.convert import INPUT_RANGES
+    from tuner.train.quantize import agreement, equalized
+
+    rows = evenly_spaced(len(training), COMPILED_WITH_IMAGES)
+    others = np.setdiff1d(np.arange(len(training)), rows)
+    others = others if len(others) else rows
+    calibration = in_colour(training[rows])
+    compared = in_colour(training[others[evenly_spaced(len(others), COMPARED_IMAGES)]])
+
+    def compiled(net: bytes) -> tuple[CompiledModel, Agreement]:
+        made = runtime.compile_model(net, calibration, INPUT_RANGES[scaling], *settings)
+        given = runtime.simulate(made.content, compared, None, 1)
+        float32 = runtime.predict(model, "float32", scale(compared, scaling))
+        return made, agreement(both_logits(float32), both_logits(given))
+
+    plain, found = compiled(model)
+    if found.divergence < FAR_NATS:
+        return Compilation(
+            compiled=plain, reason=f"The net as it is, which is near to float32: {_words(found)}."
+        )
+    other, changed = compiled(equalized(model, scale(calibration, scaling)))
+    if _distance(changed) < _distance(found):
+        return Compilation(
+            compiled=replace(other, recipe=f"{other.recipe}{_SUFFIX}"),
+            reason="The net with its channels equalized, which changes no logit of float32: "
+            f"{_words(changed)}; for the net as it is {_words(found)}.",
+        )
+    return Compilation(
+        compiled=plain,
+        reason=f"The net as it is: {_words(found)}; with its channels equalized {_words(changed)}.",
+    )
+
+
+def recipes_in_words(recipes: Sequence[str]) -> str:
+    """The recipes of several candidates: what they have in common, and how many are equalized."""
+    words = " or ".join(dict.fromkeys(recipe.removesuffix(_SUFFIX) for recipe in recipes))
+    count = sum(recipe.endswith(_SUFFIX) for recipe in recipes)
+    return f"{words}; {count} with {EQUALIZED}" if count else words
+
+
+def _distance(found: Agreement) -> float:
+    """Logits that are no numbers are farthest."""
+    return found.divergence if math.isfinite(found.divergence) else math.inf
+
+
+def _words(found: Agreement) -> str:
+    return (
+        f"probabilities diverge by {found.divergence:.2g} nats and {found.changed} of "
+        f"{found.images} training images change class"
+    )
