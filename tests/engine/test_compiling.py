@@ -19,6 +19,7 @@ from tuner.engine.builds import make_builds
 from tuner.engine.compiling import compile_nearest, recipes_in_words
 from tuner.engine.images import labelled, open_data
 from tuner.engine.search import SearchRequest, prepare_run
+from tuner.errors import MachineError, TuneError
 from tuner.models.export import check_passed, export
 from tuner.runtimes import CompiledModel, kmodel, nncase
 from tuner.spec import to_plain
@@ -178,6 +179,28 @@ def test_the_nearer_one_is_taken(
     assert len(compiler.compared) == compiling.COMPARED_IMAGES
     both = {*compiler.calibration[:, 0, 0, 0]} & {*compiler.compared[:, 0, 0, 0]}
     assert not both, "it is compared on images that it was not quantized by"
+
+
+def test_where_the_equalized_net_is_refused_it_is_the_net_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Strict(FalseCompiler):
+        raises: type[TuneError] = TuneError
+
+        def compile_model(self, model: bytes, *settings: Any) -> CompiledModel:
+            if model == b"equalized":
+                raise self.raises("it is too wide")
+            return super().compile_model(model, *settings)
+
+    monkeypatch.setattr("tuner.train.quantize.equalized", lambda *_: b"equalized")
+    images = np.zeros((1, 2, 2, 3), np.uint8)
+    compiler = Strict(2.0, 2.0)
+    found = compile_nearest(compiler, b"net", images, "unit")
+    assert found.compiled.recipe == "by it"
+    assert found.reason.endswith("With its channels equalized it was refused: it is too wide")
+    compiler.raises = MachineError
+    with pytest.raises(MachineError, match="too wide"):
+        compile_nearest(compiler, b"net", images, "unit")
 
 
 def test_few_images_are_compared_on_themselves() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tuner.errors import MachineError, TuneError
 from tuner.train.recipes import EQUALIZED
 
 if TYPE_CHECKING:
@@ -111,7 +112,13 @@ def compile_nearest(
         return Compilation(
             compiled=plain, reason=f"The net as it is, which is near to float32: {_words(found)}."
         )
-    other, changed = compiled(equalized(model, scale(calibration, scaling)))
+    try:
+        other, changed = compiled(equalized(model, scale(calibration, scaling)))
+    except MachineError:
+        raise
+    except TuneError as error:
+        refused = f"{_words(found)}. With its channels equalized it was refused: {error}"
+        return Compilation(compiled=plain, reason=f"The net as it is: {refused}")
     if _distance(changed) < _distance(found):
         return Compilation(
             compiled=replace(other, recipe=f"{other.recipe}{_SUFFIX}"),
