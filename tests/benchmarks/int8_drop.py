@@ -1,9 +1,9 @@
 """What int8 costs trained nets: by TFLite's converter, and by the recipe that is chosen.
 
 Draws candidates of every search space that fit a target, trains each for a while on the CIFAR-10
-subset of `cifar10_search.py` and on sample:parts in turn, makes both int8 files from the same
-weights, and runs them and float32 on all test images with XNNPACK. One line of JSON a net,
-resumable, one thread:
+subset of `cifar10_search.py` and on the images of sample:parts in turn, makes both int8 files from
+the same weights, and runs them and float32 on 10,000 and 4,800 test images with XNNPACK. A line of
+JSON a net, resumable, one thread:
     .venv/bin/python tests/benchmarks/int8_drop.py run drop.jsonl --nets 30 --seconds 60
     .venv/bin/python tests/benchmarks/int8_drop.py report drop.jsonl
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import random
 import statistics
@@ -27,7 +26,8 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREA
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1", KERAS_BACKEND="tensorflow")
 
 import numpy as np
-from cifar10_search import DATA, TRAINING_IMAGES_PER_CLASS, unpack
+from cifar10_search import DATA
+from int8_pairs import data_set, summary
 from numpy.typing import NDArray
 
 from tuner import catalog
@@ -42,16 +42,10 @@ from tuner.train.quiet import import_tensorflow
 TARGETS = ("nano33ble", "stm32h743")
 """A small and a large one, in turn."""
 
+DATA_SETS = ("cifar10", "parts")
+"""In turn; see `data_set`."""
+
 INT8 = ("default", "chosen")
-
-
-def data_sets(home: Path) -> list[str]:
-    """What `--data` takes, in turn."""
-    images = home / "cifar10"
-    if not images.exists():
-        unpack(DATA / "cifar10-train.zip", images / "train", TRAINING_IMAGES_PER_CLASS)
-        unpack(DATA / "cifar10-test.zip", images / "test", None)
-    return [str(images), "sample:parts"]
 
 
 def draw(space: str, target_name: str, data: DatasetSpec, seed: int) -> Candidate:
@@ -77,10 +71,10 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
     from tuner.train.build import build_keras, start_anew
     from tuner.train.loop import train
 
-    sources, spaces = data_sets(home), sorted(catalog.names("search_spaces"))
-    source, space = sources[number % len(sources)], spaces[number // len(sources) % len(spaces)]
-    target = TARGETS[number // len(sources) // len(spaces) % len(TARGETS)]
-    dataset = open_dataset(source, split_seed=0, cache=home / "cache")
+    count, spaces = len(DATA_SETS), sorted(catalog.names("search_spaces"))
+    name, space = DATA_SETS[number % count], spaces[number // count % len(spaces)]
+    target = TARGETS[number // count // len(spaces) % len(TARGETS)]
+    dataset = open_dataset(data_set(name, home), split_seed=0, cache=home / "cache")
     os.environ["TUNE_HOME"] = str(home)
     candidate = draw(space, target, dataset.spec, number)
     training, validation, test = (
@@ -96,7 +90,7 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
     )  # fmt: skip
     row: dict[str, Any] = {
         "number": number, "id": candidate.id, "space": space, "target": target,
-        "data": Path(source).name, "macs": lower(candidate.architecture).macs,
+        "data": name, "macs": lower(candidate.architecture).macs,
         "epochs": trained.epochs, "train_seconds": round(trained.seconds, 1),
         "images": len(test.labels), "int8": {},
     }  # fmt: skip
@@ -152,31 +146,16 @@ def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for name in INT8:
         found = [row["int8"][name] for row in rows]
         images = [row["images"] for row in rows]
-        drops = [
-            100 * (item["lost"] - item["gained"]) / count
-            for item, count in zip(found, images, strict=True)
-        ]
-        errors = [
-            100 * math.sqrt(item["lost"] + item["gained"]) / count
-            for item, count in zip(found, images, strict=True)
-        ]
         table[name] = {
-            "mean_drop": round(statistics.mean(drops), 3),
-            "standard_error_of_mean": round(math.hypot(*errors) / len(errors), 3),
-            "mean_of_drops_above_0": round(statistics.mean(max(drop, 0.0) for drop in drops), 3),
-            "same_by_chance_alone": round(
-                # The mean of a normal deviate's positive part is its deviation / sqrt(2 pi).
-                statistics.mean(error / math.sqrt(2 * math.pi) for error in errors), 3
+            **summary(
+                [
+                    (item["lost"], item["gained"], count)
+                    for item, count in zip(found, images, strict=True)
+                ]
             ),
-            "worst_drop": round(max(drops), 2),
-            "beyond_two_errors": sum(
-                drop > 2 * error for drop, error in zip(drops, errors, strict=True)
-            ),
-            "changed_percent": round(
-                100 * sum(item["changed"] for item in found) / sum(images), 3
-            ),
+            "changed_percent": round(100 * sum(item["changed"] for item in found) / sum(images), 3),
             "mean_seconds": round(statistics.mean(item["seconds"] for item in found), 2),
-        }  # fmt: skip
+        }
     words = [row["int8"]["chosen"]["recipe"].split(" over ")[0] for row in rows]
     table["recipes"] = {word: words.count(word) for word in sorted(set(words))}
     return table

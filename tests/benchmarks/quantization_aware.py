@@ -6,9 +6,9 @@ part quantization-aware, as `tune retrain --quantization-percent` does; for as m
 images are run in float32 and, with XNNPACK, as int8: of the float32 training by TFLite's converter
 and by the recipe that is chosen. A line of JSON a candidate goes to `--out`; what is there is not
 done again. `--report` prints tables of what is there.
-    .venv/bin/python tests/benchmarks/quantization_aware.py --data sample:parts --out drop.jsonl
-    .venv/bin/python tests/benchmarks/quantization_aware.py --seconds 60 --out drop.jsonl
-    .venv/bin/python tests/benchmarks/quantization_aware.py --report --out drop.jsonl
+    .venv/bin/python tests/benchmarks/quantization_aware.py --data parts --out a.jsonl
+    .venv/bin/python tests/benchmarks/quantization_aware.py --seconds 60 --out a.jsonl
+    .venv/bin/python tests/benchmarks/quantization_aware.py --report --out a.jsonl
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 import json
 import os
-import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +33,7 @@ import_legacy_keras()
 IMPORT_SECONDS = time.monotonic() - _STARTED
 
 import numpy as np
+from int8_pairs import data_set, summary
 
 from tuner import catalog
 from tuner.cost.lower import lower
@@ -116,14 +117,17 @@ def measure(
         row[name] = int(found.sum())
         return found
 
-    def score(name: str, model: Any, files: dict[str, bytes]) -> None:
+    def score(name: str, model: Any, files: dict[str, bytes], before: Any = None) -> Any:
         chunks = list(scaled_chunks(test.images, scaling))
         floats = right(f"{name}_float32", [run_keras(model, chunk) for chunk in chunks])
         for kind, int8 in files.items():
             logits = [run_tflite(int8, "int8", chunk, "xnnpack") for chunk in chunks]
             ints = right(f"{name}_{kind}", logits)
-            row[f"{name}_{kind}_gained"] = int((ints & ~floats).sum())
-            row[f"{name}_{kind}_lost"] = int((floats & ~ints).sum())
+            for beside, others in (("own", floats), ("whole", before)):
+                if others is not None:
+                    pair = [int((others & ~ints).sum()), int((ints & ~others).sum())]
+                    row[f"{name}_{kind}_beside_{beside}"] = pair  # lost, gained
+        return floats
 
     start_anew(seed)
     model = build_keras(candidate.architecture, dropout_seed=seed)
@@ -134,7 +138,7 @@ def measure(
     )
     chosen = timed("chosen", lambda: quantize_best(float32, calibration, held_back, limits))
     row["bytes"] = len(default)
-    score("whole", model, {"int8": default, "chosen": chosen.content})
+    before = score("whole", model, {"default": default, "chosen": chosen.content})
     start_anew(seed)
     model = build_keras(candidate.architecture, dropout_seed=seed)
     share = percent / 100.0
@@ -158,29 +162,31 @@ def measure(
         "aware file",
         lambda: convert_with_ranges(model, candidate.architecture, net.ranges(), limits),
     )
-    score("aware", model, {"int8": int8})
+    score("aware", model, {"int8": int8}, before)
     return row
 
 
 def report(rows: list[dict[str, Any]]) -> None:
     """Print what was lost and what it took, as tables of Markdown."""
     steps = list(rows[0]["took_seconds"])
-    kinds = (("whole", "int8"), ("whole", "chosen"), ("aware", "int8"))
-    print("| net | images | float32 |" + "".join(f" {' '.join(kind)} |" for kind in kinds))
-    print("|" + "---|" * 6)
-    lost: dict[Any, list[float]] = {kind: [] for kind in kinds}
+    kinds = {
+        "float32 training, default int8": "whole_default_beside_own",
+        "float32 training, chosen int8": "whole_chosen_beside_own",
+        "quantization-aware, int8": "aware_int8_beside_own",
+        "the same beside the float32 training's float32": "aware_int8_beside_whole",
+    }
+    print("| net | images | float32 % |" + "".join(f" {kind} |" for kind in kinds))
+    print("|" + "---|" * (3 + len(kinds)))
     for row in rows:
-        share = 100.0 / row["images"]
-        for name, kind in kinds:
-            # Of both trainings, below what the float32 training's own float32 has right.
-            lost[name, kind].append(share * (row["whole_float32"] - row[f"{name}_{kind}"]))
-        cells = [f"{row['key'][1]} {row['key'][2]}", row["images"], row["whole_float32"]]
-        cells += [row["_".join(kind)] for kind in kinds]
-        print("|" + "".join(f" {cell} |" for cell in cells))
-    for kind, points in lost.items():
-        above = [max(0.0, point) for point in points]
-        print(f"{' '.join(kind)}: points lost {statistics.mean(points):.2f}, of what is above 0 "
-              f"{statistics.mean(above):.2f}, worst {max(points):.2f}")  # fmt: skip
+        percent = 100 * row["whole_float32"] / row["images"]
+        cells = [*row["key"][1:3], row["images"], f"{percent:.1f}"]
+        for name in kinds.values():
+            lost, gained = row[name]
+            share = 100 / row["images"]
+            cells.append(f"{share * (lost - gained):.2f} ± {share * (lost + gained) ** 0.5:.2f}")
+        print(f"| {cells[0]} {cells[1]} |" + "".join(f" {cell} |" for cell in cells[2:]))
+    for kind, name in kinds.items():
+        print(f"{kind}: {json.dumps(summary([(*row[name], row['images']) for row in rows]))}")
     print("\n| net | KB | epochs |" + "".join(f" {step} |" for step in steps))
     print("|" + "---|" * (3 + len(steps)))
     for row in rows:
@@ -192,7 +198,8 @@ def report(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure what is not there yet, or print what is."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default="sample:parts")
+    parser.add_argument("--data", default="parts", help="parts, cifar10, or what tune takes")
+    parser.add_argument("--home", type=Path, help="a folder to keep prepared images in")
     parser.add_argument("--space", action="append")
     parser.add_argument("--seeds", type=int, default=3, help="candidates of each space")
     parser.add_argument("--side", type=int, default=32)
@@ -210,7 +217,8 @@ def main() -> None:
         return
     keys = [row["key"] for row in rows]
     epochs = options.epochs if options.seconds is None else MOST_EPOCHS
-    dataset = open_dataset(options.data, split_seed=0, cache=cache_folder())
+    home = options.home or Path(tempfile.mkdtemp())
+    dataset = open_dataset(data_set(options.data, home), split_seed=0, cache=cache_folder())
     outputs = len(dataset.spec.classes)
     for seed in range(options.seeds):
         for space in options.space or sorted(catalog.names("search_spaces")):
