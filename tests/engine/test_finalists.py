@@ -74,7 +74,12 @@ class FalseKpu:
         )
 
     def simulate(
-        self, content: bytes, images: np.ndarray, seconds: float | None, at_least: int
+        self,
+        content: bytes,
+        images: np.ndarray,
+        seconds: float | None,
+        at_least: int,
+        processes: int = 1,
     ) -> np.ndarray:
         assert content.startswith(b"kmodel of ")
         count = len(images) if seconds is None else max(at_least, self.images_in_time)

@@ -28,12 +28,15 @@ class Work:
         self.started: list[tuple[int, list[str]]] = []
         self.images: list[int | None] = []
         self.seconds: list[float | None] = []
+        self.processes: list[int] = []
+        self.slots = ["first slot", "second slot"]
 
     def start(self, slot: object, key: int, job: object, *arguments: object, **_: object) -> None:
         assert job is finalists.measure_builds
         self.started.append((key, arguments[4]))
         self.images.append(arguments[5])
         self.seconds.append(arguments[6])
+        self.processes.append(arguments[7])
         self.running.append(SimpleNamespace(key=key))
 
 
@@ -233,6 +236,20 @@ def test_while_another_trains_the_best_are_run_on_the_whole_until_the_search_end
         made._measuring.collect(job, with_build(NOTHING, images))
     room = FINALISTS
     assert asked(-1.0) == [(3, None, 300.0), (2, None, 300.0), (0, None, 300.0)]
+
+
+def test_one_that_is_measured_alone_has_the_simulators_of_all_slots(home: Path) -> None:
+    alone = supervisor(home, [3])
+    assert all_started(alone) == [0]
+    assert alone._work.processes == [2]
+    beside = supervisor(home, [3], training=1)
+    assert all_started(beside) == [0]
+    assert beside._work.processes == [1]
+    for key, correct in ((1, 9), (2, 5)):
+        note_ended(beside._record, key, correct)
+    several = supervisor(home, [])
+    assert all_started(several) == [1, 2, 0]
+    assert several._work.processes == [1, 1, 1]
 
 
 def test_without_time_the_best_alone_is_measured(home: Path) -> None:

@@ -173,8 +173,9 @@ def test_the_simulator_stops_when_its_time_is_out() -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 12, 10, 3), dtype=np.uint8)
     whole = kmodel.simulate_kmodel(content, images)
     assert len(whole) == 40
-    part = kmodel.simulate_kmodel(content, images, seconds=0.0, at_least=5)
-    assert np.array_equal(part, whole[:5])
+    for processes, count in ((1, 5), (2, 6), (3, 6)):
+        part = kmodel.simulate_kmodel(content, images, processes, seconds=0.0, at_least=5)
+        assert np.array_equal(part, whole[:count])
     assert len(kmodel.simulate_kmodel(content, images, seconds=0.2, at_least=1)) < 40
 
 

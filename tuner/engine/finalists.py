@@ -39,7 +39,7 @@ CAMERA = "camera.tflite"
 """The float32 net as exporters hand it to a device's compiler; see `tuner.train.camera`."""
 
 BLOCK_IMAGES = 1000
-"""Simulated in one process; then what it gave is kept."""
+"""Simulated at once; then what it gave is kept."""
 
 LEAST_CORRELATION = 0.9
 """Between the logits of what was compiled and of its float32 model, means over images taken off.
@@ -93,6 +93,7 @@ def measure_builds(
     names: Sequence[str],
     images: int | None,
     seconds: float | None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Let the runtimes' own tools measure a candidate, and simulate it where they can.
 
@@ -106,6 +107,7 @@ def measure_builds(
             for all its candidates; None for all.
         seconds: after so many, images are left out; None for no limit. What was simulated before
             is not simulated again.
+        processes: of a simulator that run at once.
 
     Returns:
         `measured`, plain Quantities by target and name; `builds`, plain Builds that were
@@ -129,7 +131,7 @@ def measure_builds(
             try:
                 if hasattr(runtime, "compile_model"):
                     quantities, build = _simulate(
-                        spec, folder, candidate_plain, builds, target, images, seconds
+                        spec, folder, candidate_plain, builds, target, images, seconds, processes
                     )
                     own = builds_key("int8", target.runtime, target.kernels)
                     simulated[own] = to_plain(build)
@@ -177,6 +179,7 @@ def _simulate(
     target: Target,
     images: int | None,
     seconds: float | None,
+    processes: int,
 ) -> tuple[Mapping[str, Any], Build]:
     """Compile a candidate for a target and run it there beside its float32 and int8 builds.
 
@@ -200,7 +203,7 @@ def _simulate(
     compiled, artifact = _compile(spec, folder, candidate, target)
     rows = np.random.default_rng(spec.seed).permutation(len(validation.labels))[:images]
     kept = _logits_of(artifact)
-    given = _run(runtime, compiled.content, validation.images, rows, kept, seconds)
+    given = _run(runtime, compiled.content, validation.images, rows, kept, seconds, processes)
     rows = rows[: len(given)]
     labels = validation.labels[rows]
 
@@ -242,6 +245,7 @@ def _run(
     rows: NDArray[np.int64],
     kept: Path,
     seconds: float | None,
+    processes: int,
 ) -> NDArray[np.float32]:
     """Logits of a compiled model on these rows, as many of the first as there is time for.
 
@@ -258,7 +262,7 @@ def _run(
         if count and left is not None and left <= 0:
             break
         part = in_colour(images[rows[count : count + BLOCK_IMAGES]])
-        known.append(runtime.simulate(content, part, left, 1))
+        known.append(runtime.simulate(content, part, left, 1, processes))
         buffer = io.BytesIO()
         np.save(buffer, np.concatenate(known))
         write_atomic(kept, buffer.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tuner.cost.fit import check_limits
@@ -20,6 +21,23 @@ best first, in the time that is left. Without one, it is all of them at once."""
 
 SHORT_SECONDS = 15.0
 """While others train, a simulation on all images gets at least so long: starting one takes 5 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """A measurement of one finalist.
+
+    Args:
+        names: the targets.
+        images: of validation; None for all.
+        seconds: after so many, images are left out.
+        processes: simulators that run at once.
+    """
+
+    names: Sequence[str]
+    images: int | None
+    seconds: float | None
+    processes: int
 
 
 class Measuring:
@@ -39,7 +57,7 @@ class Measuring:
         self._asked: set[tuple[int, str, int | None, bool]] = set()
         self._said: set[str] = set()
         self._all_measured_at = -1
-        self._going: dict[int, tuple[Sequence[str], int | None, float | None]] = {}
+        self._going: dict[int, _Job] = {}
 
     def is_of(self, job: Running) -> bool:
         """Whether a job measures a candidate; the others train one."""
@@ -59,6 +77,8 @@ class Measuring:
             search_seconds: with a clock and while others train, until that ends. Then all are
                 asked for again, the best first, as one that ended last may be the best.
             yields: to a training on all cores.
+
+        The last one that waits has the simulators of all slots, if nothing else is running.
         """
         left = self._seconds_left()
         late = left is not None and left <= 0
@@ -84,7 +104,10 @@ class Measuring:
         if yields:
             self._work.set_worker(slot, 1, 1, yields=True)
         seconds = left if first is None else None
-        self._measure(slot, self._record.results[index], wanted[index], first, seconds, attempt=1)
+        alone = len(wanted) == 1 and not self._work.running
+        processes = len(self._work.slots) if alone else 1
+        job = _Job(names=wanted[index], images=first, seconds=seconds, processes=processes)
+        self._measure(slot, self._record.results[index], job, attempt=1)
         return True
 
     def _seconds_left(self) -> float | None:
@@ -116,17 +139,9 @@ class Measuring:
             return target.name in result.measured
         return own.paired["validation"].images == self._record.spec.dataset.counts["validation"]
 
-    def _measure(
-        self,
-        slot: Slot,
-        result: Result,
-        names: Sequence[str],
-        images: int | None,
-        seconds: float | None,
-        attempt: int,
-    ) -> None:
+    def _measure(self, slot: Slot, result: Result, job: _Job, attempt: int) -> None:
         folder = self._record.candidate_folder(result.index)
-        self._going[result.index] = (names, images, seconds)
+        self._going[result.index] = job
         self._work.start(
             slot,
             result.index,
@@ -135,9 +150,10 @@ class Measuring:
             folder,
             to_plain(result.candidate),
             to_plain(result.builds),
-            names,
-            images,
-            seconds,
+            job.names,
+            job.images,
+            job.seconds,
+            job.processes,
             progress=folder / "measuring.json",
             attempt=attempt,
         )
@@ -145,16 +161,16 @@ class Measuring:
     def collect(self, job: Running, outcome: Any) -> None:
         """Note what a measurement gave; one whose worker died is tried once more."""
         result = self._record.results[job.key]
-        names, images, seconds = self._going.pop(job.key)
+        asked = self._going.pop(job.key)
         if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
             left = self._seconds_left()
-            if seconds is not None and left is not None:
-                seconds = min(seconds, left)
-            self._measure(job.slot, result, names, images, seconds, job.attempt + 1)
+            if asked.seconds is not None and left is not None:
+                asked = dataclasses.replace(asked, seconds=min(asked.seconds, left))
+            self._measure(job.slot, result, asked, job.attempt + 1)
             return
         if isinstance(outcome, Died | Raised | GivenUp):
             self._say(f"{result.candidate.id}: measuring: {outcome.reason}")
-            outcome = {"unmeasured": dict.fromkeys(names, f"Not measured: {outcome.reason}")}
+            outcome = {"unmeasured": dict.fromkeys(asked.names, f"Not measured: {outcome.reason}")}
         else:
             for reason in {*outcome["prevented"], *outcome["unmeasured"].values()} - self._said:
                 self._say(reason)

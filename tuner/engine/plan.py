@@ -37,9 +37,9 @@ MEASURED_IN_FULL = 3
 """So many finalists are to be simulated on all validation images, whatever their number."""
 
 COMPILED_SECONDS = 15.0
-SIMULATED_IMAGE_SECONDS = 0.1
-"""Of a finalist, before it is simulated, and of each image then, in one slot: seven small nets for
-the K230 took 6 to 10 s, and .09 to .13 s an image (docs/costs/k230.md)."""
+SIMULATED_IMAGE_SECONDS = 0.18
+"""Of a finalist, before it is simulated, and of each image then, in one slot, others at work: eight
+small nets for the K230 took 6 to 10 s, and .09 to .15 s an image (docs/costs/k230.md)."""
 
 MEASURING_SHARE = 0.1
 MEASURING_SECONDS = 30.0
@@ -187,9 +187,12 @@ class Plan:
             return 0.0
         seconds = budget - self._seconds_before
         images = self.spec.dataset.counts["validation"]
-        one = COMPILED_SECONDS + SIMULATED_IMAGE_SECONDS * images
         beside = self.spec.workers > 1 and self.spec.repeats == 1
-        in_full = one * (1 if beside else math.ceil(MEASURED_IN_FULL / self.spec.workers))
+        count = 1 if beside else MEASURED_IN_FULL
+        in_full = (
+            COMPILED_SECONDS * math.ceil(count / self.spec.workers)
+            + SIMULATED_IMAGE_SECONDS * images * count / self.spec.workers
+        )
         wanted = max(MEASURING_SECONDS, MEASURING_SHARE * seconds, in_full)
         return min(MEASURING_SHARE_AT_MOST * seconds, wanted)
 

@@ -126,18 +126,24 @@ class Simulates(Protocol):
         """
 
     def simulate(
-        self, content: bytes, images: NDArray[np.uint8], seconds: float | None, at_least: int
+        self,
+        content: bytes,
+        images: NDArray[np.uint8],
+        seconds: float | None,
+        at_least: int,
+        processes: int = 1,
     ) -> NDArray[np.float32]:
-        """Run a compiled model as the device would, in one process.
+        """Run a compiled model as the device would.
 
         Args:
             content: of `CompiledModel`.
             images: images x height x width x channels.
             seconds: after so many, the images that are left are left out; None runs them all.
             at_least: so many are run in any case.
+            processes: that run at once.
 
         Returns:
-            Logits of the images that were run, in order, images x outputs.
+            Logits of the first images, those that were run, images x outputs.
 
         Raises:
             ImportError: the simulator is not installed.

@@ -219,7 +219,7 @@ def simulate_kmodel(
     Args:
         kmodel: the file's bytes, with one image input as `compile_kmodel` makes it.
         images: images x height x width x channels, as the camera gives them.
-        processes: that run at once; None for as many as there are cores. With `seconds` it is one.
+        processes: that run at once; None for as many as there are cores.
         seconds: after so many, the images that are left are left out; None runs them all.
         at_least: so many are run in any case.
 
@@ -237,22 +237,27 @@ def simulate_kmodel(
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     parts = max(1, min(processes, len(images) // SIMULATED_AT_LEAST))
-    if seconds is not None:
-        parts = 1
+    each = -(-at_least // parts)
 
     def run_part(part: NDArray[np.uint8]) -> NDArray[np.float32]:
         with _job_folder("simulate") as folder:
             (folder / "model.kmodel").write_bytes(kmodel)
             np.save(folder / "images.npy", part)
-            surely = len(part) if seconds is None else min(len(part), at_least + 1)
+            surely = len(part) if seconds is None else min(len(part), each + 1)
             limit = SIMULATE_SECONDS + SIMULATE_IMAGE_SECONDS * surely + (seconds or 0.0)
-            job = {"stop_after_seconds": seconds, "at_least": at_least}
+            job = {"stop_after_seconds": seconds, "at_least": each}
             written = _run("simulate", folder, environment, limit, "logits.npy", **job)
             logits: NDArray[np.float32] = np.load(written)
             return logits
 
+    # Every so many-th image, so that those that the time is enough for are the first ones.
     with ThreadPoolExecutor(parts) as threads:
-        return np.concatenate(list(threads.map(run_part, np.array_split(images, parts))))
+        found = list(threads.map(run_part, [images[part::parts] for part in range(parts)]))
+    count = min(len(images), *(len(own) * parts + part for part, own in enumerate(found)))
+    logits = np.empty((count, *found[0].shape[1:]), np.float32)
+    for part, own in enumerate(found):
+        logits[part::parts] = own[: len(logits[part::parts])]
+    return logits
 
 
 def nncase_version() -> str:

@@ -357,10 +357,14 @@ def compile_model(
 
 
 def simulate(
-    content: bytes, images: NDArray[np.uint8], seconds: float | None, at_least: int
+    content: bytes,
+    images: NDArray[np.uint8],
+    seconds: float | None,
+    at_least: int,
+    processes: int = 1,
 ) -> NDArray[np.float32]:
     """Run a kmodel in the KPU's simulator; see `Simulates`."""
-    return simulate_kmodel(content, images, 1, seconds=seconds, at_least=at_least)
+    return simulate_kmodel(content, images, processes, seconds=seconds, at_least=at_least)
 
 
 def predict(model: bytes, precision: Precision, images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,61 @@
+"""For benchmarks of int8: data sets with many test images, and what pairs of answers say."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cifar10_search import DATA, TRAINING_IMAGES_PER_CLASS, unpack
+from PIL import Image
+
+from tuner.data.samples import parts
+
+PARTS_TEST_IMAGES = 4800
+"""Drawn beyond those that sample:parts has: 480 test images tell a point from none hardly."""
+
+
+def data_set(name: str, home: Path) -> str:
+    """What `--data` takes: `cifar10` and `parts` are written below `home`, if they are not there.
+
+    CIFAR-10 has its first 1,000 training images a class and all 10,000 test images, `parts` the
+    images of sample:parts for training.
+    """
+    images = home / name
+    if name not in ("cifar10", "parts") or images.exists():
+        return str(images) if images.exists() else name
+    if name == "cifar10":
+        unpack(DATA / "cifar10-train.zip", images / "train", TRAINING_IMAGES_PER_CLASS)
+        unpack(DATA / "cifar10-test.zip", images / "test", None)
+        return str(images)
+    for index in range(parts.IMAGES + PARTS_TEST_IMAGES):
+        split = "train" if index < parts.IMAGES else "test"
+        folder = images / split / parts.CLASSES[index % len(parts.CLASSES)]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(parts.draw(index)).save(folder / f"{index:05}.png")
+    return str(images)
+
+
+def summary(pairs: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
+    """Points of accuracy lost by nets, and how much of that chance alone would make.
+
+    Args:
+        pairs: by net the images that float32 alone has right, that int8 alone has right, and all.
+    """
+    drops = [100 * (lost - gained) / count for lost, gained, count in pairs]
+    errors = [100 * math.sqrt(lost + gained) / count for lost, gained, count in pairs]
+    return {
+        "mean_drop": round(statistics.mean(drops), 3),
+        "standard_error_of_mean": round(math.hypot(*errors) / len(errors), 3),
+        "mean_of_drops_above_0": round(statistics.mean(max(drop, 0.0) for drop in drops), 3),
+        # The mean of a normal deviate's positive part is its deviation / sqrt(2 pi).
+        "same_by_chance_alone": round(
+            statistics.mean(error / math.sqrt(2 * math.pi) for error in errors), 3
+        ),
+        "worst_drop": round(max(drops), 2),
+        "beyond_two_errors": sum(
+            drop > 2 * error for drop, error in zip(drops, errors, strict=True)
+        ),
+    }
