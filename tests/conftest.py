@@ -36,6 +36,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def compiler() -> None:
+    """The K230's compiler; where it or .NET is not installed, the test is skipped and says so."""
+    from tuner.runtimes import kmodel
+
+    try:
+        kmodel.nncase_version()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     """A small net, trained for real; see `tuner.testing.models.small_model`."""

@@ -13,20 +13,11 @@ from dotnet_support import false_nncase
 from tuner.engine import finalists
 from tuner.engine.builds import PRECISIONS
 from tuner.engine.search import SearchRequest, prepare_run
-from tuner.runtimes import kmodel
 from tuner.spec import to_plain
 from tuner.store.runs import RunFolder
 from walk_support import small_digits, tune
 
 SEARCH = ("--target", "k230", "--max-candidates", 3, "--space", "mixed_stages", "--name", "kpu")
-
-
-@pytest.fixture
-def compiler() -> None:
-    try:
-        kmodel.nncase_version()
-    except ImportError as error:
-        pytest.skip(str(error))
 
 
 def board(home: Path) -> list[dict]:

@@ -21,19 +21,10 @@ from tuner.engine.images import labelled, open_data
 from tuner.engine.search import SearchRequest, prepare_run
 from tuner.errors import MachineError, TuneError
 from tuner.models.export import check_passed, export
-from tuner.runtimes import CompiledModel, kmodel, nncase
+from tuner.runtimes import CompiledModel, nncase
 from tuner.spec import to_plain
 from tuner.store.models import ModelFolder
 from tuner.testing.models import trained
-
-
-@pytest.fixture
-def compiler() -> None:
-    try:
-        kmodel.nncase_version()
-    except ImportError as error:
-        pytest.skip(str(error))
-
 
 NET = two_convolutions(outputs=10, side=16, colour="grey")
 

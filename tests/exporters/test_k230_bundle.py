@@ -29,15 +29,6 @@ from tuner.spec import (
 from tuner.testing.models import trained
 from tuner.testing.specs import small_candidate
 
-
-@pytest.fixture
-def compiler() -> None:
-    try:
-        kmodel.nncase_version()
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
 ENDS = {
     "dense": (GlobalAveragePool2D(), lambda outputs: Dense(units=outputs)),
     "dense with relu": (

@@ -112,14 +112,6 @@ def processes_of(folder: Path) -> list[list[str]]:
     ]
 
 
-@pytest.fixture
-def compiler() -> None:
-    try:
-        kmodel.nncase_version()
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
 @contextmanager
 def files_of_at_most(size_bytes: int) -> Iterator[None]:
     """A disk that is full as soon as a file of this process or its children is so long."""

@@ -43,14 +43,6 @@ def tiny() -> bytes:
     return convert_tflite(model, "float32")
 
 
-@pytest.fixture
-def compiler() -> None:
-    try:
-        kmodel.nncase_version()
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
 def test_the_roofline_of_fusions() -> None:
     first, second = kmodel._fusions(MAC_CSV, "2.11.0")
     assert (first.computed, first.transfers) == (4256064, 2)

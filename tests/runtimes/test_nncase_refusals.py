@@ -135,14 +135,6 @@ def correlation(model: bytes) -> float:
     return float((own * other).sum() / np.sqrt((own**2).sum() * (other**2).sum()))
 
 
-@pytest.fixture
-def compiler() -> None:
-    try:
-        kmodel.nncase_version()
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
 @pytest.mark.parametrize("case", WRONG)
 def test_refused_with_a_reason_before_anything_is_compiled(case: str) -> None:
     layer, reason = WRONG[case]

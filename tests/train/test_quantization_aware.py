@@ -148,9 +148,7 @@ def other_candidate(nodes: Sequence[Node], outputs: str = "logits") -> Candidate
 
 def test_operators_that_no_draw_has() -> None:
     candidate = other_candidate(MIXED)
-    start_anew(0)
-    model = build_keras(candidate.architecture)
-    net = QuantizationAwareNet(candidate.architecture, model, candidate.training)
+    model, net = mixed_nets()
     training, validation = squares(candidate, 640, seed=0), squares(candidate, 200, seed=1)
     train(net, candidate, training, validation, epochs=8, seed=0, loss=LOSS)
     assert sorted(net.ranges()) == ["a", "b", "d", "e", "g", "logits"]
@@ -168,11 +166,16 @@ def test_operators_that_no_draw_has() -> None:
     assert (logits.argmax(axis=-1) == rounded.argmax(axis=-1)).mean() >= 0.99
 
 
-def test_weights_are_rounded_by_channel() -> None:
+def mixed_nets() -> tuple[keras.Model, QuantizationAwareNet]:
+    """A net of all operators, and the one that rounds."""
     candidate = other_candidate(MIXED)
     start_anew(0)
     model = build_keras(candidate.architecture)
-    net = QuantizationAwareNet(candidate.architecture, model, candidate.training)
+    return model, QuantizationAwareNet(candidate.architecture, model, candidate.training)
+
+
+def test_weights_are_rounded_by_channel() -> None:
+    model, net = mixed_nets()
     net.logits(np.zeros((1, 12, 16, 1), np.float32), net.weights(), training=True)
     kernels = {
         "n1": (model.get_layer("n1").kernel, "kernel", (0, 1, 2)),
@@ -190,10 +193,7 @@ def test_weights_are_rounded_by_channel() -> None:
 def test_weights_have_the_gradient_of_tensorflow_s_own_rounding() -> None:
     import tensorflow as tf
 
-    candidate = other_candidate(MIXED)
-    start_anew(0)
-    model = build_keras(candidate.architecture)
-    net = QuantizationAwareNet(candidate.architecture, model, candidate.training)
+    _, net = mixed_nets()
     images = np.random.default_rng(0).uniform(0, 1, (8, 12, 16, 1)).astype(np.float32)
     with tf.GradientTape() as tape:
         logits, _ = net.logits(images, net.weights(), training=True)
@@ -210,10 +210,7 @@ def test_weights_have_the_gradient_of_tensorflow_s_own_rounding() -> None:
 
 
 def test_ranges_begin_with_the_first_batch_and_follow() -> None:
-    candidate = other_candidate(MIXED)
-    start_anew(0)
-    model = build_keras(candidate.architecture)
-    net = QuantizationAwareNet(candidate.architecture, model, candidate.training)
+    model, net = mixed_nets()
     images = np.random.default_rng(0).uniform(0, 1, (64, 12, 16, 1)).astype(np.float32)
     net.logits(images, net.weights(), training=True)
     low, high = net.ranges()["a"]
