@@ -74,6 +74,17 @@ class FlatVariables:
         }
         return [id(variable) not in kept for variable in self._trained]
 
+    def averaged(self, frozen: Collection[str]) -> list[tuple[int, ...]]:
+        """Shapes of what `logits` gives for moving averages in training: mean, then variance."""
+        from keras import layers
+
+        return [
+            tuple(average.shape)
+            for layer in self._model.layers
+            if isinstance(layer, layers.BatchNormalization) and layer.name not in frozen
+            for average in (layer.moving_mean, layer.moving_variance)
+        ]
+
     def logits(
         self,
         images: Any,

@@ -40,6 +40,9 @@ class Net(Protocol):
     def learns(self, frozen: Collection[str]) -> list[bool]:
         """Of each of `weights`, whether it is trained while the layers of these names are not."""
 
+    def averaged(self, frozen: Collection[str]) -> list[tuple[int, ...]]:
+        """Shapes of what `logits` gives for moving averages in training."""
+
     def logits(
         self, images: Any, weights: list[Any], *, training: bool, frozen: Collection[str] = ()
     ) -> tuple[Any, list[Average]]:
@@ -153,18 +156,21 @@ def make_steps(
             noted[:] = mean_averages(averages)  # of the same variables in each turn
             return [value, *tf.gradients(value, trained), *(average.value for average in noted)]
 
-        sums = of_turn(0)
-        if turns > 1:
+        if turns == 1:
+            value, *means = of_turn(0)
+        else:  # the graph of a turn is made once: of large nets it takes seconds
+            learned = zip(variables.weights(), learns, strict=True)
+            shapes = [(), *(tuple(weight.shape) for weight, free in learned if free)]
             _, *sums = tf.while_loop(
                 lambda turn, *_: turn < turns,
                 lambda turn, *sums: [
                     turn + 1,
                     *(own + more for own, more in zip(sums, of_turn(turn), strict=True)),
                 ],
-                [tf.constant(1), *sums],
+                [tf.constant(0), *map(tf.zeros, [*shapes, *variables.averaged(frozen)])],
                 parallel_iterations=1,
             )
-        value, *means = [total / turns for total in sums]
+            value, *means = [total / turns for total in sums]
         gradients, values = means[: sum(learns)], means[sum(learns) :]
         return (
             value,
