@@ -1,11 +1,12 @@
 """What int8 loses, with quantization-aware training and without, and what each step takes.
 
-A candidate is drawn from each space and trained twice from one seed: all in float32, and the last
-part quantization-aware, as `tune retrain --quantization-percent` does; for as many epochs, or with
-`--seconds` for as much time, in which what is made before quantization-aware epochs counts. Test
-images are run in float32 and, with XNNPACK, as int8: of the float32 training by TFLite's converter
-and by the recipe that is chosen. A line of JSON a candidate goes to `--out`; what is there is not
-done again. `--report` prints tables of what is there.
+A candidate is drawn from each space and trained in float32. From the weights that it had before the
+last part it is trained once more, quantization-aware, as `tune retrain --quantization-percent` does,
+on the rest of the same schedule; for as many epochs, or with `--seconds` for as much time, in which
+what is made before quantization-aware epochs counts. Test images are run in float32 and, with
+XNNPACK, as int8: of the float32 training by TFLite's converter and by the recipe that is chosen. A
+line of JSON a candidate goes to `--out`; what is there is not done again. `--report` prints tables
+of what is there.
     .venv/bin/python tests/benchmarks/quantization_aware.py --data parts --out a.jsonl
     .venv/bin/python tests/benchmarks/quantization_aware.py --seconds 60 --out a.jsonl
     .venv/bin/python tests/benchmarks/quantization_aware.py --report --out a.jsonl
@@ -49,8 +50,8 @@ from tuner.spec import Augmentation, Candidate, Context, Limits, TrainingSetting
 from tuner.store.files import cache_folder
 from tuner.train.build import build_keras, run_keras, start_anew
 from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
-from tuner.train.flat import store
-from tuner.train.loop import Trained, train
+from tuner.train.flat import FlatVariables
+from tuner.train.loop import Epoch, Trained, train
 from tuner.train.quantize import quantize_best
 
 
@@ -131,38 +132,42 @@ def measure(
 
     start_anew(seed)
     model = build_keras(candidate.architecture, dropout_seed=seed)
-    whole = timed("whole", lambda: fit(model, settings.epochs, seconds))
+    variables = FlatVariables(model, settings)
+    share = percent / 100.0
+    before: list[tuple[Epoch, Any]] = []
+
+    def note(epoch: Epoch) -> None:
+        """Keep what the last part begins with."""
+        if not before and epoch.number >= round((1.0 - share) * epoch.planned):
+            before.append((epoch, variables.snapshot()))
+
+    whole = timed("whole", lambda: fit(variables, settings.epochs, seconds, on_epoch=note))
     float32 = timed("float32", lambda: convert_tflite(model, "float32"))
     default = timed(
         "default", lambda: convert_tflite(model, "int8", calibration, input_range=limits)
     )
     chosen = timed("chosen", lambda: quantize_best(float32, calibration, held_back, limits))
     row["bytes"] = len(default)
-    before = score("whole", model, {"default": default, "chosen": chosen.content})
-    start_anew(seed)
-    model = build_keras(candidate.architecture, dropout_seed=seed)
-    share = percent / 100.0
-    aware = round(share * settings.epochs)
-    begins = 1.0 - share
-    first = timed(
-        "first part",
-        lambda: fit(model, settings.epochs - aware, seconds and begins * seconds, span=(0, begins)),
-    )
-    store(model, first.last.weights)
+    floats = score("whole", model, {"default": default, "chosen": chosen.content})
+    first, weights = before[0]
+    row["took_seconds"]["first part"] = round(first.seconds, 2)
+    variables.store(weights)
     started = time.monotonic()
     net = timed(
         "aware net",
         lambda: QuantizationAwareNet(candidate.architecture, model, settings, dropout_seed=seed),
     )
-    left = seconds and share * seconds - (time.monotonic() - started)
-    second = timed("aware part", lambda: fit(net, aware, left, span=(begins, 1.0)))
+    left = seconds and seconds - first.seconds - (time.monotonic() - started)
+    span = (first.number / first.planned, 1.0)
+    aware = settings.epochs - first.number
+    second = timed("aware part", lambda: fit(net, aware, left, span=span))
     net.give_weights(model)
-    row["epochs"] = [whole.epochs, first.epochs, second.epochs]
+    row["epochs"] = [whole.epochs, first.number, second.epochs]
     int8 = timed(
         "aware file",
         lambda: convert_with_ranges(model, candidate.architecture, net.ranges(), limits),
     )
-    score("aware", model, {"int8": int8}, before)
+    score("aware", model, {"int8": int8}, floats)
     return row
 
 
