@@ -35,7 +35,7 @@ from tuner.data import Dataset, open_dataset
 from tuner.data.preprocess import evenly_spaced, scale, scaled_chunks
 from tuner.data.stratify import stratified_rows
 from tuner.engine.builds import CALIBRATION_IMAGES, CHOICE_IMAGES
-from tuner.engine.compiling import COMPILED_WITH_IMAGES, compile_nearest
+from tuner.engine.compiling import COMPILED_WITH_IMAGES, compile_nearest, equalized_by
 from tuner.engine.images import labelled
 from tuner.runtimes.interpreter import run_tflite
 from tuner.spec import (
@@ -51,7 +51,7 @@ from tuner.spec import (
 )
 from tuner.train.convert import INPUT_RANGES, convert_tflite
 from tuner.train.float_net import FloatNet
-from tuner.train.quantize import Quantizer, equalized, quantize_best
+from tuner.train.quantize import Quantizer, quantize_best
 from tuner.train.quiet import import_tensorflow
 from tuner.train.recipes import RECIPES
 
@@ -196,7 +196,7 @@ def measure(
         drawn = np.random.default_rng(0).permutation(len(test.labels))[:simulated]
         nets = {
             "kmodel": content,
-            "kmodel, equalized": equalized(content, scale(images, scaling)),
+            "kmodel, equalized": equalized_by(content, training.images, scaling),
         }
         found = {}
         for name, file in nets.items():

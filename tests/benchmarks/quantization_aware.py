@@ -1,9 +1,9 @@
 """What int8 loses, with quantization-aware training and without, and what each step takes.
 
 A candidate is drawn from each space and trained in float32. From the weights that it had before the
-last part it is trained once more, quantization-aware, as `tune retrain --quantization-percent` does,
-on the rest of the same schedule; for as many epochs, or with `--seconds` for as much time, in which
-what is made before quantization-aware epochs counts. Test images are run in float32 and, with
+last part it is trained once more, quantization-aware, as `tune retrain --quantization-percent`
+does, on the rest of the same schedule; for as many epochs, or with `--seconds` for as much time, in
+which what is made before quantization-aware epochs counts. Test images are run in float32 and, with
 XNNPACK, as int8: of the float32 training by TFLite's converter and by the recipe that is chosen. A
 line of JSON a candidate goes to `--out`; what is there is not done again. `--report` prints tables
 of what is there.

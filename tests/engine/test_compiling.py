@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,13 @@ class FalseCompiler:
 def test_the_nearer_one_is_taken(
     errors: tuple[float, ...], compiled: int, taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuner.train.quantize.equalized", lambda *_: b"equalized")
+    seen: list[np.ndarray] = []
+
+    def equalized(_: bytes, images: Iterable[np.ndarray]) -> bytes:
+        seen.extend(images)
+        return b"equalized"
+
+    monkeypatch.setattr("tuner.train.quantize.equalized", equalized)
     compiler = FalseCompiler(*errors)
     images = np.arange(150, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
     found = compile_nearest(compiler, b"net", images, "signed")
@@ -168,6 +175,7 @@ def test_the_nearer_one_is_taken(
     assert found.reason.startswith("The net with" if taken else "The net as it is")
     assert compiler.calibration.shape == (100, 2, 2, 3)
     assert len(compiler.compared) == compiling.COMPARED_IMAGES
+    assert [image.shape for image in seen] == 150 * (compiled - 1) * [(2, 2, 3)]
     both = {*compiler.calibration[:, 0, 0, 0]} & {*compiler.compared[:, 0, 0, 0]}
     assert not both, "it is compared on images that it was not quantized by"
 

@@ -10,7 +10,7 @@ int8 bytes as one image at a time and is not faster, so images run one by one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -107,13 +107,13 @@ def quantize(
 
 
 def run_tensors(
-    model: bytes, images: NDArray[np.float32], tensors: Sequence[int]
+    model: bytes, images: Iterable[NDArray[np.float32]], tensors: Sequence[int]
 ) -> Iterator[dict[int, NDArray[np.float32]]]:
     """Run a model image by image with the built-in kernels, and look at what it computes.
 
     Args:
         model: the bytes of an int8 or float32 TFLite file; one image input of batch 1.
-        images: images x height x width x channels, scaled as the net reads them.
+        images: each height x width x channels, scaled as the net reads them.
         tensors: their numbers in the file.
 
     Yields:

@@ -8,7 +8,7 @@ int8 file has the operators that the converter's own would have, and runs where 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -175,12 +175,13 @@ class Quantizer:
         return self._prepared[equalized]
 
 
-def equalized(content: bytes, images: NDArray[np.float32]) -> bytes:
+def equalized(content: bytes, images: Iterable[NDArray[np.float32]]) -> bytes:
     """A float32 file with its channels equalized, which changes no logit.
 
     Args:
         content: of the file; one image in, logits out.
-        images: to see the channels' sizes on, scaled as the net reads them.
+        images: to see the channels' sizes on, each height x width x channels, scaled as the net
+            reads them.
     """
     net = FloatNet(content)
     _equalize(net, _activations(net, images))
@@ -191,7 +192,7 @@ def _equalize(net: FloatNet, seen: Mapping[int, Activations]) -> None:
     net.equalize({tensor: found.largest for tensor, found in seen.items()})
 
 
-def _activations(net: FloatNet, images: NDArray[np.float32]) -> dict[int, Activations]:
+def _activations(net: FloatNet, images: Iterable[NDArray[np.float32]]) -> dict[int, Activations]:
     """What the tensors of a net hold over some images, scaled as it reads them."""
     tensors = [net.input, *(operator.output for operator in net.operators)]
     return gather(run_tensors(net.content(), images, tensors))
