@@ -3,10 +3,11 @@
 A candidate is drawn from each space and trained in float32. From the weights that it had before the
 last part it is trained once more, quantization-aware, as `tune retrain --quantization-percent`
 does, on the rest of the same schedule; for as many epochs, or with `--seconds` for as much time, in
-which what is made before quantization-aware epochs counts. Test images are run in float32 and, with
-XNNPACK, as int8: of the float32 training by TFLite's converter and by the recipe that is chosen. A
-line of JSON a candidate goes to `--out`; what is there is not done again. `--report` prints tables
-of what is there.
+which what is made before quantization-aware epochs counts; and once more in float32, with the
+images in another order, which tells what two trainings differ by chance. Test images are run in
+float32 and, with XNNPACK, as int8: of the float32 training by TFLite's converter and by the recipe
+that is chosen. A line of JSON a candidate goes to `--out`; what is there is not done again.
+`--report` prints tables of what is there.
     .venv/bin/python tests/benchmarks/quantization_aware.py --data parts --out a.jsonl
     .venv/bin/python tests/benchmarks/quantization_aware.py --seconds 60 --out a.jsonl
     .venv/bin/python tests/benchmarks/quantization_aware.py --report --out a.jsonl
@@ -82,7 +83,7 @@ def candidate_of(
 def measure(
     candidate: Candidate, dataset: Dataset, percent: float, seed: int, seconds: float | None
 ) -> dict[str, Any]:
-    """Train twice, and count what is right."""
+    """Train in float32, the last part twice more, and count what is right."""
     training, validation, test = (
         labelled(dataset, candidate, split) for split in ("training", "validation", "test")
     )
@@ -103,8 +104,8 @@ def measure(
 
     def fit(net: Any, epochs: int, seconds: float | None, **options: Any) -> Trained:
         return train(
-            net, candidate, training, validation, epochs=epochs, seed=seed, loss=loss,
-            seconds=seconds, **options,
+            net, candidate, training, validation, epochs=epochs, loss=loss, seconds=seconds,
+            **{"seed": seed, **options},
         )  # fmt: skip
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
@@ -118,16 +119,20 @@ def measure(
         row[name] = int(found.sum())
         return found
 
+    def compare(name: str, own: Any, beside: str, others: Any) -> None:
+        if others is not None:
+            lost, gained = int((others & ~own).sum()), int((own & ~others).sum())
+            row[f"{name}_beside_{beside}"] = [lost, gained]
+
     def score(name: str, model: Any, files: dict[str, bytes], before: Any = None) -> Any:
         chunks = list(scaled_chunks(test.images, scaling))
         floats = right(f"{name}_float32", [run_keras(model, chunk) for chunk in chunks])
+        compare(f"{name}_float32", floats, "whole", before)
         for kind, int8 in files.items():
             logits = [run_tflite(int8, "int8", chunk, "xnnpack") for chunk in chunks]
             ints = right(f"{name}_{kind}", logits)
-            for beside, others in (("own", floats), ("whole", before)):
-                if others is not None:
-                    pair = [int((others & ~ints).sum()), int((ints & ~others).sum())]
-                    row[f"{name}_{kind}_beside_{beside}"] = pair  # lost, gained
+            compare(f"{name}_{kind}", ints, "own", floats)
+            compare(f"{name}_{kind}", ints, "whole", before)
         return floats
 
     start_anew(seed)
@@ -151,6 +156,12 @@ def measure(
     floats = score("whole", model, {"default": default, "chosen": chosen.content})
     first, weights = before[0]
     row["took_seconds"]["first part"] = round(first.seconds, 2)
+    span = (first.number / first.planned, 1.0)
+    rest = settings.epochs - first.number
+    variables.store(weights)
+    left = seconds and seconds - first.seconds
+    fit(FlatVariables(model, settings), rest, left, span=span, seed=seed + 1)
+    score("again", model, {}, floats)
     variables.store(weights)
     started = time.monotonic()
     net = timed(
@@ -158,9 +169,7 @@ def measure(
         lambda: QuantizationAwareNet(candidate.architecture, model, settings, dropout_seed=seed),
     )
     left = seconds and seconds - first.seconds - (time.monotonic() - started)
-    span = (first.number / first.planned, 1.0)
-    aware = settings.epochs - first.number
-    second = timed("aware part", lambda: fit(net, aware, left, span=span))
+    second = timed("aware part", lambda: fit(net, rest, left, span=span))
     net.give_weights(model)
     row["epochs"] = [whole.epochs, first.number, second.epochs]
     int8 = timed(
@@ -179,6 +188,7 @@ def report(rows: list[dict[str, Any]]) -> None:
         "float32 training, chosen int8": "whole_chosen_beside_own",
         "quantization-aware, int8": "aware_int8_beside_own",
         "the same beside the float32 training's float32": "aware_int8_beside_whole",
+        "last part once more in float32, beside the same": "again_float32_beside_whole",
     }
     print("| net | images | float32 % |" + "".join(f" {kind} |" for kind in kinds))
     print("|" + "---|" * (3 + len(kinds)))
