@@ -11,7 +11,7 @@ import pytest
 from transfer_support import residual_candidate
 from tuner.errors import SpecError
 from tuner.spec import TrainingSettings
-from tuner.train import loop
+from tuner.train import loop, steps
 from tuner.train.build import build_keras, start_anew
 from tuner.train.flat import store
 from tuner.train.loop import LabelledImages, frozen_epochs, train
@@ -52,6 +52,15 @@ def trained(share: float, **options: Any) -> tuple[dict[str, list[Any]], Any]:
 HEAD = "n7"
 
 
+@pytest.fixture(params=["whole", "turns"])
+def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that are trained whole, and in turns for want of memory."""
+    if request.param == "turns":
+        monkeypatch.setattr(steps, "TURN_BYTES", 1)
+        monkeypatch.setattr(steps, "SMALLEST_PART", 8)
+
+
+@pytest.mark.usefixtures("batches")
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_frozen_layers_stay_as_they_are_and_the_head_learns(optimizer: str, threads: int) -> None:
@@ -61,6 +70,7 @@ def test_frozen_layers_stay_as_they_are_and_the_head_learns(optimizer: str, thre
     assert outcome.epochs == 6
 
 
+@pytest.mark.usefixtures("batches")
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_later_all_layers_learn(optimizer: str) -> None:
     changed, _ = trained(0.5, optimizer=optimizer)

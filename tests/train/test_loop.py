@@ -13,7 +13,7 @@ from tuner.tasks import classification
 from tuner.testing.specs import small_candidate
 from tuner.train import loop, steps
 from tuner.train.build import build_keras
-from tuner.train.flat import store
+from tuner.train.flat import FlatVariables, store
 from tuner.train.loop import (
     MIN_PATIENCE_EPOCHS,
     Epoch,
@@ -224,6 +224,22 @@ def test_it_trains_as_keras_does(name, threads, turns, monkeypatch):
 )
 def test_parts_of_a_batch_are_equal_and_not_small(batch, threads, parts):
     assert parts_of_batch(batch, threads) == parts
+
+
+def test_the_graph_of_a_turn_is_made_once(monkeypatch):
+    """Of large nets it takes seconds."""
+    made: list[bool] = []
+    logits = FlatVariables.logits
+
+    def noted(self, *arguments, training, **options):
+        made.append(training)
+        return logits(self, *arguments, training=training, **options)
+
+    monkeypatch.setattr(FlatVariables, "logits", noted)
+    monkeypatch.setattr(steps, "TURN_BYTES", 1)
+    monkeypatch.setattr(steps, "SMALLEST_PART", 8)
+    assert trained()[1].epochs > 1
+    assert made.count(True) == 1
 
 
 @given(
