@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests_support import make_result
 from tuner import catalog
+from tuner.cost.training import QUANTIZATION_SHARE, rounding_share
 from tuner.engine import plan as plans
 from tuner.engine.plan import (
     CHOOSING_SECONDS,
@@ -274,7 +275,9 @@ def test_the_time_of_a_retraining_counts_that_its_last_part_rounds():
     minutes = plan.with_training(candidate, costs)["nano33ble"].train_minutes.value
     plain = plan.epoch_seconds(candidate) * candidate.training.epochs / 60
     plain /= available_cores() ** CORES_EXPONENT
-    assert 1.05 * plain < minutes < 2.0 * plain
+    share = rounding_share(candidate.architecture, candidate.training.batch_size)
+    assert 0.1 < share < 0.6, "as 40 nets were measured"
+    assert minutes == pytest.approx(plain * (1.0 + QUANTIZATION_SHARE * share))
     frozen = dataclasses.replace(candidate.training, weights="1" * 16, frozen_share=1.0)
     head_alone = dataclasses.replace(candidate, training=frozen)
     cost = plan.with_training(head_alone, costs)["nano33ble"]
