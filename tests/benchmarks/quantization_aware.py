@@ -102,10 +102,12 @@ def measure(
         "took_seconds": {"import": round(IMPORT_SECONDS, 2)},
     }
 
-    def fit(net: Any, epochs: int, seconds: float | None, **options: Any) -> Trained:
+    def fit(
+        net: Any, epochs: int, seconds: float | None, order: int = seed, **options: Any
+    ) -> Trained:
         return train(
-            net, candidate, training, validation, epochs=epochs, loss=loss, seconds=seconds,
-            **{"seed": seed, **options},
+            net, candidate, training, validation, epochs=epochs, seed=order, loss=loss,
+            seconds=seconds, **options,
         )  # fmt: skip
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
@@ -160,7 +162,7 @@ def measure(
     rest = settings.epochs - first.number
     variables.store(weights)
     left = seconds and seconds - first.seconds
-    fit(FlatVariables(model, settings), rest, left, span=span, seed=seed + 1)
+    fit(FlatVariables(model, settings), rest, left, order=seed + 1, span=span)
     score("again", model, {}, floats)
     variables.store(weights)
     started = time.monotonic()

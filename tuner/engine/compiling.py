@@ -27,11 +27,13 @@ COMPILED_WITH_IMAGES = 100
 """Training images that a device's compiler quantizes by, evenly spaced."""
 
 EQUALIZED_WITH_IMAGES = 1000
-"""Training images that say how large channels are, evenly spaced. Of a net with one wide channel
+"""Training images that say how large channels are, evenly spaced; those compared may be among them,
+for a largest value tells next to nothing of one image. Of a net with one wide channel
 100 of them left a divergence of .026 nats, 400 of .015, 2,000 of .009 (docs/int8.md)."""
 
 COMPARED_IMAGES = 16
-"""Other training images, evenly spaced, that say how near to float32 it came."""
+"""Training images that the compiler is not given, evenly spaced, that say how near to float32 it
+came."""
 
 FAR_NATS = 0.01
 """A divergence of the probabilities from float32's at which the equalized net is tried too. Of 18
@@ -85,8 +87,8 @@ def compile_nearest(
         settings: of `compile_model`, after the input's range.
 
     Returns:
-        Of both, the one whose probabilities are nearer to float32's on some training images that it
-        was not quantized by.
+        Of both, the one whose probabilities are nearer to float32's on some training images that
+        the compiler was not given.
 
     Raises:
         ImportError: the compiler is not installed.

@@ -77,7 +77,7 @@ def import_legacy_keras() -> None:
         import tensorflow as tf
         import tensorflow_model_optimization  # noqa: F401
     # It merges normalization and rectifier in one operation, which is slow for channels that are no
-    # multiple of 8: without it an epoch of nets of 12 channels takes .7 as long, others .9 to 1.0.
+    # multiple of 8: without it an epoch of nets of 12 channels takes .7 as long, others .86 to 1.0.
     tf.config.optimizer.set_experimental_options({"remapping": False})
 
 
