@@ -35,7 +35,7 @@ import_legacy_keras()
 IMPORT_SECONDS = time.monotonic() - _STARTED
 
 import numpy as np
-from int8_pairs import data_set, summary
+from int8_pairs import data_set, expected_loss, summary
 
 from tuner import catalog
 from tuner.cost.lower import lower
@@ -116,8 +116,8 @@ def measure(
         row["took_seconds"][name] = round(time.monotonic() - started, 2)
         return result
 
-    def right(name: str, logits: list[Any]) -> Any:
-        found = np.concatenate(logits).argmax(axis=-1) == test.labels
+    def right(name: str, logits: Any) -> Any:
+        found = logits.argmax(axis=-1) == test.labels
         row[name] = int(found.sum())
         return found
 
@@ -128,10 +128,14 @@ def measure(
 
     def score(name: str, model: Any, files: dict[str, bytes], before: Any = None) -> Any:
         chunks = list(scaled_chunks(test.images, scaling))
-        floats = right(f"{name}_float32", [run_keras(model, chunk) for chunk in chunks])
+        float_logits = np.concatenate([run_keras(model, chunk) for chunk in chunks])
+        floats = right(f"{name}_float32", float_logits)
         compare(f"{name}_float32", floats, "whole", before)
         for kind, int8 in files.items():
-            logits = [run_tflite(int8, "int8", chunk, "xnnpack") for chunk in chunks]
+            logits = np.concatenate(
+                [run_tflite(int8, "int8", chunk, "xnnpack") for chunk in chunks]
+            )
+            row[f"{name}_{kind}_expected"] = expected_loss(float_logits, logits)
             ints = right(f"{name}_{kind}", logits)
             compare(f"{name}_{kind}", ints, "own", floats)
             compare(f"{name}_{kind}", ints, "whole", before)
