@@ -175,9 +175,10 @@ def test_the_nearer_one_is_taken(
     assert found.reason.startswith("The net with" if taken else "The net as it is")
     assert compiler.calibration.shape == (100, 2, 2, 3)
     assert len(compiler.compared) == compiling.COMPARED_IMAGES
-    assert [image.shape for image in seen] == 150 * (compiled - 1) * [(2, 2, 3)]
-    both = {*compiler.calibration[:, 0, 0, 0]} & {*compiler.compared[:, 0, 0, 0]}
-    assert not both, "it is compared on images that it was not quantized by"
+    others = 150 - compiling.COMPARED_IMAGES
+    assert [image.shape for image in seen] == others * (compiled - 1) * [(2, 2, 3)]
+    made_by = {*compiler.calibration[:, 0, 0, 0], *(128 + 128 * image[0, 0, 0] for image in seen)}
+    assert not made_by & {*compiler.compared[:, 0, 0, 0]}, "it is compared on images of its own"
 
 
 def test_where_the_equalized_net_is_refused_it_is_the_net_as_it_is(
@@ -202,10 +203,16 @@ def test_where_the_equalized_net_is_refused_it_is_the_net_as_it_is(
         compile_nearest(compiler, b"net", images, "unit")
 
 
-def test_few_images_are_compared_on_themselves() -> None:
-    compiler = FalseCompiler(0.0)
-    compile_nearest(compiler, b"net", np.zeros((1, 2, 2, 3), np.uint8), "unit")
-    assert compiler.compared.shape == (1, 2, 2, 3)
+@pytest.mark.parametrize("count", [1, 100])
+def test_few_images_are_compared_on_themselves(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(
+        "tuner.train.quantize.equalized", lambda _, images: seen.extend(images) or b"equalized"
+    )
+    compiler = FalseCompiler(2.0, 2.0)
+    compile_nearest(compiler, b"net", np.zeros((count, 2, 2, 3), np.uint8), "unit")
+    assert compiler.compared.shape == (min(count, compiling.COMPARED_IMAGES), 2, 2, 3)
+    assert seen, "channels have sizes by some images"
 
 
 def test_recipes_of_several_candidates_are_told_in_short() -> None:

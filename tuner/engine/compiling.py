@@ -27,13 +27,12 @@ COMPILED_WITH_IMAGES = 100
 """Training images that a device's compiler quantizes by, evenly spaced."""
 
 EQUALIZED_WITH_IMAGES = 1000
-"""Training images that say how large channels are, evenly spaced; those compared may be among them,
-for a largest value tells next to nothing of one image. Of a net with one wide channel
-100 of them left a divergence of .026 nats, 400 of .015, 2,000 of .009 (docs/int8.md)."""
+"""Training images that say how large channels are, evenly spaced among those not compared. Of a net
+with one wide channel 100 of them left a divergence of .026 nats, 400 of .015, 2,000 of .009
+(docs/int8.md)."""
 
 COMPARED_IMAGES = 16
-"""Training images that the compiler is not given, evenly spaced, that say how near to float32 it
-came."""
+"""Training images that decide nothing else, evenly spaced, that say how near to float32 it came."""
 
 FAR_NATS = 0.01
 """A divergence of the probabilities from float32's at which the equalized net is tried too. Of 18
@@ -87,26 +86,20 @@ def compile_nearest(
         settings: of `compile_model`, after the input's range.
 
     Returns:
-        Of both, the one whose probabilities are nearer to float32's on some training images that
-        the compiler was not given.
+        Of both, the one whose probabilities are nearer to float32's on some training images, which
+        neither was made by unless there are no others.
 
     Raises:
         ImportError: the compiler is not installed.
         MachineError: the disk is full, or the like.
         TuneError: the compiler or the simulator refuses the model.
     """
-    import numpy as np
-
-    from tuner.data.preprocess import evenly_spaced, scale
+    from tuner.data.preprocess import scale
     from tuner.train.camera import both_logits, in_colour
     from tuner.train.convert import INPUT_RANGES
     from tuner.train.quantize import agreement
 
-    rows = evenly_spaced(len(training), COMPILED_WITH_IMAGES)
-    others = np.setdiff1d(np.arange(len(training)), rows)
-    others = others if len(others) else rows
-    calibration = in_colour(training[rows])
-    compared = in_colour(training[others[evenly_spaced(len(others), COMPARED_IMAGES)]])
+    calibration, compared = (in_colour(training[rows]) for rows in _rows(len(training)))
 
     def compiled(net: bytes) -> tuple[CompiledModel, Agreement]:
         made = runtime.compile_model(net, calibration, INPUT_RANGES[scaling], *settings)
@@ -140,12 +133,29 @@ def compile_nearest(
 
 def equalized_by(model: bytes, training: NDArray[np.uint8], scaling: str) -> bytes:
     """A float32 file with its channels equalized by some of the training images."""
+    import numpy as np
+
     from tuner.data.preprocess import evenly_spaced, scale
     from tuner.train.camera import in_colour
     from tuner.train.quantize import equalized
 
-    rows = evenly_spaced(len(training), EQUALIZED_WITH_IMAGES)
+    calibration, compared = _rows(len(training))
+    others = np.setdiff1d(np.arange(len(training)), compared)
+    others = others if len(others) else calibration
+    rows = others[evenly_spaced(len(others), EQUALIZED_WITH_IMAGES)]
     return equalized(model, (scale(in_colour(training[row : row + 1]), scaling)[0] for row in rows))
+
+
+def _rows(images: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Those that the compiler quantizes by, and of the others, if there are any, those compared."""
+    import numpy as np
+
+    from tuner.data.preprocess import evenly_spaced
+
+    rows = evenly_spaced(images, COMPILED_WITH_IMAGES)
+    others = np.setdiff1d(np.arange(images), rows)
+    others = others if len(others) else rows
+    return rows, others[evenly_spaced(len(others), COMPARED_IMAGES)]
 
 
 def recipes_in_words(recipes: Sequence[str]) -> str:
