@@ -2,8 +2,9 @@
 
 Draws candidates of every search space that fit a target, trains each for a while on the CIFAR-10
 subset of `cifar10_search.py` and on the images of sample:parts in turn, makes both int8 files from
-the same weights, and runs them and float32 on 10,000 and 4,800 test images with XNNPACK. A line of
-JSON a net, resumable, one thread:
+the same weights, and runs them and float32 on 10,000 and 4,800 test images with XNNPACK; some of
+them also with activations of 16 bits, which tells what rounded weights alone cost. A line of JSON a
+net, resumable, one thread:
     .venv/bin/python tests/benchmarks/int8_drop.py run drop.jsonl --nets 30 --seconds 60
     .venv/bin/python tests/benchmarks/int8_drop.py report drop.jsonl
 """
@@ -27,16 +28,16 @@ os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1", KERAS_BAC
 
 import numpy as np
 from cifar10_search import DATA
-from int8_pairs import data_set, summary
+from int8_pairs import data_set, expected_loss, mean_expected, summary
 from numpy.typing import NDArray
 
 from tuner import catalog
 from tuner.cost.lower import lower
-from tuner.engine.builds import PRECISIONS, make_builds
+from tuner.engine.builds import CALIBRATION_IMAGES, PRECISIONS, make_builds
 from tuner.engine.costs import cost_on
 from tuner.engine.images import labelled
 from tuner.propose.choices import RandomChoices
-from tuner.spec import Candidate, Context, DatasetSpec
+from tuner.spec import Candidate, Context, DatasetSpec, FilePrecision
 from tuner.train.quiet import import_tensorflow
 
 TARGETS = ("nano33ble", "stm32h743")
@@ -46,6 +47,9 @@ DATA_SETS = ("cifar10", "parts")
 """In turn; see `data_set`."""
 
 INT8 = ("default", "chosen")
+
+WIDE_IMAGES = 2000
+"""Test images, evenly spaced, with activations of 16 bits, for which LiteRT has no fast kernels."""
 
 
 def draw(space: str, target_name: str, data: DatasetSpec, seed: int) -> Candidate:
@@ -68,7 +72,9 @@ def draw(space: str, target_name: str, data: DatasetSpec, seed: int) -> Candidat
 def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
     """Draw and train one net, quantize it twice and test all three."""
     from tuner.data import open_dataset
+    from tuner.data.preprocess import evenly_spaced, scale
     from tuner.train.build import build_keras, start_anew
+    from tuner.train.convert import INPUT_RANGES, convert_tflite
     from tuner.train.loop import train
 
     count, spaces = len(DATA_SETS), sorted(catalog.names("search_spaces"))
@@ -102,10 +108,19 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
                 chosen=name == "chosen",
             )  # fmt: skip
             took = time.monotonic() - started
-            exact, int8 = (
-                classes(Path(place, builds[precision].artifact), precision, test.images, candidate)
+            float32, int8 = (
+                logits(
+                    Path(place, builds[precision].artifact).read_bytes(),
+                    precision,
+                    test.images,
+                    candidate,
+                )
                 for precision in PRECISIONS
             )
+        expected, (exact, int8) = (
+            expected_loss(float32, int8),
+            (found.argmax(axis=1) for found in (float32, int8)),
+        )
         right = exact == test.labels
         row["float32"] = int(right.sum())
         row["int8"][name] = {
@@ -113,24 +128,37 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
             "lost": int((right & (int8 != test.labels)).sum()),
             "gained": int((~right & (int8 == test.labels)).sum()),
             "changed": int((int8 != exact).sum()),
+            "expected": expected,
             "seconds": round(took, 2),
             "recipe": builds["int8"].recipe,
             "least_snr_db": min(builds["int8"].snr_db, default=None),
         }
+    scaling = candidate.preprocessing.scaling
+    calibration = scale(
+        training.images[evenly_spaced(len(training.images), CALIBRATION_IMAGES)], scaling
+    )
+    wide = convert_tflite(model, "int16x8", calibration, input_range=INPUT_RANGES[scaling])
+    some = evenly_spaced(len(test.images), WIDE_IMAGES)
+    row["weights_alone_expected"] = expected_loss(
+        float32[some], logits(wide, "int16x8", test.images[some], candidate, "builtin")
+    )
     return row
 
 
-def classes(
-    file: Path, precision: Any, images: NDArray[np.uint8], candidate: Candidate
-) -> NDArray[np.int64]:
-    """What a file takes each image for."""
+def logits(
+    content: bytes,
+    precision: FilePrecision,
+    images: NDArray[np.uint8],
+    candidate: Candidate,
+    kernels: Any = "xnnpack",
+) -> NDArray[np.float32]:
+    """What a file says of each image."""
     from tuner.data.preprocess import scaled_chunks
     from tuner.runtimes.interpreter import run_tflite
 
-    content = file.read_bytes()
     return np.concatenate(
         [
-            run_tflite(content, precision, part, "xnnpack").argmax(axis=1)
+            run_tflite(content, precision, part, kernels)
             for part in scaled_chunks(images, candidate.preprocessing.scaling)
         ]
     )
@@ -153,9 +181,13 @@ def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
                     for item, count in zip(found, images, strict=True)
                 ]
             ),
+            "expected_loss": mean_expected([item["expected"] for item in found]),
             "changed_percent": round(100 * sum(item["changed"] for item in found) / sum(images), 3),
             "mean_seconds": round(statistics.mean(item["seconds"] for item in found), 2),
         }
+    table["weights_alone_expected_loss"] = mean_expected(
+        [row["weights_alone_expected"] for row in rows]
+    )
     words = [row["int8"]["chosen"]["recipe"].split(" over ")[0] for row in rows]
     table["recipes"] = {word: words.count(word) for word in sorted(set(words))}
     return table

@@ -77,3 +77,10 @@ def expected_loss(float32: NDArray[Any], int8: NDArray[Any]) -> tuple[float, flo
     taken = np.take_along_axis(odds, int8.argmax(axis=-1)[:, None], axis=-1)[:, 0]
     losses = 100 * (1 - taken) / odds.sum(axis=-1)
     return float(losses.mean()), float(losses.std() / math.sqrt(len(losses)))
+
+
+def mean_expected(losses: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The mean of what `expected_loss` gave for nets, and its standard error."""
+    errors = [error for _, error in losses]
+    mean = statistics.mean(loss for loss, _ in losses)
+    return round(mean, 3), round(math.hypot(*errors) / len(errors), 3)

@@ -35,7 +35,7 @@ import_legacy_keras()
 IMPORT_SECONDS = time.monotonic() - _STARTED
 
 import numpy as np
-from int8_pairs import data_set, expected_loss, summary
+from int8_pairs import data_set, expected_loss, mean_expected, summary
 
 from tuner import catalog
 from tuner.cost.lower import lower
@@ -208,6 +208,9 @@ def report(rows: list[dict[str, Any]]) -> None:
         print(f"| {cells[0]} {cells[1]} |" + "".join(f" {cell} |" for cell in cells[2:]))
     for kind, name in kinds.items():
         print(f"{kind}: {json.dumps(summary([(*row[name], row['images']) for row in rows]))}")
+    print("\npoints lost by float32's own probabilities, and their standard error")
+    for name in ("whole_default", "whole_chosen", "aware_int8"):
+        print(f"{name}: {mean_expected([row[f'{name}_expected'] for row in rows])}")
     print("\n| net | KB | epochs |" + "".join(f" {step} |" for step in steps))
     print("|" + "---|" * (3 + len(steps)))
     for row in rows:
