@@ -39,6 +39,7 @@ from tuner.spec import (
 from tuner.train.build import build_keras
 from tuner.train.flat import assign, step_of_optimizer
 from tuner.train.forward import Average, every
+from tuner.train.quantize import logits_range
 from tuner.train.quiet import import_tensorflow, quiet
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class QuantizationAwareNet:
                 *architecture.shapes().values(),
             )
         )
+        self._output = architecture.outputs[0]
         self._ranges = {node: output.variables for node, output in outputs.items()}
         pairs = list(self._pairs(model))
         for theirs, own in pairs:
@@ -251,12 +253,21 @@ class QuantizationAwareNet:
         for theirs, own in self._pairs(model):
             theirs.assign(own.numpy())
 
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest output, by the names of the nodes that have a range of their own."""
-        return {
+    def ranges(self, logits: NDArray[np.float32] | None = None) -> dict[str, tuple[float, float]]:
+        """Lowest and highest output, by the names of the nodes that have a range of their own.
+
+        Args:
+            logits: of some training images; what is too small to matter beside them is cut off the
+                range of the net's output, as `tuner.train.quantize.logits_range` says.
+        """
+        found = {
             node: (float(low.numpy()), float(high.numpy()))
             for node, (low, high) in self._ranges.items()
         }
+        if logits is not None and self._output in found:
+            (low, high), (lowest, highest) = found[self._output], logits_range(logits)
+            found[self._output] = max(low, lowest), min(high, highest)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
