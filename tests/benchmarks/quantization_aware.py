@@ -3,8 +3,8 @@
 A candidate is drawn from each space and trained in float32. From the weights that it had before the
 last part it is trained once more, quantization-aware, as `tune retrain --quantization-percent`
 does, on the rest of the same schedule; for as many epochs, or with `--seconds` for as much time, in
-which what is made before quantization-aware epochs counts; and once more in float32, with the
-images in another order, which tells what two trainings differ by chance. Test images are run in
+which what is made before quantization-aware epochs counts; with `--again` once more in float32 too,
+the images in another order, which tells what two trainings differ by chance. Test images are run in
 float32 and, with XNNPACK, as int8: of the float32 training by TFLite's converter and by the recipe
 that is chosen. A line of JSON a candidate goes to `--out`; what is there is not done again.
 `--report` prints tables of what is there.
@@ -81,9 +81,14 @@ def candidate_of(
 
 
 def measure(
-    candidate: Candidate, dataset: Dataset, percent: float, seed: int, seconds: float | None
+    candidate: Candidate,
+    dataset: Dataset,
+    percent: float,
+    seed: int,
+    seconds: float | None,
+    again: bool,
 ) -> dict[str, Any]:
-    """Train in float32, the last part twice more, and count what is right."""
+    """Train in float32, the last part once or twice more, and count what is right."""
     training, validation, test = (
         labelled(dataset, candidate, split) for split in ("training", "validation", "test")
     )
@@ -165,10 +170,11 @@ def measure(
     span = (first.number / first.planned, 1.0)
     rest = settings.epochs - first.number
     variables.store(weights)
-    left = seconds and seconds - first.seconds
-    fit(FlatVariables(model, settings), rest, left, order=seed + 1, span=span)
-    score("again", model, {}, floats)
-    variables.store(weights)
+    if again:
+        left = seconds and seconds - first.seconds
+        fit(FlatVariables(model, settings), rest, left, order=seed + 1, span=span)
+        score("again", model, {}, floats)
+        variables.store(weights)
     started = time.monotonic()
     net = timed(
         "aware net",
@@ -201,8 +207,9 @@ def report(rows: list[dict[str, Any]]) -> None:
         "quantization-aware, int8": "aware_int8_beside_own",
         "the same with the whole range of its logits": "aware_whole_beside_own",
         "that int8 beside the float32 training's float32": "aware_int8_beside_whole",
-        "last part once more in float32, beside the same": "again_float32_beside_whole",
     }
+    if all("again_float32" in row for row in rows):
+        kinds["last part once more in float32, beside the same"] = "again_float32_beside_whole"
     print("| net | images | float32 % |" + "".join(f" {kind} |" for kind in kinds))
     print("|" + "---|" * (3 + len(kinds)))
     for row in rows:
@@ -237,6 +244,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seconds", type=float, help="of each training, in place of epochs")
     parser.add_argument("--percent", type=float, default=30)
+    parser.add_argument("--again", action="store_true", help="the last part in float32 once more")
     parser.add_argument("--most-macs", type=int, default=4_000_000)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--report", action="store_true")
@@ -261,7 +269,9 @@ def main() -> None:
             candidate = candidate_of(space, seed, options.side, outputs, epochs, options.most_macs)
             row = {
                 "key": key,
-                **measure(candidate, dataset, options.percent, seed, options.seconds),
+                **measure(
+                    candidate, dataset, options.percent, seed, options.seconds, options.again
+                ),
             }
             with options.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

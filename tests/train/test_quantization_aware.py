@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,10 +32,11 @@ from tuner.spec import (
     TrainingSettings,
 )
 from tuner.testing.weights import randomize_weights
+from tuner.train import quantization_aware
 from tuner.train.build import build_keras, start_anew
 from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
 from tuner.train.loop import LabelledImages, train
-from tuner.train.quantization_aware import MARGIN, QuantizationAwareNet
+from tuner.train.quantization_aware import QuantizationAwareNet
 
 SPACES = sorted(catalog.names("search_spaces"))
 SMALL = {"mobilenets": 5, "residual": 4, "wide_mobile": 5}
@@ -190,23 +192,55 @@ def test_weights_are_rounded_by_channel() -> None:
         assert np.abs(rounded - weights).max() > 0
 
 
-def test_weights_have_the_gradient_of_tensorflow_s_own_rounding() -> None:
+def test_gradients_go_straight_through_the_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).uniform(0, 1, (8, 12, 16, 1)).astype(np.float32)
+
+    def found() -> list[np.ndarray]:
+        _, net = mixed_nets()
+
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+        def gradients() -> list[tf.Tensor]:
+            logits, _ = net.logits(images, net.weights(), training=True)
+            inner = [net._wrapped["n7"].inner.kernel]  # as rounded
+            return tf.gradients(tf.reduce_sum(logits**2), [*inner, *net.weights()])
+
+        return [gradient.numpy() for gradient in gradients()]
+
+    def by_definition(values: Any, low: Any, high: Any, gradient: str) -> Any:
+        rounded = tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=8)
+        exact = getattr(tf.nn, gradient, tf.identity)(values)
+        return exact + tf.stop_gradient(rounded - exact)
+
+    ours = found()
+    monkeypatch.setattr(quantization_aware, "_rounded", by_definition)
+    for own, same in zip(ours, found(), strict=True):
+        assert np.abs(same).max() > 0
+        np.testing.assert_allclose(own, same, rtol=1e-4, atol=1e-5 * np.abs(same).max())
+    _, net = mixed_nets()
+    place = [weight is net._wrapped["n7"].config.kernel for weight in net.weights()].index(True)
+    np.testing.assert_array_equal(ours[1 + place], ours[0])
+
+
+def test_a_rectifier_stays_one_and_has_its_gradient_beyond_the_learned_range() -> None:
     import tensorflow as tf
 
     _, net = mixed_nets()
     images = np.random.default_rng(0).uniform(0, 1, (8, 12, 16, 1)).astype(np.float32)
-    with tf.GradientTape() as tape:
-        logits, _ = net.logits(images, net.weights(), training=True)
-        wanted = tf.reduce_sum(logits**2)
-    kernel = net._wrapped["n7"].config.kernel
-    rounded = net._wrapped["n7"].inner.kernel
-    ours, after = tape.gradient(wanted, [kernel, rounded])
-    largest = np.abs(kernel.numpy()).max(axis=0) * MARGIN
-    theirs = tf.quantization.fake_quant_with_min_max_vars_per_channel_gradient(
-        after, kernel, -largest, largest, num_bits=8, narrow_range=True
-    )[0]
-    assert np.abs(theirs).max() > 0
-    np.testing.assert_array_equal(ours, theirs)
+    net.logits(images, net.weights(), training=True)
+    rectifier = net._model.get_layer("quant_n1a")
+    values = tf.constant([[-1.0, 0.5, 1e3]])
+    _, high = net.ranges()["a"]
+    assert rectifier(values, training=False).numpy() == pytest.approx(
+        np.array([[0.0, 0.5, high]]), abs=high / 255
+    )
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def slope() -> list[tf.Tensor]:
+        return tf.gradients(rectifier(values, training=False), values)
+
+    assert slope()[0].numpy().tolist() == [[0.0, 1.0, 1.0]]
 
 
 def test_ranges_begin_with_the_first_batch_and_follow() -> None:

@@ -121,8 +121,8 @@ class FlatVariables:
         stay = any(gradient is None for _, gradient in pairs)
         step_of_optimizer(
             self._settings,
-            (self._weights, self._first, self._second),
-            _flatten([tf.zeros(own.shape) if value is None else value for own, value in pairs]),
+            [(self._weights, self._first, self._second)],
+            [_flatten([tf.zeros(own.shape) if value is None else value for own, value in pairs])],
             learning_rate,
             step,
             _flatten([tf.fill(own.shape, float(value is not None)) for own, value in pairs])
@@ -182,8 +182,8 @@ def largest_activation(model: Any) -> int:
 
 def step_of_optimizer(
     settings: TrainingSettings,
-    variables: tuple[Any, Any, Any],
-    gradient: Any,
+    variables: Sequence[tuple[Any, Any, Any]],
+    gradients: Sequence[Any],
     learning_rate: Any,
     step: Any,
     decayed: Any = None,
@@ -196,40 +196,42 @@ def step_of_optimizer(
 
     Args:
         settings: optimizer and weight decay are used.
-        variables: the weights and the optimizer's two of the same shape, zeros at first.
-        gradient: of the weights, of their shape.
+        variables: weights, and the optimizer's two of the same shape, zeros at first.
+        gradients: of the weights, of their shapes.
         learning_rate: float32 scalar.
         step: float32 scalar, from 1.
         decayed: 1 for each weight that decays and 0 for the others; None for all.
     """
     import tensorflow as tf
 
-    weights, first, second = variables
-    if settings.weight_decay:
-        decay = learning_rate * settings.weight_decay
-        weights.assign(weights * (1.0 - (decay if decayed is None else decay * decayed)))
-    if settings.optimizer == "sgd":
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=weights.handle,
-            accum=first.handle,
-            lr=learning_rate,
-            grad=gradient,
-            momentum=MOMENTUM,
-            use_nesterov=True,
-        )
-    else:
-        tf.raw_ops.ResourceApplyAdam(
-            var=weights.handle,
-            m=first.handle,
-            v=second.handle,
-            beta1_power=tf.pow(BETA_1, step),
-            beta2_power=tf.pow(BETA_2, step),
-            lr=learning_rate,
-            beta1=BETA_1,
-            beta2=BETA_2,
-            epsilon=EPSILON,
-            grad=gradient,
-        )
+    powers = [tf.pow(beta, step) for beta in (BETA_1, BETA_2)]
+    decay = learning_rate * settings.weight_decay
+    kept = 1.0 - (decay if decayed is None else decay * decayed)
+    for (weights, first, second), gradient in zip(variables, gradients, strict=True):
+        if settings.weight_decay:
+            weights.assign(weights * kept)
+        if settings.optimizer == "sgd":
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=weights.handle,
+                accum=first.handle,
+                lr=learning_rate,
+                grad=gradient,
+                momentum=MOMENTUM,
+                use_nesterov=True,
+            )
+        else:
+            tf.raw_ops.ResourceApplyAdam(
+                var=weights.handle,
+                m=first.handle,
+                v=second.handle,
+                beta1_power=powers[0],
+                beta2_power=powers[1],
+                lr=learning_rate,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                epsilon=EPSILON,
+                grad=gradient,
+            )
 
 
 def _flatten(tensors: list[Any]) -> Any:

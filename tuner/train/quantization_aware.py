@@ -144,11 +144,17 @@ class QuantizationAwareNet:
         sources = _sources(architecture)
         self._wrapped: dict[str, _Wrapped] = {}
         outputs: dict[str, Any] = {}
+        rectified: set[str] = set()
 
         def wrap(layer: Any) -> Any:
             node, output = ends.get(layer.name), None
             if node is not None and isinstance(node.op, ROUNDED):
-                output = outputs[node.name] = _tfmot_classes().own_range()
+                most = None
+                if type(layer).__name__ == "ReLU":  # rounding from 0 on rectifies
+                    most = math.inf if layer.max_value is None else float(layer.max_value)
+                    layer = tf_keras.layers.Layer(name=layer.name)
+                    rectified.add(node.name)
+                output = outputs[node.name] = _tfmot_classes().own_range(most)
             elif node is not None and sources[node.name] in outputs:
                 output = _tfmot_classes().same_range(outputs[sources[node.name]])
             made = self._wrapped[layer.name] = _wrap(layer, output)
@@ -157,13 +163,11 @@ class QuantizationAwareNet:
         self._model = build_keras(
             architecture, dropout_seed=dropout_seed, library=tf_keras, wrap=wrap
         )
-        # Rounding adds an output to those of the layers.
+        # Rounding adds an output to those of the layers, or is in place of a rectifier's.
+        added = (shape for node, shape in architecture.shapes().items() if node not in rectified)
         self.kept_activations = sum(
             math.prod(shape)
-            for shape in (
-                *(layer.output.shape[1:] for layer in self._model.layers),
-                *architecture.shapes().values(),
-            )
+            for shape in (*(layer.output.shape[1:] for layer in self._model.layers), *added)
         )
         self._output = architecture.outputs[0]
         self._ranges = {node: output.variables for node, output in outputs.items()}
@@ -222,10 +226,8 @@ class QuantizationAwareNet:
         self, gradients: list[Any], averages: list[Average], learning_rate: Any, step: Any
     ) -> None:
         """Make one step of the optimizer; see `step_of_optimizer`."""
-        for *variables, gradient in zip(
-            self._trained, self._first, self._second, gradients, strict=True
-        ):
-            step_of_optimizer(self._settings, tuple(variables), gradient, learning_rate, step)
+        variables = zip(self._trained, self._first, self._second, strict=True)
+        step_of_optimizer(self._settings, list(variables), gradients, learning_rate, step)
 
     def everything(self) -> list[NDArray[np.float32]]:
         """Copies of weights, moving averages, ranges and the optimizer's own."""
@@ -315,9 +317,57 @@ class _Classes(NamedTuple):
 
 
 def _convolve_pixels(strides: tuple[int, int], images: Any, kernel: Any) -> Any:
+    """A 1 x 1 convolution, as a product of matrices; see `tuner.train.forward`."""
     import tensorflow as tf
 
-    return tf.nn.conv2d(every(images, strides), kernel, 1, "VALID")
+    pixels = every(images, strides)
+    product = tf.reshape(pixels, (-1, pixels.shape[-1])) @ tf.squeeze(kernel, (0, 1))
+    return tf.reshape(product, (-1, *pixels.shape[1:-1], kernel.shape[-1]))
+
+
+def _assigned(variable: Any, value: Any) -> Any:
+    variable.assign(value)
+    return value
+
+
+def _rounded(values: Any, low: Any, high: Any, gradient: str) -> Any:
+    """Values as 256 numbers from low to high."""
+    import tensorflow as tf
+
+    with _gradient(gradient):
+        return tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=8)
+
+
+def _gradient(name: str) -> Any:
+    """Gives what is rounded within it a gradient of `_register_gradients`."""
+    import tensorflow as tf
+
+    _register_gradients()
+    kinds = ("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
+    graph = tf.compat.v1.get_default_graph()
+    return graph.gradient_override_map({kind: f"Rounded {name}" for kind in kinds})
+
+
+@functools.cache
+def _register_gradients() -> None:
+    """Straight through the rounding, and where it cuts a rectifier's, of the values rounded.
+
+    TensorFlow's own looks for values beyond the range and sums those of its ends, which takes as
+    long as the rounding and five times as long as a rectifier's gradient.
+    """
+    import tensorflow as tf
+
+    rules = {
+        "identity": lambda upstream, values: upstream,
+        "relu": lambda upstream, values: tf.raw_ops.ReluGrad(gradients=upstream, features=values),
+        "relu6": lambda upstream, values: tf.raw_ops.Relu6Grad(gradients=upstream, features=values),
+    }
+    for name, rule in rules.items():
+
+        def gradient(operation: Any, upstream: Any, rule: Any = rule) -> list[Any]:
+            return [rule(upstream, operation.inputs[0]), None, None]
+
+        tf.RegisterGradient(f"Rounded {name}")(gradient)
 
 
 @functools.cache
@@ -335,23 +385,31 @@ def _tfmot_classes() -> _Classes:
             return {}
 
         def __call__(self, inputs: Any, training: bool, weights: Any, **options: Any) -> Any:
-            order = [axis for axis in range(inputs.shape.rank) if axis != self.axis]
-            fixed = tf.stop_gradient(inputs)
-            largest = tf.reduce_max(tf.abs(fixed), axis=order)
+            # Axes after that of the outputs have a length of 1.
+            columns = tf.reshape(inputs, (-1, inputs.shape[self.axis]))
+            largest = tf.reduce_max(tf.abs(columns), axis=0)
             largest = tf.maximum(largest, SMALLEST_RANGE) * MARGIN
-            turned = tf.transpose(fixed, [*order, self.axis])
-            rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
-                turned, -largest, largest, num_bits=8, narrow_range=True
-            )
             # No weight is beyond its range, so the gradient goes on as it is. The operator's own,
             # channel by channel, took a fifth of a step of a net of 20 million MACs.
-            return tf.transpose(rounded, np.argsort([*order, self.axis])) + (inputs - fixed)
+            with _gradient("identity"):
+                rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+                    columns, -largest, largest, num_bits=8, narrow_range=True
+                )
+            return tf.reshape(rounded, inputs.shape)
 
         def get_config(self) -> dict[str, Any]:
             return {"axis": self.axis}
 
     class Outputs(tfmot.quantization.keras.quantizers.Quantizer):  # type: ignore[misc]
-        """Rounds to 256 steps from the averaged lowest to the averaged highest value, and 0."""
+        """Rounds to 256 steps from the averaged lowest to the averaged highest value, and 0.
+
+        Args:
+            most: what lies below 0 or above this is cut off, as by a rectifier; None for neither.
+        """
+
+        def __init__(self, most: float | None) -> None:
+            self._most = most
+            self._gradient = "identity" if most is None else "relu6" if most == 6.0 else "relu"
 
         def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
             self.variables = [
@@ -364,16 +422,14 @@ def _tfmot_classes() -> _Classes:
             low, high = self.variables
             if training:
                 share = tf.where(high > low, 1.0 - RANGE_MOMENTUM, 1.0)
-                lowest = tf.minimum(tf.reduce_min(inputs), 0.0)
                 highest = tf.maximum(tf.reduce_max(inputs), 0.0)
-                ends = (
-                    tf.stop_gradient(low + share * (lowest - low)),
-                    tf.stop_gradient(high + share * (highest - high)),
-                )
-                low.assign(ends[0])
-                high.assign(ends[1])
-                low, high = ends
-            return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
+                if self._most is None:
+                    lowest = tf.minimum(tf.reduce_min(inputs), 0.0)
+                    low = _assigned(low, low + share * (lowest - low))
+                else:
+                    highest = tf.minimum(highest, self._most)
+                high = _assigned(high, high + share * (highest - high))
+            return _rounded(inputs, low, high, self._gradient)
 
         def get_config(self) -> dict[str, Any]:
             return {}
@@ -389,7 +445,7 @@ def _tfmot_classes() -> _Classes:
 
         def __call__(self, inputs: Any, training: bool, weights: Any, **options: Any) -> Any:
             low, high = self._source.variables
-            return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
+            return _rounded(inputs, low, high, "identity")
 
         def get_config(self) -> dict[str, Any]:
             return {}
