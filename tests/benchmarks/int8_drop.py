@@ -108,7 +108,7 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
                 chosen=name == "chosen",
             )  # fmt: skip
             took = time.monotonic() - started
-            float32, int8 = (
+            float32, rounded = (
                 logits(
                     Path(place, builds[precision].artifact).read_bytes(),
                     precision,
@@ -117,10 +117,7 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
                 )
                 for precision in PRECISIONS
             )
-        expected, (exact, int8) = (
-            expected_loss(float32, int8),
-            (found.argmax(axis=1) for found in (float32, int8)),
-        )
+        exact, int8 = float32.argmax(axis=1), rounded.argmax(axis=1)
         right = exact == test.labels
         row["float32"] = int(right.sum())
         row["int8"][name] = {
@@ -128,7 +125,7 @@ def measure(number: int, home: Path, seconds: float) -> dict[str, Any]:
             "lost": int((right & (int8 != test.labels)).sum()),
             "gained": int((~right & (int8 == test.labels)).sum()),
             "changed": int((int8 != exact).sum()),
-            "expected": expected,
+            "expected": expected_loss(float32, rounded),
             "seconds": round(took, 2),
             "recipe": builds["int8"].recipe,
             "least_snr_db": min(builds["int8"].snr_db, default=None),

@@ -67,7 +67,7 @@ def expected_loss(float32: NDArray[Any], int8: NDArray[Any]) -> tuple[float, flo
     """Points that int8 loses if float32's probabilities are true, and their standard error.
 
     An image costs what float32's likeliest class has more than the class that int8 takes; so the
-    labels' chance, most of the error where few answers change, is not in it.
+    labels' chance, most of the error where few answers change, is not in it. It is never below 0.
 
     Args:
         float32: logits, images by classes.
@@ -80,7 +80,10 @@ def expected_loss(float32: NDArray[Any], int8: NDArray[Any]) -> tuple[float, flo
 
 
 def mean_expected(losses: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The mean of what `expected_loss` gave for nets, and its standard error."""
+    """The mean of what `expected_loss` gave for nets, and its standard error over images.
+
+    Two such means of the same nets differ with less error than both have.
+    """
     errors = [error for _, error in losses]
     mean = statistics.mean(loss for loss, _ in losses)
     return round(mean, 3), round(math.hypot(*errors) / len(errors), 3)

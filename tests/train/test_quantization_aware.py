@@ -199,6 +199,7 @@ def test_gradients_go_straight_through_the_rounding(monkeypatch: pytest.MonkeyPa
 
     def found() -> list[np.ndarray]:
         _, net = mixed_nets()
+        net.logits(images / 3, net.weights(), training=True)  # ranges that many values are beyond
 
         @tf.function(autograph=False)  # type: ignore[untyped-decorator]
         def gradients() -> list[tf.Tensor]:
@@ -223,24 +224,30 @@ def test_gradients_go_straight_through_the_rounding(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(ours[1 + place], ours[0])
 
 
-def test_a_rectifier_stays_one_and_has_its_gradient_beyond_the_learned_range() -> None:
+@pytest.mark.parametrize(
+    ("node", "slopes"), [("a", [0.0, 1.0, 1.0, 1.0]), ("b", [0.0, 1.0, 1.0, 0.0])]
+)
+def test_a_rectifier_has_its_own_gradient_beyond_the_learned_range(
+    node: str, slopes: list[float]
+) -> None:
     import tensorflow as tf
 
     _, net = mixed_nets()
     images = np.random.default_rng(0).uniform(0, 1, (8, 12, 16, 1)).astype(np.float32)
     net.logits(images, net.weights(), training=True)
-    rectifier = net._model.get_layer("quant_n1a")
-    values = tf.constant([[-1.0, 0.5, 1e3]])
-    _, high = net.ranges()["a"]
+    rectifier = net._model.get_layer({"a": "quant_n1a", "b": "quant_n2a"}[node])
+    high = net.ranges()[node][1]
+    assert high < 5.9
+    values = tf.constant([[-1.0, 0.5 * high, 5.9, 1e3]])
     assert rectifier(values, training=False).numpy() == pytest.approx(
-        np.array([[0.0, 0.5, high]]), abs=high / 255
+        np.array([[0.0, 0.5 * high, high, high]]), abs=high / 255
     )
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def slope() -> list[tf.Tensor]:
         return tf.gradients(rectifier(values, training=False), values)
 
-    assert slope()[0].numpy().tolist() == [[0.0, 1.0, 1.0]]
+    assert slope()[0].numpy().tolist() == [slopes]
 
 
 def test_ranges_begin_with_the_first_batch_and_follow() -> None:

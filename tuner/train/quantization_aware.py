@@ -9,7 +9,8 @@ convolution with a rectifier and without batch normalization are rounded too; ra
 those of the first batch and are averaged over about a hundred steps, not a thousand from 6 on.
 Scaled pixels are int8 numbers already.
 
-Straight-through gradients: Jacob et al., arXiv 1712.05877, section 3. Weights are rounded before
+Straight-through gradients: Jacob et al., arXiv 1712.05877, section 3; here also of outputs beyond
+the averaged range, of which there are few in a batch. Weights are rounded before
 batch normalization, which gives the same int8 numbers as after folding, because each channel has
 a scale of its own.
 """
@@ -39,7 +40,6 @@ from tuner.spec import (
 from tuner.train.build import build_keras
 from tuner.train.flat import assign, step_of_optimizer
 from tuner.train.forward import Average, every
-from tuner.train.quantize import logits_range
 from tuner.train.quiet import import_tensorflow, quiet
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class QuantizationAwareNet:
                 most = None
                 if type(layer).__name__ == "ReLU":  # rounding from 0 on rectifies
                     most = math.inf if layer.max_value is None else float(layer.max_value)
-                    layer = tf_keras.layers.Layer(name=layer.name)
+                    layer = tf_keras.layers.Activation("linear", name=layer.name)
                     rectified.add(node.name)
                 output = outputs[node.name] = _tfmot_classes().own_range(most)
             elif node is not None and sources[node.name] in outputs:
@@ -169,7 +169,6 @@ class QuantizationAwareNet:
             math.prod(shape)
             for shape in (*(layer.output.shape[1:] for layer in self._model.layers), *added)
         )
-        self._output = architecture.outputs[0]
         self._ranges = {node: output.variables for node, output in outputs.items()}
         pairs = list(self._pairs(model))
         for theirs, own in pairs:
@@ -218,7 +217,8 @@ class QuantizationAwareNet:
     ) -> tuple[Any, list[Average]]:
         """What the net computes, rounded.
 
-        Moving averages are changed on the way, in training: none are handed over.
+        Moving averages are changed on the way, in training: none are handed over. Gradients are
+        for `tf.gradients`; a tape would take those of TensorFlow's rounding.
         """
         return self._model(images, training=training), []
 
@@ -255,21 +255,12 @@ class QuantizationAwareNet:
         for theirs, own in self._pairs(model):
             theirs.assign(own.numpy())
 
-    def ranges(self, logits: NDArray[np.float32] | None = None) -> dict[str, tuple[float, float]]:
-        """Lowest and highest output, by the names of the nodes that have a range of their own.
-
-        Args:
-            logits: of some training images; what is too small to matter beside them is cut off the
-                range of the net's output, as `tuner.train.quantize.logits_range` says.
-        """
-        found = {
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest output, by the names of the nodes that have a range of their own."""
+        return {
             node: (float(low.numpy()), float(high.numpy()))
             for node, (low, high) in self._ranges.items()
         }
-        if logits is not None and self._output in found:
-            (low, high), (lowest, highest) = found[self._output], logits_range(logits)
-            found[self._output] = max(low, lowest), min(high, highest)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,10 +341,10 @@ def _gradient(name: str) -> Any:
 
 @functools.cache
 def _register_gradients() -> None:
-    """Straight through the rounding, and where it cuts a rectifier's, of the values rounded.
+    """A rounded value's gradient is handed on, beyond the range too; a rectifier's is its own.
 
-    TensorFlow's own looks for values beyond the range and sums those of its ends, which takes as
-    long as the rounding and five times as long as a rectifier's gradient.
+    TensorFlow's looks for values beyond the range, and sums them for its ends: it took twice as
+    long as the rounding, and five times as long as a rectifier's gradient.
     """
     import tensorflow as tf
 
