@@ -184,11 +184,17 @@ def measure(
     second = timed("aware part", lambda: fit(net, rest, left, span=span))
     net.give_weights(model)
     row["epochs"] = [whole.epochs, first.number, second.epochs]
-    int8 = timed(
-        "aware file",
-        lambda: convert_with_ranges(model, candidate.architecture, net.ranges(), limits),
-    )
-    score("aware", model, {"int8": int8}, floats)
+    logits = run_keras(model, held_back)
+    files = {
+        kind: timed(
+            f"aware {kind}",
+            lambda ranges=ranges: convert_with_ranges(
+                model, candidate.architecture, ranges, limits
+            ),
+        )
+        for kind, ranges in (("uncut", net.ranges()), ("int8", net.ranges(logits)))
+    }
+    score("aware", model, files, floats)
     return row
 
 
@@ -199,6 +205,7 @@ def report(rows: list[dict[str, Any]]) -> None:
         "float32 training, default int8": "whole_default_beside_own",
         "float32 training, chosen int8": "whole_chosen_beside_own",
         "quantization-aware, int8": "aware_int8_beside_own",
+        "quantization-aware, all of the learned range of the logits": "aware_uncut_beside_own",
         "that int8 beside the float32 training's float32": "aware_int8_beside_whole",
     }
     if all("again_float32" in row for row in rows):

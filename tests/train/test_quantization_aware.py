@@ -37,6 +37,7 @@ from tuner.train.build import build_keras, start_anew
 from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
 from tuner.train.loop import LabelledImages, train
 from tuner.train.quantization_aware import QuantizationAwareNet
+from tuner.train.quantize import logits_range
 
 SPACES = sorted(catalog.names("search_spaces"))
 SMALL = {"mobilenets": 5, "residual": 4, "wide_mobile": 5}
@@ -166,6 +167,39 @@ def test_operators_that_no_draw_has() -> None:
     low, high = net.ranges()["logits"]
     assert np.abs(logits - rounded).max() <= 3 * (high - low) / 255
     assert (logits.argmax(axis=-1) == rounded.argmax(axis=-1)).mean() >= 0.99
+
+
+def test_logits_that_decide_nothing_are_cut_off_their_range() -> None:
+    model, net = mixed_nets()
+    images = np.random.default_rng(0).uniform(0, 1, (64, 12, 16, 1)).astype(np.float32)
+    last = net._wrapped["n9"].config.kernel
+    last.assign(100.0 * last)  # logits far apart
+    net.logits(images, net.weights(), training=True)
+    net.give_weights(model)
+    logits = run_tflite(convert_tflite(model, "float32"), "float32", images, "xnnpack")
+    whole, cut = net.ranges(), net.ranges(logits)
+    low, high = logits_range(logits)
+    assert cut == {**whole, "logits": (low, high)}
+    assert high - low < 0.8 * (whole["logits"][1] - whole["logits"][0])
+    architecture = other_candidate(MIXED).architecture
+    found, finer = (
+        run_tflite(
+            convert_with_ranges(model, architecture, ranges, (0.0, 1.0)), "int8", images, "builtin"
+        ).argmax(axis=-1)
+        for ranges in (whole, cut)
+    )
+    exact = logits.argmax(axis=-1)
+    assert (finer == exact).sum() >= (found == exact).sum()
+    assert (finer == exact).mean() >= 0.9
+
+
+def test_an_output_without_a_range_of_its_own_is_not_cut() -> None:
+    candidate = other_candidate(MIXED[:7], outputs="f")
+    start_anew(0)
+    model = build_keras(candidate.architecture)
+    net = QuantizationAwareNet(candidate.architecture, model, candidate.training)
+    net.logits(np.ones((8, 12, 16, 1), np.float32), net.weights(), training=True)
+    assert net.ranges(np.float32([[0.0, 99.0]])) == net.ranges()
 
 
 def mixed_nets() -> tuple[keras.Model, QuantizationAwareNet]:

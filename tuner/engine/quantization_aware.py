@@ -6,6 +6,7 @@ one that did it takes no other.
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import catalog
-from tuner.engine.builds import score_builds, write_builds
+from tuner.engine.builds import CHOICE_IMAGES, score_builds, write_builds
 from tuner.engine.images import labelled, open_data
 from tuner.engine.jobs import PATIENCE_SHARE, set_weights
 from tuner.engine.retraining import MOST_EPOCHS, STOP, curves
@@ -46,8 +47,9 @@ def train_quantization_aware(
     """Train so that the int8 file is as accurate as it can be; builds are scored as after float32.
 
     The float32 build, `model.keras` and the int8 build all have the weights that come out; the
-    int8 build has the ranges that were learned with them. Goes on from the checkpoint in `folder`,
-    if there is one, and ends after an epoch when there is a file `stop` in the folder above.
+    int8 build has the ranges that were learned with them, and finer logits. Goes on from the
+    checkpoint in `folder`, if there is one, and ends after an epoch when there is a file `stop` in
+    the folder above.
 
     Args:
         run: plain RunSpec.
@@ -85,6 +87,8 @@ def _train(
 
     import_legacy_keras()
     from tuner.data.preprocess import evenly_spaced, scale
+    from tuner.data.stratify import stratified_rows
+    from tuner.runtimes.interpreter import run_tflite
     from tuner.train.build import build_keras, start_anew
     from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
     from tuner.train.loop import Epoch, train
@@ -140,19 +144,18 @@ def _train(
     net.give_weights(model)
     runtime = catalog.load_module("runtimes", spec.targets[0].runtime)
     float32 = convert_tflite(model, "float32")
-    int8 = convert_with_ranges(
-        model,
-        candidate.architecture,
-        net.ranges(),
-        INPUT_RANGES[candidate.preprocessing.scaling],
-    )
-    rows = evenly_spaced(len(training.labels), COMPARED_IMAGES)
-    seen = scale(training.images[rows], candidate.preprocessing.scaling)
+    scaling, architecture = candidate.preprocessing.scaling, candidate.architecture
+    (rows,) = stratified_rows(training.labels, (CHOICE_IMAGES,))
+    seen = scale(training.images[rows], scaling)
+    ranges = net.ranges(run_tflite(float32, "float32", seen, "xnnpack"))
+    int8 = convert_with_ranges(model, architecture, ranges, INPUT_RANGES[scaling])
+    compared = seen[evenly_spaced(len(seen), COMPARED_IMAGES)]
+    logits = ranges.get(architecture.outputs[0], (-math.inf, math.inf))
     builds = write_builds(
         float32,
         int8,
         f"quantization-aware, {trained.epochs} epochs",
-        signal_to_noise(float32, int8, seen),
+        signal_to_noise(float32, int8, compared, logits),
         (runtime.RUN_WITH,),
         folder,
     )
@@ -167,7 +170,7 @@ def _train(
         "best_epoch": trained.best_epoch,
         "train_seconds": round(trained.seconds, 3),
         **curves(trained),
-        # The net rounds as its int8 file does, so its own accuracy is that of the file.
+        # The net rounds as its int8 file does, but for finer logits, so its own accuracy is near.
         "scored": [
             to_plain(
                 ScoredEpoch(
