@@ -170,7 +170,7 @@ def _train(
         "best_epoch": trained.best_epoch,
         "train_seconds": round(trained.seconds, 3),
         **curves(trained),
-        # The net rounds as its int8 file does, but for finer logits, so its own accuracy is near.
+        # The net rounds as its int8 file does, but for still finer logits: its accuracy is near.
         "scored": [
             to_plain(
                 ScoredEpoch(

@@ -40,7 +40,7 @@ from tuner.spec import (
 from tuner.train.build import build_keras
 from tuner.train.flat import assign, step_of_optimizer
 from tuner.train.forward import Average, every
-from tuner.train.quantize import logits_range
+from tuner.train.quantize import NEGLIGIBLE, logits_range
 from tuner.train.quiet import import_tensorflow, quiet
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ class QuantizationAwareNet:
                     most = math.inf if layer.max_value is None else float(layer.max_value)
                     layer = tf_keras.layers.Activation("linear", name=layer.name)
                     rectified.add(node.name)
-                output = outputs[node.name] = _tfmot_classes().own_range(most)
+                output = outputs[node.name] = _tfmot_classes().own_range(
+                    most, node.name == architecture.outputs[0]
+                )
             elif node is not None and sources[node.name] in outputs:
                 output = _tfmot_classes().same_range(outputs[sources[node.name]])
             made = self._wrapped[layer.name] = _wrap(layer, output)
@@ -407,10 +409,12 @@ def _tfmot_classes() -> _Classes:
 
         Args:
             most: what lies below 0 or above this is cut off, as by a rectifier; None for neither.
+            logits: it is the net's output; what is too small to matter has no part in the range,
+                so that the net learns with steps that are fine where classes are decided.
         """
 
-        def __init__(self, most: float | None) -> None:
-            self._most = most
+        def __init__(self, most: float | None, logits: bool) -> None:
+            self._most, self._logits = most, logits
             self._gradient = "identity" if most is None else "relu6" if most == 6.0 else "relu"
 
         def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
@@ -424,9 +428,16 @@ def _tfmot_classes() -> _Classes:
             low, high = self.variables
             if training:
                 share = tf.where(high > low, 1.0 - RANGE_MOMENTUM, 1.0)
-                highest = tf.maximum(tf.reduce_max(inputs), 0.0)
+                highest = tf.reduce_max(inputs)
+                if self._logits:  # as `logits_range` of the batch
+                    first, second = tf.unstack(tf.math.top_k(inputs, 2).values, axis=-1)
+                    highest = tf.minimum(highest, tf.reduce_max(second) + NEGLIGIBLE)
+                highest = tf.maximum(highest, 0.0)
                 if self._most is None:
-                    lowest = tf.minimum(tf.reduce_min(inputs), 0.0)
+                    lowest = tf.reduce_min(inputs)
+                    if self._logits:
+                        lowest = tf.maximum(lowest, tf.reduce_min(first) - NEGLIGIBLE)
+                    lowest = tf.minimum(lowest, 0.0)
                     low = _assigned(low, low + share * (lowest - low))
                 else:
                     highest = tf.minimum(highest, self._most)
