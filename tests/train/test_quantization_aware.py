@@ -248,7 +248,7 @@ def test_gradients_go_straight_through_the_rounding(monkeypatch: pytest.MonkeyPa
         _, net = mixed_nets()
         net.logits(images / 3, net.weights(), training=True)  # ranges that many values are beyond
 
-        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+        @tf.function(autograph=False)
         def gradients() -> list[tf.Tensor]:
             logits, _ = net.logits(images, net.weights(), training=True)
             inner = [net._wrapped["n7"].inner.kernel]  # as rounded
@@ -290,7 +290,7 @@ def test_a_rectifier_has_its_own_gradient_beyond_the_learned_range(
         np.array([[0.0, 0.5 * high, high, high]]), abs=high / 255
     )
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)
     def slope() -> list[tf.Tensor]:
         return tf.gradients(rectifier(values, training=False), values)
 

@@ -91,6 +91,16 @@ def every(tensor: Any, strides: tuple[int, int]) -> Any:
     return tensor if strides == (1, 1) else tensor[:, ::rows, ::columns]
 
 
+def convolve_pixels(tensor: Any, kernel: Any, strides: tuple[int, int]) -> Any:
+    """A 1 x 1 convolution as a product of matrices, whose gradients are quicker."""
+    import tensorflow as tf
+
+    pixels = every(tensor, strides)
+    columns = tf.reshape(pixels, (-1, pixels.shape[-1]))
+    product = columns @ tf.reshape(kernel, (-1, kernel.shape[-1]))
+    return tf.reshape(product, (-1, *pixels.shape[1:-1], kernel.shape[-1]))
+
+
 def _apply(
     layer: keras.Layer, tensor: Any, read: Callable[[keras.Variable], Any], training: bool
 ) -> Any:
@@ -103,10 +113,7 @@ def _apply(
             tensor, read(layer.kernel), (1, rows, columns, 1), layer.padding.upper()
         )
     elif isinstance(layer, layers.Conv2D) and layer.kernel_size == (1, 1):
-        # A product of matrices: its gradients are quicker than the convolution's.
-        pixels = tf.reshape(every(tensor, layer.strides), (-1, tensor.shape[-1]))
-        product = pixels @ tf.reshape(read(layer.kernel), (-1, layer.filters))
-        result = tf.reshape(product, (-1, *layer.output.shape[1:]))
+        result = convolve_pixels(tensor, read(layer.kernel), layer.strides)
     elif isinstance(layer, layers.Conv2D):
         result = tf.nn.conv2d(tensor, read(layer.kernel), layer.strides, layer.padding.upper())
     elif isinstance(layer, layers.Dense):

@@ -10,9 +10,9 @@ those of the first batch and are averaged over about a hundred steps, not a thou
 Scaled pixels are int8 numbers already.
 
 Straight-through gradients: Jacob et al., arXiv 1712.05877, section 3; here also of outputs beyond
-the averaged range, of which there are few in a batch. Weights are rounded before
-batch normalization, which gives the same int8 numbers as after folding, because each channel has
-a scale of its own.
+the averaged range, of which there are few in a batch. Weights are rounded before batch
+normalization, which gives the same int8 numbers as after folding, because each channel has a scale
+of its own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tuner.spec import (
 )
 from tuner.train.build import build_keras
 from tuner.train.flat import assign, step_of_optimizer
-from tuner.train.forward import Average, every
+from tuner.train.forward import Average, convolve_pixels
 from tuner.train.quantize import NEGLIGIBLE, logits_range
 from tuner.train.quiet import import_tensorflow, quiet
 
@@ -305,7 +305,7 @@ def _wrap(layer: Any, output: Any) -> _Wrapped:
 
     kernel = KERNELS.get(type(layer).__name__)
     if kernel is not None and getattr(layer, "kernel_size", None) == (1, 1):
-        layer.convolution_op = functools.partial(_convolve_pixels, layer.strides)
+        layer.convolution_op = functools.partial(convolve_pixels, strides=layer.strides)
     config = _tfmot_classes().layer(kernel, output)
     if kernel is None and output is None:
         return _Wrapped(layer, layer, config)
@@ -318,15 +318,6 @@ class _Classes(NamedTuple):
     own_range: Any
     same_range: Any
     layer: Any
-
-
-def _convolve_pixels(strides: tuple[int, int], images: Any, kernel: Any) -> Any:
-    """A 1 x 1 convolution, as a product of matrices; see `tuner.train.forward`."""
-    import tensorflow as tf
-
-    pixels = every(images, strides)
-    product = tf.reshape(pixels, (-1, pixels.shape[-1])) @ tf.squeeze(kernel, (0, 1))
-    return tf.reshape(product, (-1, *pixels.shape[1:-1], kernel.shape[-1]))
 
 
 def _assigned(variable: Any, value: Any) -> Any:
