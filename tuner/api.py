@@ -515,6 +515,7 @@ def retrain(
         InterruptedRunError: it was stopped; the same call goes on from its last checkpoint.
         TuneError: the training failed.
     """
+    from tuner.models.int8_loss import int8_warning
     from tuner.models.retrain import retrain as train_in_full
     from tuner.spec.times import LEAST_TRAIN_MINUTES
     from tuner.store.templates import read_template
@@ -560,6 +561,8 @@ def retrain(
             on_progress=tell,
             on_note=_log.warning,
         )
+    if warning := int8_warning(made.read()):
+        _log.warning(warning)
     return Model(f"{made.path.parent.name}@{made.path.name}")
 
 
@@ -583,12 +586,17 @@ def export(
     """
     from tuner.models.export import check_passed
     from tuner.models.export import export as export_model
+    from tuner.models.int8_loss import export_warnings, int8_warning
     from tuner.train.quiet import import_tensorflow
 
     found: ModelFolder = (Model(model) if isinstance(model, str) else model)._files
     import_tensorflow()
     formats = [to] if isinstance(to, str) else list(to)
     folder = export_model(found, formats, None if output is None else Path(output))
+    version = found.read()
+    for warning in (int8_warning(version), *export_warnings(version, folder)):
+        if warning:
+            _log.warning(warning)
     check_passed(folder)
     return folder
 

@@ -89,6 +89,16 @@ def test_a_template_knows_its_weights_and_retrains(place: Path) -> None:
         assert np.array_equal(kernel, taken[name]) is not name.endswith(("b/2", "b/3")), name
 
 
+def test_all_layers_begin_to_learn_when_they_round(place: Path) -> None:
+    """Where the head alone was to learn for longer than the part without rounding lasts."""
+    template = read_template(tuner.select("t", 1, output=place / "late.toml"))
+    late = dataclasses.replace(template.training, frozen_share=0.9)
+    version = retrain(dataclasses.replace(template, training=late), epochs=4, threads=1).read()
+    assert version.quantization is not None
+    assert version.quantization.epochs == 1
+    assert version.loss_curve[-1] < version.loss_curve[0]
+
+
 def test_a_published_version_brings_what_its_template_begins_with(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

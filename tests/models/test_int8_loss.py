@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tuner.cost.lower import lower
-from tuner.models.int8_loss import int8_warning, noisiest_layers
-from tuner.spec import ModelVersion, Paired, to_plain
+from tuner.exporters import Check
+from tuner.models.int8_loss import export_warnings, int8_warning, noisiest_layers
+from tuner.spec import ModelVersion, Paired, QuantizationAware, to_plain
 from tuner.store.files import write_json
 from tuner.store.models import ModelFolder
 from tuner.testing.models import trained
@@ -77,8 +78,42 @@ def test_a_large_drop_beyond_chance_is_told(
         points = 100 * (lost - gained) / images
         assert f"int8 loses {points:.1f} points of accuracy to float32 on the {images}" in warning
         assert "'stem' (" in warning
-        assert "--quantization-percent 30" in warning
+        assert "What may help: retrain with --quantization-percent 30, or export" in warning
         assert "\n" not in warning
+
+
+def test_what_helps_is_what_the_version_has_not_had(folder: ModelFolder):
+    version = with_pairs(folder.read(), 1000, 60, 0)
+    aware = dataclasses.replace(version, quantization=QuantizationAware(epochs=2, train_seconds=1))
+    assert "float32 on the 1000 test images" in int8_warning(aware)
+    assert "--quantization-percent" not in int8_warning(aware)
+    assert "What may help: export with --to tflite_int16x8" in int8_warning(aware)
+    settings = dataclasses.replace(version.template.training, weights="w", frozen_share=1.0)
+    template = dataclasses.replace(version.template, training=settings)
+    frozen = int8_warning(dataclasses.replace(version, template=template))
+    assert "--quantization-percent" not in frozen
+    assert "What may help: lower frozen_share in the template" in frozen
+
+
+@pytest.mark.parametrize(("lost", "told"), [(16, True), (8, False), (None, False)])
+def test_an_exported_file_that_lost_much_is_told_of(
+    folder: ModelFolder, lost: int | None, told: bool, tmp_path: Path
+):
+    """As a device's compiler quantized it; 8 of 400 images are 2 %."""
+    beside = None if lost is None else Paired(images=400, lost=lost, gained=0)
+    check = Check(
+        file="k230/digit.kmodel", format="k230", precision="int8", size_bytes=1, split="test",
+        images=400, correct=300, expected_correct=316, agreement=0.9, max_difference=1.0,
+        passed=True, beside_float32=beside,
+    )  # fmt: skip
+    write_json(tmp_path / "export_report.json", {"artifacts": [to_plain(check)]})
+    warnings = list(export_warnings(folder.read(), tmp_path))
+    assert bool(warnings) == told
+    if told:
+        (warning,) = warnings
+        start = "k230/digit.kmodel loses 4.0 points of accuracy to float32 on the 400 test images"
+        assert warning.startswith(start)
+        assert "or export with --to k230_int16 (more RAM and time), or" in warning
 
 
 def test_the_noisiest_layers_are_those_that_add_most(folder: ModelFolder):

@@ -134,11 +134,18 @@ def test_a_failure_leaves_the_float32_training_which_goes_on(
     assert version.quantization is None
     assert "the best of" in version.builds["int8"].recipe
     assert max(version.curve) > 0.8
-    assert any(
-        "Quantization-aware training failed: no tfmot here." in note
-        and note.endswith("The rest is trained in float32.")
-        for note in notes
-    )
+    (note,) = [note for note in notes if "Quantization-aware training failed: no tfmot" in note]
+    assert ". The rest is trained in float32. See the logs in " in note
+    logs = Path(note.rpartition("See the logs in ")[2].removesuffix("."))
+    assert any("ImportError: no tfmot here" in path.read_text() for path in logs.glob("*.log"))
+
+
+def test_too_few_epochs_for_a_part_of_them_are_told(place: Path) -> None:
+    notes: list[str] = []
+    made = retrain(template(place), epochs=1, name="short", on_note=notes.append)
+    assert made.read().quantization is None
+    wanted = "Epochs planned: 1, too few for a quantization-aware part of 30%"
+    assert [note for note in notes if wanted in note]
 
 
 def behind(error: Exception, cause: Exception) -> Exception:

@@ -100,6 +100,27 @@ def test_the_rates_of_both_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peaks == frozen + all_layers
 
 
+@pytest.mark.parametrize(("share", "from_zero"), [(0.4, 0.4), (0.9, 0.7)])
+def test_the_rates_of_a_training_in_two_spans(
+    share: float, from_zero: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a whole one; where the head alone learns in the first, all layers start the second."""
+    found: list[np.ndarray] = []
+    rates = loop._learning_rates
+
+    def noted(*arguments: Any) -> np.ndarray:
+        found.append(rates(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(loop, "_learning_rates", noted)
+    trained(min(1.0, share / 0.7), epochs=7, span=(0.0, 0.7))
+    trained(0.0, epochs=3, span=(0.7, 1.0), unfrozen_from=min(share, 0.7))
+    spans, found[:] = found[:], []
+    trained(from_zero, epochs=10)
+    np.testing.assert_allclose(np.concatenate(spans[7:]), np.concatenate(found[7:]), rtol=1e-4)
+    assert all((part > 0).all() for part in spans)
+
+
 @pytest.mark.parametrize("killed_after", [2, 3, 5])
 def test_an_interrupted_training_gives_the_same_weights(
     killed_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

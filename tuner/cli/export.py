@@ -42,13 +42,14 @@ def export(
 
     from tuner.models.export import check_passed
     from tuner.models.export import export as export_model
-    from tuner.models.int8_loss import int8_warning
+    from tuner.models.int8_loss import export_warnings, int8_warning
     from tuner.store.files import read_json
     from tuner.store.models import find_model
     from tuner.train.quiet import import_tensorflow
 
     found = find_model(model)
-    if warning := int8_warning(found.read()):
+    version = found.read()
+    if warning := int8_warning(version):
         print(f"Warning: {warning}", file=sys.stderr)
     import_tensorflow()
     folder = export_model(found, to, output)
@@ -59,5 +60,7 @@ def export(
             f"{row['size_bytes']} bytes, {row['correct']}/{row['images']} {row['split']} images "
             f"correct, {row['agreement']:.1%} as the float32 model"
         )
+    for warning in export_warnings(version, folder):
+        print(f"Warning: {warning}", file=sys.stderr)
     print(f"Beside them: labels.txt, preprocessing.json, export_report.json in {folder}")
     check_passed(folder)

@@ -135,6 +135,7 @@ def _train(
         metric=retraining.metric,
         steady_epochs=retraining.steady_epochs,
         span=retraining.span,
+        unfrozen_from=retraining.unfrozen_from,
         checkpoint=folder / CHECKPOINT,
         stop=(folder.parent / STOP).exists,
         on_epoch=note,

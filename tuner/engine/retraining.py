@@ -168,6 +168,7 @@ def retrain_candidate(
         "contenders": CONTENDERS,
         "steady_epochs": retraining.steady_epochs,
         "span": retraining.span,
+        "unfrozen_from": retraining.unfrozen_from,
         "checkpoint": folder / CHECKPOINT,
         "stop": stop.exists,
     }

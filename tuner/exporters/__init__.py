@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tuner.spec import FilePrecision, ModelVersion, Target
+from tuner.spec import FilePrecision, ModelVersion, Paired, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +49,7 @@ class Check:
         passed: for float32, logits agree with the Keras model's within the tolerance; for int8,
             as many images are correct as the model version recorded; quantized anew, not more
             than the allowed share fewer are correct than by the Keras model, beyond chance.
+        beside_float32: of an artifact that was quantized anew, how it did beside that model.
     """
 
     file: str
@@ -62,6 +63,7 @@ class Check:
     agreement: float
     max_difference: float
     passed: bool
+    beside_float32: Paired | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,17 +53,19 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
             "takes less RAM."
         )
     from tuner.data import open_again
-    from tuner.data.preprocess import evenly_spaced, scale
+    from tuner.data.preprocess import scale
+    from tuner.data.stratify import stratified_rows
     from tuner.train.build import load_keras
     from tuner.train.convert import INPUT_RANGES, convert_tflite
 
     pixels = version.template.preprocessing
     dataset = open_again(version.dataset)
-    training, _ = dataset.arrays(pixels, "training", cache_folder())
+    training, labels = dataset.arrays(pixels, "training", cache_folder())
+    (rows,) = stratified_rows(labels, (CALIBRATION_IMAGES,))
     content = convert_tflite(
         load_keras(model / "model.keras"),
         "int16x8",
-        scale(training[evenly_spaced(len(training), CALIBRATION_IMAGES)], pixels.scaling),
+        scale(training[rows], pixels.scaling),
         input_range=INPUT_RANGES[pixels.scaling],
     )
     if hasattr(runtime, "measure"):

@@ -15,7 +15,7 @@ from tuner import catalog
 from tuner.catalog import failed_at
 from tuner.errors import InputError, TuneError
 from tuner.exporters import Artifact, Check, Shown
-from tuner.spec import ModelVersion, Split, to_plain
+from tuner.spec import ModelVersion, Paired, Split, to_plain
 from tuner.store.events import now
 from tuner.store.files import cache_folder, read_json, write_json
 from tuner.store.models import ModelFolder
@@ -184,10 +184,16 @@ class _HeldOut:
         correct = int(right.sum())
         same_class = logits[: len(keras)].argmax(axis=-1) == keras.argmax(axis=-1)
         difference = float(np.abs(logits[: len(keras)] - keras).max())
+        beside = None
         if anew:
             float_right = keras.argmax(axis=-1) == labels
             expected = int(float_right.sum())
-            chance = 2.0 * math.sqrt(int((right != float_right).sum()))
+            beside = Paired(
+                images=len(labels),
+                gained=int((right & ~float_right).sum()),
+                lost=int((float_right & ~right).sum()),
+            )
+            chance = 2.0 * math.sqrt(beside.gained + beside.lost)
             passed = expected - correct <= ALLOWED_DROP * len(labels) + chance
         else:
             expected = self._version.builds[artifact.precision].accuracy[self._split].correct
@@ -207,6 +213,7 @@ class _HeldOut:
             agreement=float(same_class.mean()),
             max_difference=difference,
             passed=passed,
+            beside_float32=beside,
         )
         return check, Shown(images=images, labels=labels, logits=logits)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tuner import catalog
 from tuner.cost.lower import lower
-from tuner.spec import Architecture, Build, ModelVersion
+from tuner.exporters import Check
+from tuner.models.retrain import QUANTIZATION_PERCENT
+from tuner.spec import Architecture, Build, ModelVersion, Paired, from_plain
+from tuner.store.files import read_json
 
 LARGE_SHARE = 0.02
 """Of the images: a user is told of a net that loses more."""
@@ -20,15 +24,14 @@ def int8_warning(version: ModelVersion) -> str:
 
     Much worse is more than `LARGE_SHARE` of the images of the test split, or of validation where
     there is no other, and more than two standard errors of the pairs that differ.
+    What it advises is what this version has not had yet.
     """
     build = version.builds.get("int8")
     if build is None or not build.beside_float32:
         return ""
     split = "test" if "test" in build.beside_float32 else "validation"
-    beside = build.beside_float32[split]
-    fewer = beside.lost - beside.gained
-    chance = 2.0 * math.sqrt(beside.lost + beside.gained)
-    if fewer <= max(LARGE_SHARE * beside.images, chance):
+    lost = _large_loss(build.beside_float32[split], split)
+    if not lost:
         return ""
     runtime = catalog.load_module("runtimes", version.template.target.runtime)
     wide = getattr(runtime, "INT16_ACTIVATIONS", False)
@@ -37,13 +40,49 @@ def int8_warning(version: ModelVersion) -> str:
         for name, ratio in noisiest_layers(version.template.architecture, build)
     )
     return (
-        f"int8 loses {100 * fewer / beside.images:.1f} points of accuracy to float32 on the "
-        f"{beside.images} {split} images"
+        f"int8 loses {lost}"
         + (f", most of it in {layers}" if layers else "")
-        + ". What may help: retrain with --quantization-percent 30 (quantization-aware)"
-        + (", export with --to tflite_int16x8 (more RAM and time)" if wide else "")
-        + ", or take a candidate that loses less; 'tune report --format html' shows each one's "
-        "layers."
+        + _what_helps(version, "tflite_int16x8" if wide else "")
+        + "; 'tune report --format html' shows each one's layers."
+    )
+
+
+def export_warnings(version: ModelVersion, folder: Path) -> Iterator[str]:
+    """A line on each exported file, quantized anew, that does much worse than float32.
+
+    Args:
+        version: that was exported.
+        folder: that it was exported to, with its report.
+    """
+    for row in read_json(folder / "export_report.json")["artifacts"]:
+        check = from_plain(Check, row, "export_report.json")
+        beside = check.beside_float32
+        if beside is not None and (lost := _large_loss(beside, check.split)):
+            wider = "k230_int16" if check.format == "k230" else ""
+            yield f"{check.file} loses {lost}{_what_helps(version, wider)}."
+
+
+def _large_loss(beside: Paired, split: str) -> str:
+    """In words, if it is large."""
+    fewer = beside.lost - beside.gained
+    chance = 2.0 * math.sqrt(beside.lost + beside.gained)
+    if fewer <= max(LARGE_SHARE * beside.images, chance):
+        return ""
+    points = 100 * fewer / beside.images
+    return f"{points:.1f} points of accuracy to float32 on the {beside.images} {split} images"
+
+
+def _what_helps(version: ModelVersion, wider: str) -> str:
+    """What this version has not had yet; `wider` is a format of 16-bit activations, if any."""
+    ways = []
+    if version.template.training.frozen_share == 1.0:
+        ways.append("lower frozen_share in the template, which lets a retraining round")
+    elif version.quantization is None:
+        ways.append(f"retrain with --quantization-percent {QUANTIZATION_PERCENT:g}")
+    if wider:
+        ways.append(f"export with --to {wider} (more RAM and time)")
+    return (
+        ". What may help: " + "".join(f"{way}, or " for way in ways) + "a candidate that loses less"
     )
 
 

@@ -119,6 +119,8 @@ def retrain(
     head_alone = template.training.frozen_share == 1.0
     if quantization_percent is None:
         quantization_percent = 0.0 if head_alone else QUANTIZATION_PERCENT
+        if head_alone:
+            on_note("The head alone is trained (frozen_share 1), so not quantization-aware.")
     elif quantization_percent and head_alone:
         raise InputError(
             "Expected --quantization-percent 0 for a net whose head alone is trained, because all "

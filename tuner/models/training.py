@@ -202,8 +202,16 @@ def _train_parts(
         return finish(retrain_candidate, spec, folder, candidate, to_plain(part), weights)
 
     if second is None:
+        if retraining.quantization_share > 0.0:
+            on_note(
+                f"Epochs planned: {retraining.epochs}, too few for a quantization-aware part of "
+                f"{retraining.quantization_share:.0%}; all are trained in float32."
+            )
         return {**train(retraining, weights), "quantization": None}
     if first is not None:
+        if weights is None:  # else all layers learn from the start
+            frozen = min(candidate["training"]["frozen_share"], second.span[0])
+            second = replace(second, unfrozen_from=frozen)
         if complete.exists():
             outcome = read_json(complete)
         else:
@@ -231,7 +239,10 @@ def _train_parts(
         allowed_seconds=_allowed_seconds(second, outcome),
     )
     if CANNOT in aware:
-        on_note(f"{AWARE} failed: {aware[CANNOT]}. The rest is trained in float32.")
+        on_note(
+            f"{AWARE} failed: {aware[CANNOT]}. The rest is trained in float32. "
+            f"See the logs in {worker_logs(folder)}."
+        )
         shutil.rmtree(part)
         fresh_worker()
         return {**_joined(outcome, train(second, weights)), "quantization": None}

@@ -33,6 +33,7 @@ class Retraining:
         quantization_share: of the epochs, or the seconds, at their end, in which the net rounds
             as its int8 file does; 0 for none.
         span: the part of the template's schedule of learning rates that is trained.
+        unfrozen_from: of the schedule, where all layers began to learn, if before `span`.
     """
 
     epochs: int
@@ -45,6 +46,7 @@ class Retraining:
     seed_shift: int = 0
     quantization_share: float = 0.0
     span: tuple[float, float] = (0.0, 1.0)
+    unfrozen_from: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

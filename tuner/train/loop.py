@@ -122,6 +122,7 @@ def train(
     contenders: int = 1,
     steady_epochs: int | None = None,
     span: tuple[float, float] = (0.0, 1.0),
+    unfrozen_from: float = 0.0,
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     frozen_share: float = 0.0,
@@ -155,6 +156,8 @@ def train(
             `STEADY_CHANGE`.
         span: the part of the candidate's schedule of learning rates that this training is; the
             rest lies in one before or after it.
+        unfrozen_from: of a span that does not begin at 0, the share of the schedule at which all
+            layers began to learn; at most where the span begins.
         checkpoint: a file that is written every `CHECKPOINT_SECONDS`, and gone on from if it is
             there; the outcome is that of a training that was never interrupted.
         stop: asked after each epoch whether to end there.
@@ -213,7 +216,7 @@ def train(
                     variables.restart()
                     clock.restart()
             rate, began = rate * settings.unfrozen_rate, state.frozen_epochs
-            begin = settings.frozen_share if span[0] else span[1] * began / planned
+            begin = unfrozen_from if span[0] else span[1] * began / planned
         order = generator.permutation(count)[: steps * batch].reshape(steps, batch)
         gone = span[0] + (span[1] - span[0]) * (done + np.arange(steps) / steps) / planned
         rates = _learning_rates(settings.schedule, rate, (gone - begin) / (end - begin))

@@ -422,12 +422,14 @@ def _tfmot_classes() -> _Classes:
                 highest = tf.reduce_max(inputs)
                 if self._logits:  # as `logits_range` of the batch
                     first, second = tf.unstack(tf.math.top_k(inputs, 2).values, axis=-1)
-                    highest = tf.minimum(highest, tf.reduce_max(second) + NEGLIGIBLE)
+                    most_second = tf.reduce_max(second)
+                    highest = tf.minimum(highest, most_second + NEGLIGIBLE)
                 highest = tf.maximum(highest, 0.0)
                 if self._most is None:
                     lowest = tf.reduce_min(inputs)
                     if self._logits:
-                        lowest = tf.maximum(lowest, tf.reduce_min(first) - NEGLIGIBLE)
+                        least = tf.minimum(tf.reduce_min(first) - NEGLIGIBLE, most_second)
+                        lowest = tf.maximum(lowest, least)
                     lowest = tf.minimum(lowest, 0.0)
                     low = _assigned(low, low + share * (lowest - low))
                 else:

@@ -208,8 +208,9 @@ def logits_range(logits: NDArray[np.float32]) -> tuple[float, float]:
         logits: images x outputs.
     """
     ordered = np.sort(logits, axis=1)
-    low = max(float(logits.min()), float(ordered[:, -1].min()) - NEGLIGIBLE)
-    high = min(float(logits.max()), float(ordered[:, -2].max()) + NEGLIGIBLE)
+    first, second = float(ordered[:, -1].min()), float(ordered[:, -2].max())
+    low = max(float(logits.min()), min(first - NEGLIGIBLE, second))
+    high = min(float(logits.max()), second + NEGLIGIBLE)
     return low, high
 
 
