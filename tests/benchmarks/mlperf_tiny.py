@@ -1,10 +1,11 @@
-"""MLPerf Tiny's image classification: search and retraining on all 50,000 CIFAR-10 images.
+"""MLPerf Tiny's image classification: search and retraining on CIFAR-10's 50,000 images.
 
+The last 500 of each class by file name validate, the others train.
 The limits are those of the closed division's net, ResNet-8: 64 KB of arena and a file of 100 KB,
 which the referee measures (tflite-micro's recording allocator on this 64-bit machine; bytes of the
 file). The closed division asks 85 % of the int8 model. Prints JSON. Run it alone; called again with
 the same --home after it was killed, it goes on:
-    .venv/bin/python tests/benchmarks/mlperf_tiny.py --time 25m --minutes 75 --home FOLDER
+    .venv/bin/python tests/benchmarks/mlperf_tiny.py --home FOLDER
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from cifar10_search import DATA, unpack
 
+import tuner
 from tuner.store.models import find_model
 from tuner.testing.referee import recorded_arena
 
@@ -33,8 +35,9 @@ RUNTIME_BYTES = 52_429
 def main() -> None:
     """Search, retrain the best, measure, print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--time", default="25m", help="of the search")
-    parser.add_argument("--minutes", default="75", help="of the retraining")
+    # ResNet-8 trains 30 epochs on one core in half of the search, and so is among what it draws.
+    parser.add_argument("--time", default="48m", help="of the search")
+    parser.add_argument("--minutes", default="60", help="of the retraining")
     parser.add_argument("--space", action="append", default=[])
     parser.add_argument("--seed", default="0")
     parser.add_argument("--home", type=Path)
@@ -43,6 +46,11 @@ def main() -> None:
     images = home / "cifar10-all"
     if not images.exists():
         unpack(DATA / "cifar10-train.zip", images / "train", None)
+        for folder in sorted((images / "train").iterdir()):
+            held_back = images / "validation" / folder.name
+            held_back.mkdir(parents=True)
+            for image in sorted(folder.iterdir())[-500:]:
+                image.rename(held_back / image.name)
         unpack(DATA / "cifar10-test.zip", images / "test", None)
     os.environ["TUNE_HOME"] = str(home)
 
@@ -60,7 +68,9 @@ def main() -> None:
              "--flash-kb", limit_kb, "--seed", options.seed, "--name", "mlperf",
              *spaces)  # fmt: skip
     if not (home / "mlperf.toml").exists():
-        tune("select", "mlperf", "1", "-o", str(home / "mlperf.toml"))
+        built = (row for row in tuner.Run("mlperf").candidates if "int8" in row["builds"])
+        best = next(row for row in built if row["builds"]["int8"]["size_bytes"] <= FILE_BYTES)
+        tune("select", "mlperf", best["id"], "-o", str(home / "mlperf.toml"))
     retrained = tune("retrain", str(home / "mlperf.toml"), "--name", "mlperf", "--minutes",
                      options.minutes, "--patience-percent", "100")  # fmt: skip
     folder = find_model("mlperf")

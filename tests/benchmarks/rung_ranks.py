@@ -1,9 +1,10 @@
 """Do early rungs rank? Spearman of each rung's accuracy against that of the full training.
 
-Trains random candidates of mixed_stages that fit the Arduino Nano 33 BLE Sense on the CIFAR-10
-subset of `cifar10_search.py`: to three rungs with weights resumed, as a search does, and for
-comparison from scratch for other short times, for one epoch, and on a part of the images. The
-last rung is scored as int8 on all test images. One line of JSON a candidate, resumable:
+Trains random candidates of the spaces that a search draws from, which fit the Arduino Nano 33 BLE
+Sense, on the CIFAR-10 subset of `cifar10_search.py`: to three rungs with weights resumed, as a
+search does, and for comparison from scratch for other short times, for one epoch, and on a part of
+the images. The last rung is scored as int8 on all test images. One line of JSON a candidate,
+resumable:
     .venv/bin/python tests/benchmarks/rung_ranks.py train ranks.jsonl --part 0 --parts 2
     .venv/bin/python tests/benchmarks/rung_ranks.py report ranks.jsonl
 """
@@ -135,7 +136,7 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
         row["curves"][name] = [round(value, 4) for value in done.curve]
     folder = Path(tempfile.mkdtemp())
     runs_with = [("litert", "builtin")]
-    builds = make_builds(model, candidate, training, runs_with, folder)
+    builds = make_builds(model, candidate, training, runs_with, folder, chosen=True)
     scored = score_builds(
         {"int8": builds["int8"]}, spec, candidate, dataset, folder, ("validation", "test")
     )
