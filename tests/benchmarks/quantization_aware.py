@@ -6,7 +6,8 @@ does, on the rest of the same schedule; for as many epochs, or with `--seconds` 
 which what is made before quantization-aware epochs counts; with `--again` once more in float32 too,
 the images in another order, which tells what two trainings differ by chance. Test images are run in
 float32 and, with XNNPACK, as int8: of the float32 training by TFLite's converter and by the recipe
-that is chosen. A line of JSON a candidate goes to `--out`; what is there is not done again.
+that is chosen; `--k230` runs kmodels of both weights in the simulator. A line of JSON a candidate
+goes to `--out`; what is there is not done again.
 `--report` prints tables of what is there.
     .venv/bin/python tests/benchmarks/quantization_aware.py --data parts --out a.jsonl
     .venv/bin/python tests/benchmarks/quantization_aware.py --seconds 60 --out a.jsonl
@@ -43,6 +44,7 @@ from tuner.data import Dataset, open_dataset
 from tuner.data.preprocess import scale, scaled_chunks
 from tuner.data.stratify import stratified_rows
 from tuner.engine.builds import CALIBRATION_IMAGES, CHOICE_IMAGES
+from tuner.engine.compiling import compile_nearest
 from tuner.engine.images import labelled
 from tuner.engine.retraining import MOST_EPOCHS
 from tuner.propose.choices import RandomChoices
@@ -87,6 +89,7 @@ def measure(
     seed: int,
     seconds: float | None,
     again: bool,
+    simulated: int,
 ) -> dict[str, Any]:
     """Train in float32, the last part once or twice more, and count what is right."""
     training, validation, test = (
@@ -131,6 +134,19 @@ def measure(
             lost, gained = int((others & ~own).sum()), int((own & ~others).sum())
             row[f"{name}_beside_{beside}"] = [lost, gained]
 
+    drawn = np.random.default_rng(0).permutation(len(test.labels))[:simulated]
+
+    def simulate(name: str, content: bytes, own: Any, others: Any) -> None:
+        """What the K230's compiler makes of the same weights, on some test images."""
+        from tuner.runtimes import kmodel, nncase
+
+        chosen = compile_nearest(nncase, content, training.images, scaling)
+        logits = kmodel.simulate_kmodel(chosen.compiled.content, test.images[drawn], 1)
+        row[f"{name}_k230_recipe"] = chosen.compiled.recipe
+        found = logits.argmax(axis=-1) == test.labels[drawn]
+        compare(f"{name}_k230", found, "own", own[drawn])
+        compare(f"{name}_k230", found, "whole", others[drawn])
+
     def score(name: str, model: Any, files: dict[str, bytes], before: Any = None) -> Any:
         chunks = list(scaled_chunks(test.images, scaling))
         float_logits = np.concatenate([run_keras(model, chunk) for chunk in chunks])
@@ -165,6 +181,9 @@ def measure(
     chosen = timed("chosen", lambda: quantize_best(float32, calibration, held_back, limits))
     row["bytes"] = len(default)
     floats = score("whole", model, {"default": default, "chosen": chosen.content})
+    if simulated:
+        row["k230_images"] = len(drawn)
+        simulate("whole", float32, floats, floats)
     first, weights = before[0]
     row["took_seconds"]["first part"] = round(first.seconds, 2)
     span = (first.number / first.planned, 1.0)
@@ -184,18 +203,19 @@ def measure(
     second = timed("aware part", lambda: fit(net, rest, left, span=span))
     net.give_weights(model)
     row["epochs"] = [whole.epochs, first.number, second.epochs]
-    logits = run_keras(model, held_back)
-    files = {
-        kind: timed(
-            f"aware {kind}",
-            lambda ranges=ranges: convert_with_ranges(
-                model, candidate.architecture, ranges, limits
-            ),
-        )
-        for kind, ranges in (("uncut", net.ranges()), ("int8", net.ranges(logits)))
-    }
-    score("aware", model, files, floats)
+    int8 = timed(
+        "aware int8",
+        lambda: convert_with_ranges(model, candidate.architecture, net.ranges(), limits),
+    )
+    aware = score("aware", model, {"int8": int8}, floats)
+    if simulated:
+        simulate("aware", convert_tflite(model, "float32"), aware, floats)
     return row
+
+
+def images_of(row: dict[str, Any], name: str) -> int:
+    """That a count of a row is of."""
+    return int(row["k230_images" if "_k230_" in name else "images"])
 
 
 def report(rows: list[dict[str, Any]]) -> None:
@@ -205,11 +225,14 @@ def report(rows: list[dict[str, Any]]) -> None:
         "float32 training, default int8": "whole_default_beside_own",
         "float32 training, chosen int8": "whole_chosen_beside_own",
         "quantization-aware, int8": "aware_int8_beside_own",
-        "quantization-aware, all of the learned range of the logits": "aware_uncut_beside_own",
         "that int8 beside the float32 training's float32": "aware_int8_beside_whole",
     }
     if all("again_float32" in row for row in rows):
         kinds["last part once more in float32, beside the same"] = "again_float32_beside_whole"
+    if all("k230_images" in row for row in rows):
+        kinds["float32 training, kmodel"] = "whole_k230_beside_own"
+        kinds["quantization-aware, kmodel"] = "aware_k230_beside_own"
+        kinds["that kmodel beside the float32 training's float32"] = "aware_k230_beside_whole"
     print("| net | images | float32 % |" + "".join(f" {kind} |" for kind in kinds))
     print("|" + "---|" * (3 + len(kinds)))
     for row in rows:
@@ -217,11 +240,12 @@ def report(rows: list[dict[str, Any]]) -> None:
         cells = [*row["key"][1:3], row["images"], f"{percent:.1f}"]
         for name in kinds.values():
             lost, gained = row[name]
-            share = 100 / row["images"]
+            share = 100 / images_of(row, name)
             cells.append(f"{share * (lost - gained):.2f} ± {share * (lost + gained) ** 0.5:.2f}")
         print(f"| {cells[0]} {cells[1]} |" + "".join(f" {cell} |" for cell in cells[2:]))
     for kind, name in kinds.items():
-        print(f"{kind}: {json.dumps(summary([(*row[name], row['images']) for row in rows]))}")
+        pairs = [(*row[name], images_of(row, name)) for row in rows]
+        print(f"{kind}: {json.dumps(summary(pairs))}")
     print("\npoints lost by float32's own probabilities, and the standard error")
     for kind in ("default", "chosen"):  # what is quantization-aware learned to be right as int8
         print(f"{kind}: {mean_expected([row[f'whole_{kind}_expected'] for row in rows])}")
@@ -245,6 +269,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of each training, in place of epochs")
     parser.add_argument("--percent", type=float, default=30)
     parser.add_argument("--again", action="store_true", help="the last part in float32 once more")
+    parser.add_argument("--k230", type=int, default=0, metavar="IMAGES", help="that are simulated")
     parser.add_argument("--most-macs", type=int, default=4_000_000)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--report", action="store_true")
@@ -270,7 +295,13 @@ def main() -> None:
             row = {
                 "key": key,
                 **measure(
-                    candidate, dataset, options.percent, seed, options.seconds, options.again
+                    candidate,
+                    dataset,
+                    options.percent,
+                    seed,
+                    options.seconds,
+                    options.again,
+                    options.k230,
                 ),
             }
             with options.out.open("a", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import catalog
-from tuner.engine.builds import CHOICE_IMAGES, score_builds, write_builds
+from tuner.engine.builds import score_builds, write_builds
 from tuner.engine.images import labelled, open_data
 from tuner.engine.jobs import PATIENCE_SHARE, set_weights
 from tuner.engine.retraining import MOST_EPOCHS, STOP, curves
@@ -47,9 +47,8 @@ def train_quantization_aware(
     """Train so that the int8 file is as accurate as it can be; builds are scored as after float32.
 
     The float32 build, `model.keras` and the int8 build all have the weights that come out; the
-    int8 build has the ranges that were learned with them, and finer logits. Goes on from the
-    checkpoint in `folder`, if there is one, and ends after an epoch when there is a file `stop` in
-    the folder above.
+    int8 build has the ranges that were learned with them. Goes on from the checkpoint in `folder`,
+    if there is one, and ends after an epoch when there is a file `stop` in the folder above.
 
     Args:
         run: plain RunSpec.
@@ -86,9 +85,8 @@ def _train(
     from tuner.train.quantization_aware import QuantizationAwareNet, import_legacy_keras
 
     import_legacy_keras()
-    from tuner.data.preprocess import evenly_spaced, scale
+    from tuner.data.preprocess import scale
     from tuner.data.stratify import stratified_rows
-    from tuner.runtimes.interpreter import run_tflite
     from tuner.train.build import build_keras, start_anew
     from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
     from tuner.train.loop import Epoch, train
@@ -146,11 +144,10 @@ def _train(
     runtime = catalog.load_module("runtimes", spec.targets[0].runtime)
     float32 = convert_tflite(model, "float32")
     scaling, architecture = candidate.preprocessing.scaling, candidate.architecture
-    (rows,) = stratified_rows(training.labels, (CHOICE_IMAGES,))
-    seen = scale(training.images[rows], scaling)
-    ranges = net.ranges(run_tflite(float32, "float32", seen, "xnnpack"))
+    ranges = net.ranges()
     int8 = convert_with_ranges(model, architecture, ranges, INPUT_RANGES[scaling])
-    compared = seen[evenly_spaced(len(seen), COMPARED_IMAGES)]
+    (rows,) = stratified_rows(training.labels, (COMPARED_IMAGES,))
+    compared = scale(training.images[rows], scaling)
     logits = ranges.get(architecture.outputs[0], (-math.inf, math.inf))
     builds = write_builds(
         float32,
@@ -171,7 +168,7 @@ def _train(
         "best_epoch": trained.best_epoch,
         "train_seconds": round(trained.seconds, 3),
         **curves(trained),
-        # The net rounds as its int8 file does, but for still finer logits: its accuracy is near.
+        # The net rounds as its int8 file does: its accuracy is near.
         "scored": [
             to_plain(
                 ScoredEpoch(

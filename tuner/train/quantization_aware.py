@@ -40,7 +40,7 @@ from tuner.spec import (
 from tuner.train.build import build_keras
 from tuner.train.flat import assign, step_of_optimizer
 from tuner.train.forward import Average, convolve_pixels
-from tuner.train.quantize import NEGLIGIBLE, logits_range
+from tuner.train.quantize import NEGLIGIBLE
 from tuner.train.quiet import import_tensorflow, quiet
 
 if TYPE_CHECKING:
@@ -172,7 +172,6 @@ class QuantizationAwareNet:
             math.prod(shape)
             for shape in (*(layer.output.shape[1:] for layer in self._model.layers), *added)
         )
-        self._output = architecture.outputs[0]
         self._ranges = {node: output.variables for node, output in outputs.items()}
         pairs = list(self._pairs(model))
         for theirs, own in pairs:
@@ -259,21 +258,12 @@ class QuantizationAwareNet:
         for theirs, own in self._pairs(model):
             theirs.assign(own.numpy())
 
-    def ranges(self, logits: NDArray[np.float32] | None = None) -> dict[str, tuple[float, float]]:
-        """Lowest and highest output, by the names of the nodes that have a range of their own.
-
-        Args:
-            logits: of some training images, images x outputs. The range of the net's output is cut
-                to what tells their probabilities apart; see `logits_range`.
-        """
-        found = {
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest output, by the names of the nodes that have a range of their own."""
+        return {
             node: (float(low.numpy()), float(high.numpy()))
             for node, (low, high) in self._ranges.items()
         }
-        if logits is not None and self._output in found:
-            (low, high), (lowest, highest) = found[self._output], logits_range(logits)
-            found[self._output] = max(low, lowest), min(high, highest)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
