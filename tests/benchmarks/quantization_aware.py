@@ -52,6 +52,7 @@ from tuner.runtimes.interpreter import run_tflite
 from tuner.spec import Augmentation, Candidate, Context, Limits, TrainingSettings
 from tuner.store.files import cache_folder
 from tuner.train.build import build_keras, run_keras, start_anew
+from tuner.train.camera import both_logits, camera_model, in_colour
 from tuner.train.convert import INPUT_RANGES, convert_tflite, convert_with_ranges
 from tuner.train.flat import FlatVariables
 from tuner.train.loop import Epoch, Trained, train
@@ -136,12 +137,14 @@ def measure(
 
     drawn = np.random.default_rng(0).permutation(len(test.labels))[:simulated]
 
-    def simulate(name: str, content: bytes, own: Any, others: Any) -> None:
+    def simulate(name: str, model: Any, own: Any, others: Any) -> None:
         """What the K230's compiler makes of the same weights, on some test images."""
         from tuner.runtimes import kmodel, nncase
 
+        content = convert_tflite(camera_model(model), "float32")
         chosen = compile_nearest(nncase, content, training.images, scaling)
-        logits = kmodel.simulate_kmodel(chosen.compiled.content, test.images[drawn], 1)
+        images = in_colour(test.images[drawn])
+        logits = both_logits(kmodel.simulate_kmodel(chosen.compiled.content, images, 1))
         row[f"{name}_k230_recipe"] = chosen.compiled.recipe
         found = logits.argmax(axis=-1) == test.labels[drawn]
         compare(f"{name}_k230", found, "own", own[drawn])
@@ -183,7 +186,7 @@ def measure(
     floats = score("whole", model, {"default": default, "chosen": chosen.content})
     if simulated:
         row["k230_images"] = len(drawn)
-        simulate("whole", float32, floats, floats)
+        simulate("whole", model, floats, floats)
     first, weights = before[0]
     row["took_seconds"]["first part"] = round(first.seconds, 2)
     span = (first.number / first.planned, 1.0)
@@ -209,7 +212,7 @@ def measure(
     )
     aware = score("aware", model, {"int8": int8}, floats)
     if simulated:
-        simulate("aware", convert_tflite(model, "float32"), aware, floats)
+        simulate("aware", model, aware, floats)
     return row
 
 
