@@ -5,6 +5,7 @@ from typing import Any
 from tests_support import make_result
 from tuner import catalog
 from tuner.engine.steps import Steps
+from tuner.propose.rungs import promotable
 from tuner.spec import DatasetSpec, RunSpec, to_plain
 
 
@@ -80,6 +81,20 @@ def test_what_was_far_behind_has_ended_with_a_score_and_what_was_cut_keeps_its_o
         (0.4, False),
         (None, True),
     ]
+
+
+def test_a_candidate_whose_next_step_failed_trains_no_further():
+    steps = Steps(run_spec())
+    promoted = {"event": "promoted", "index": 0, "rung": 1, "known": 1}
+    lost = {"event": "finished", "index": 0, "status": "stopped", "rung": 0,
+            "step_status": "failed", "reason": "no loss today"}  # fmt: skip
+    for event in (proposed(0), reached(0, 8), promoted, lost):
+        steps.take(event)
+    assert steps.unfinished() == []
+    first, second = steps.seen(2)
+    assert (first.score, first.ended) == (0.4, False)
+    assert (second.rung, second.score, second.ended) == (1, None, True)
+    assert promotable(steps.seen(2), range(3)) == []
 
 
 def test_what_an_earlier_decision_knew_stays_known():

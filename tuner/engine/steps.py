@@ -61,8 +61,8 @@ class Steps:
 
     def _score(self, event: Mapping[str, Any]) -> float | None:
         plain = event.get("builds", {}).get(self._precision)
-        if plain is None:  # it failed, or was far behind the others
-            return max(event["curve"], default=None) if event["status"] == "stopped" else None
+        if plain is None:  # it was far behind the others, or failed and has no curve
+            return max(event.get("curve", ()), default=None)
         return from_plain(Build, plain, "events.jsonl").accuracy["validation"].value
 
     def unfinished(self) -> list[Step]:

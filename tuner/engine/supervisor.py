@@ -391,7 +391,8 @@ class Supervisor:
             return self._propose_known_net(self._record.spec.baselines[len(self._record.results)])
         scores: dict[int, tuple[int, float]] = {}
         for step in self._record.steps.seen(known):
-            if step.known:  # a failure is a result too: the sampler should go elsewhere
+            # A failure is a result too, the sampler should go elsewhere; but not what was better.
+            if step.known and (step.score is not None or step.index not in scores):
                 scores[step.index] = (step.rung, step.score or 0.0)
         history = [
             self._told(index, scores.get(index)) for index in range(len(self._record.results))
@@ -473,13 +474,12 @@ class Supervisor:
         if again and job.attempt < ATTEMPTS and share is not None:
             self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
             self._start(job.slot, result, rung, share, job.attempt + 1)
-        elif isinstance(outcome, Died):
-            self._finish(job.key, {"status": "failed", "reason": outcome.reason})
-        elif isinstance(outcome, Raised):
-            write_atomic(self._record.candidate_folder(job.key) / "error.log", outcome.traceback)
-            self._finish(job.key, {"status": "failed", "reason": outcome.reason})
-        elif isinstance(outcome, GivenUp):
-            self._finish(job.key, {"status": outcome.status, "reason": outcome.reason})
+        elif isinstance(outcome, Died | Raised | GivenUp):
+            if isinstance(outcome, Raised):
+                folder = self._record.candidate_folder(job.key)
+                write_atomic(folder / "error.log", outcome.traceback)
+            status = outcome.status if isinstance(outcome, GivenUp) else "failed"
+            self._lose_step(result, rung, status, outcome.reason)
         else:
             self._trained(result, outcome)
 
@@ -490,6 +490,21 @@ class Supervisor:
         )
         self._record.refold(result.index)
         jobs.drop_replaced(self._record.candidate_folder(result.index), result.rung, outcome)
+
+    def _lose_step(self, result: Result, rung: int, status: str, reason: str) -> None:
+        """A step gave nothing: its candidate ends, with what an earlier rung left it, if any."""
+        if result.rung < 0:
+            self._finish(result.index, {"status": status, "reason": reason})
+            return
+        why = (
+            f"not trained to rung {rung}: {reason.rstrip('.')}; it is as it was at rung "
+            f"{result.rung}, after {result.epochs} epochs, and 'tune select {self._folder.name} "
+            f"{result.candidate.id}' and 'tune retrain' train it in full"
+        )
+        self._finish(
+            result.index,
+            {"status": "stopped", "reason": why, "rung": result.rung, "step_status": status},
+        )
 
     def _finish(self, index: int, fields: Mapping[str, Any]) -> None:
         self._record.note("finished", index=index, **fields)
@@ -519,7 +534,8 @@ class Supervisor:
         ends = [event for event in session if event["event"] in ("rung", "finished")]
         last = ends[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all(
-            event["event"] == "finished" and event["status"] not in ("ok", "stopped")
+            event["event"] == "finished"
+            and event.get("step_status", event["status"]) not in ("ok", "stopped")
             for event in last
         ):
             raise TuneError(
