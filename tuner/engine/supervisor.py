@@ -33,6 +33,7 @@ from tuner.propose.rungs import (
     Step,
     decide,
     decide_on_clock,
+    finishable,
     promotable,
 )
 from tuner.propose.sampler import Told
@@ -271,7 +272,8 @@ class Supervisor:
         """What a step trains to, and with what; a known net goes to its end at once."""
         left = self._remaining
         if not result.baseline:
-            return step.rung, self._plan.share(result.candidate, step.rung, left)
+            trained = self._record.steps.trained_seconds(result.index)
+            return step.rung, self._plan.share(result.candidate, step.rung, left, trained)
         last, final = len(self._plan.rung_shares) - 1, self._plan.final_seconds
         if left is not None and final is not None:
             left = min(left, final)
@@ -319,10 +321,12 @@ class Supervisor:
         )
 
     def _waiting(self) -> Step | None:
-        """The first step that is neither done nor running."""
+        """The first step that is neither done nor running, and has the time that it needs."""
         busy = {job.key for job in self._work.running}
+        waiting = (step for step in self._record.steps.unfinished() if step.index not in busy)
+        results = self._record.results
         return next(
-            (step for step in self._record.steps.unfinished() if step.index not in busy), None
+            (step for step in waiting if self._rung_and_share(results[step.index], step)[1]), None
         )
 
     def _next_step(self) -> Step | None:
@@ -354,22 +358,33 @@ class Supervisor:
         steps, groups = self._record.steps, self._plan.groups
         limit = self._record.spec.max_candidates
         exhausted = self._exhausted or (limit is not None and len(self._record.results) >= limit)
-        if self._remaining is not None:
+        remaining = self._remaining
+        if remaining is not None:
             known = len(steps)
             if len(self._plan.rung_shares) == 1:
                 return known, STOP if exhausted else PROPOSE
             seen = steps.seen(known)
             before_last = range(len(self._plan.rung_shares) - 1)
-            best = promotable(seen, before_last)[: self._record.spec.workers]
+            best = promotable(seen, before_last)
+            needed = {step.index: self._least_last_seconds(step.index) for step in best}
+            late = {index for index, seconds in needed.items() if seconds > remaining}
+            final = self._plan.finishing_seconds(
+                self._record.results[step.index].candidate
+                for step in best[: self._record.spec.workers]
+            )
+            ready = finishable(best, late)
+            if ready:
+                final = max(final, needed[ready[0].index])
+            elif best:
+                final = 0.0  # too short for finishing one: the rest is for exploring
             return known, decide_on_clock(
                 seen,
                 self._plan.rung_seconds[:-1],
-                remaining_seconds=self._remaining,
-                final_seconds=self._plan.finishing_seconds(
-                    self._record.results[step.index].candidate for step in best
-                ),
+                remaining_seconds=remaining,
+                final_seconds=final,
                 groups=groups,
                 alone=self._plan.final_threads > 1,
+                late=late,
                 exhausted=exhausted,
             )
         known = max(steps.surely_known, len(steps) - self._record.spec.window + 1)
@@ -381,6 +396,12 @@ class Supervisor:
             seen = steps.seen(known)
             decision = decide(seen, self._plan.quotas, groups=groups, exhausted=exhausted)
         return known, decision
+
+    def _least_last_seconds(self, index: int) -> float:
+        """What has to be left for finishing a candidate."""
+        return self._plan.least_last_seconds(
+            self._record.results[index].candidate, self._record.steps.trained_seconds(index)
+        )
 
     def _propose(self, known: int) -> bool:
         """Propose a candidate from what the first `known` steps gave; False if there is none.

@@ -12,7 +12,7 @@ the time that is left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +80,17 @@ def promotable(steps: Sequence[Step], rungs: range) -> list[Step]:
     return sorted(found, key=lambda step: (-step.rung, -(step.score or 0.0), step.index))
 
 
+def finishable(best: Sequence[Step], late: Collection[int]) -> list[Step]:
+    """Of what is `promotable`, of each group those on its highest rung that are not late.
+
+    Those on lower rungs would end above it on the board, worse than it is.
+    """
+    highest: dict[int, int] = {}
+    for step in best:
+        highest.setdefault(step.group, step.rung)
+    return [step for step in best if step.rung == highest[step.group] and step.index not in late]
+
+
 def _promote(waiting: Sequence[Step], rung: int, steps: Sequence[Step], groups: int) -> Decision:
     """Promote the best of the group whose turn it is, or of the next that has one."""
     turn = _started(steps, rung)
@@ -140,6 +151,7 @@ def decide_on_clock(
     final_seconds: float,
     groups: int = 1,
     alone: bool = False,
+    late: Collection[int] = (),
     exhausted: bool,
 ) -> Decision:
     """The next step of a search that a clock ends.
@@ -151,6 +163,7 @@ def decide_on_clock(
         final_seconds: the last part of the budget, in which the best are finished.
         groups: of candidates.
         alone: a step to the last rung takes the whole machine, and waits for all others.
+        late: candidates for which too little time is left for a step to the last rung.
         exhausted: nothing more can be proposed.
     """
     last = len(rung_seconds)
@@ -165,7 +178,7 @@ def decide_on_clock(
             return _promote(waiting, rung, steps, groups)
     if leaves_time(0) and not exhausted:
         return PROPOSE
-    best = promotable(steps, range(last))
+    best = finishable(promotable(steps, range(last)), late)
     if alone and not all(step.known for step in steps):
         return WAIT
     if best:
