@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from untrained_support import train_candidate
+
+HANGS_SECONDS = 300.0
 
 
 def _train(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
@@ -47,3 +50,12 @@ def die_first(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
 def train_long(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
     """Each step but the last says that it took 2 s."""
     return {**_train(run, folder, *rest), "train_seconds": 2.0}
+
+
+def hang_once(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+    """The first step to rung 1 hangs before its first epoch, like one that waits for a lock."""
+    mark = folder.parent / "hangs.txt"
+    if rest[1] == 1 and not mark.exists():
+        mark.write_text(folder.name)
+        time.sleep(HANGS_SECONDS)
+    return _train(run, folder, *rest)

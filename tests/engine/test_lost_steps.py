@@ -6,7 +6,7 @@ import pytest
 
 import failing_support
 import tuner
-from tuner.engine import jobs, plan
+from tuner.engine import jobs, plan, supervisor
 from tuner.engine.supervisor import FAILURES_IN_A_ROW
 from tuner.spec import Result
 from tuner.store.runs import RunFolder
@@ -24,9 +24,9 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "NEARLY_ALL", 2.0)
 
 
-def search(**budget: object) -> tuner.Run:
+def search(workers: int = 2, **budget: object) -> tuner.Run:
     return tuner.search(
-        "raspberry-pi-4", "sample:digits", workers=2, name="r", progress=False, **budget
+        "raspberry-pi-4", "sample:digits", workers=workers, name="r", progress=False, **budget
     )
 
 
@@ -85,3 +85,19 @@ def test_a_common_cause_at_the_end_ends_the_run(monkeypatch: pytest.MonkeyPatch)
     lost = [item for item in results(tuner.Run("r")) if "No space left" in item.reason]
     assert len(lost) == FAILURES_IN_A_ROW
     assert all(item.status == "stopped" and item.builds for item in lost)
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_step_that_hangs_does_not_keep_the_best_from_its_end(
+    monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(jobs, "train_candidate", failing_support.hang_once)
+    monkeypatch.setattr(supervisor, "WAITED_SECONDS", 1.0)
+    run = search(workers, time="12s")
+    hung = (run.folder / "candidates" / "hangs.txt").read_text()
+    found = {item.candidate.id: item for item in results(run)}
+    lost = found.pop(hung)
+    assert (lost.status, lost.rung, bool(lost.builds)) == ("stopped", 0, True)
+    assert "s planned, while the best waited to be finished; it is as it was" in lost.reason
+    assert any(item.status == "ok" for item in found.values())

@@ -47,6 +47,12 @@ LATE_FACTOR = 2.0
 LATE_SECONDS = 60.0
 """With a clock, a candidate is given up after its time x factor + seconds."""
 
+WAITED_FACTOR = 1.25
+WAITED_SECONDS = 30.0
+"""While the best waits to be finished, a step below the last rung is given up after its time x
+factor + seconds. They are for a start on a busy machine, where importing TensorFlow and tracing
+take up to 20 s, and for conversion and scoring."""
+
 FAILURES_IN_A_ROW = 5
 """So many candidates that fail without one that succeeds have a common cause: the run ends."""
 
@@ -229,6 +235,7 @@ class Supervisor:
             self._fill()
             if not self._work.running:
                 return
+            self._make_way()
             for job, outcome in self._work.poll():
                 if self._trains(job):
                     self._collect(job, outcome)
@@ -236,6 +243,29 @@ class Supervisor:
                     self._measuring.collect(job, outcome)
             measures = self._work.running and not any(map(self._trains, self._work.running))
             self._show("measuring finalists" if measures else "searching")
+
+    def _make_way(self) -> None:
+        """Give up steps that hang, or prepare too long, while the best waits to be finished."""
+        remaining = self._remaining
+        if remaining is None:
+            return
+        last = len(self._plan.rung_shares) - 1
+        below = {step.index for step in self._record.steps.unfinished() if step.rung < last}
+        late = [
+            job
+            for job in self._work.running
+            if self._trains(job)
+            and job.key in below
+            and job.planned_seconds is not None
+            and job.seconds > WAITED_FACTOR * job.planned_seconds + WAITED_SECONDS
+        ]
+        if late and self._decide_on_clock(remaining)[1]:
+            for job in late:
+                job.given_up = GivenUp(
+                    "timed_out",
+                    f"not ready after {job.seconds:.0f} s, of {job.planned_seconds:.0f} s planned, "
+                    "while the best waited to be finished",
+                )
 
     def _trains(self, job: Running) -> bool:
         """Whether a job trains a candidate, or measures one that was trained to its end."""
@@ -317,6 +347,7 @@ class Supervisor:
             threads,
             progress=folder / "progress.json",
             allowed_seconds=allowed,
+            planned_seconds=share.seconds,
             attempt=attempt,
         )
 
@@ -356,37 +387,10 @@ class Supervisor:
         and no others, so that any number of workers up to the window decides alike.
         """
         steps, groups = self._record.steps, self._plan.groups
-        limit = self._record.spec.max_candidates
-        exhausted = self._exhausted or (limit is not None and len(self._record.results) >= limit)
         remaining = self._remaining
         if remaining is not None:
-            known = len(steps)
-            if len(self._plan.rung_shares) == 1:
-                return known, STOP if exhausted else PROPOSE
-            seen = steps.seen(known)
-            before_last = range(len(self._plan.rung_shares) - 1)
-            best = promotable(seen, before_last)
-            needed = {step.index: self._least_last_seconds(step.index) for step in best}
-            late = {index for index, seconds in needed.items() if seconds > remaining}
-            final = self._plan.finishing_seconds(
-                self._record.results[step.index].candidate
-                for step in best[: self._record.spec.workers]
-            )
-            ready = finishable(best, late)
-            if ready:
-                final = max(final, needed[ready[0].index])
-            elif best:
-                final = 0.0  # too short for finishing one: the rest is for exploring
-            return known, decide_on_clock(
-                seen,
-                self._plan.rung_seconds[:-1],
-                remaining_seconds=remaining,
-                final_seconds=final,
-                groups=groups,
-                alone=self._plan.final_threads > 1,
-                late=late,
-                exhausted=exhausted,
-            )
+            return len(steps), self._decide_on_clock(remaining)[0]
+        exhausted = self._no_more_proposals
         known = max(steps.surely_known, len(steps) - self._record.spec.window + 1)
         if not steps.done(known):
             return known, WAIT
@@ -396,6 +400,40 @@ class Supervisor:
             seen = steps.seen(known)
             decision = decide(seen, self._plan.quotas, groups=groups, exhausted=exhausted)
         return known, decision
+
+    @property
+    def _no_more_proposals(self) -> bool:
+        limit = self._record.spec.max_candidates
+        return self._exhausted or (limit is not None and len(self._record.results) >= limit)
+
+    def _decide_on_clock(self, remaining_seconds: float) -> tuple[Decision, bool]:
+        """The next decision, and whether the best waits to be finished once no other step runs."""
+        last, exhausted = len(self._plan.rung_shares) - 1, self._no_more_proposals
+        if last == 0:
+            return STOP if exhausted else PROPOSE, False
+        seen = self._record.steps.seen(len(self._record.steps))
+        best = promotable(seen, range(last))
+        needed = {step.index: self._least_last_seconds(step.index) for step in best}
+        late = {index for index, seconds in needed.items() if seconds > remaining_seconds}
+        final = self._plan.finishing_seconds(
+            self._record.results[step.index].candidate for step in best[: self._record.spec.workers]
+        )
+        ready = finishable(best, late)
+        if ready:
+            final = max(final, needed[ready[0].index])
+        elif best:
+            final = 0.0  # too short for finishing one: the rest is for exploring
+        decision = decide_on_clock(
+            seen,
+            self._plan.rung_seconds[:-1],
+            remaining_seconds=remaining_seconds,
+            final_seconds=final,
+            groups=self._plan.groups,
+            alone=self._plan.final_threads > 1,
+            late=late,
+            exhausted=exhausted,
+        )
+        return decision, bool(ready) and (decision == WAIT or decision.rung == last)
 
     def _least_last_seconds(self, index: int) -> float:
         """What has to be left for finishing a candidate."""
