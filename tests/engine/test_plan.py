@@ -454,6 +454,19 @@ def test_time_added_trains_new_candidates_and_finishes_one():
     assert end <= clock + 300.0 + 1e-6
 
 
+@pytest.mark.parametrize("budget", [400.0, 600.0, 1200.0])
+def test_nothing_is_proposed_that_comes_too_late_while_more_can_be_promoted(budget: float):
+    plan = Plan(spec(budget, workers=1))
+    first, second, final = plan.rung_seconds
+    steps, _ = search_on_clock([], plan, 0.0)
+    clock = 0.0
+    for step in steps:
+        exploring = budget - clock - final
+        assert step.rung > 0 or not second <= exploring < first + second
+        clock += min(budget - clock, plan.rung_seconds[step.rung])
+    assert steps[-1].rung == 2
+
+
 def search_on_clock(steps: list[Step], plan: Plan, clock: float) -> tuple[list[Step], float]:
     """One worker's search with a clock, every step as long as planned; the later, the better."""
     steps = list(steps)

@@ -168,8 +168,9 @@ def decide_on_clock(
     """
     last = len(rung_seconds)
 
-    def leaves_time(rung: int) -> bool:
-        return remaining_seconds - rung_seconds[rung] >= final_seconds
+    def leaves_time(*rungs: int) -> bool:
+        seconds = sum(rung_seconds[rung] for rung in rungs)
+        return remaining_seconds - seconds >= final_seconds
 
     for rung in range(last - 1, 0, -1):
         waiting = promotable(steps, range(rung - 1, rung))
@@ -177,6 +178,12 @@ def decide_on_clock(
         if waiting and _started(steps, rung) < done // REDUCTION and leaves_time(rung):
             return _promote(waiting, rung, steps, groups)
     if leaves_time(0) and not exhausted:
+        # Those on the highest rung are finished first. What is proposed too late to get there would
+        # not be; the time is better spent on one more of those that were left behind.
+        top = last - 1
+        left_behind = promotable(steps, range(top - 1, top)) if top > 0 else []
+        if left_behind and leaves_time(top) and not leaves_time(*range(last)):
+            return _promote(left_behind, top, steps, groups)
         return PROPOSE
     best = finishable(promotable(steps, range(last)), late)
     if alone and not all(step.known for step in steps):
