@@ -47,11 +47,6 @@ def die_first(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
     return _train(run, folder, *rest)
 
 
-def train_long(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
-    """Each step but the last says that it took 2 s."""
-    return {**_train(run, folder, *rest), "train_seconds": 2.0}
-
-
 def hang_once(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
     """The first step to rung 1 hangs before its first epoch, like one that waits for a lock."""
     mark = folder.parent / "hangs.txt"

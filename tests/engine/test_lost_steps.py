@@ -24,9 +24,9 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "NEARLY_ALL", 2.0)
 
 
-def search(workers: int = 2, **budget: object) -> tuner.Run:
+def search(**budget: object) -> tuner.Run:
     return tuner.search(
-        "raspberry-pi-4", "sample:digits", workers=workers, name="r", progress=False, **budget
+        "raspberry-pi-4", "sample:digits", workers=2, name="r", progress=False, **budget
     )
 
 
@@ -88,13 +88,12 @@ def test_a_common_cause_at_the_end_ends_the_run(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("brief")
-@pytest.mark.parametrize("workers", [1, 2])
 def test_a_step_that_hangs_does_not_keep_the_best_from_its_end(
-    monkeypatch: pytest.MonkeyPatch, workers: int
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(jobs, "train_candidate", failing_support.hang_once)
     monkeypatch.setattr(supervisor, "WAITED_SECONDS", 1.0)
-    run = search(workers, time="12s")
+    run = search(time="12s")
     hung = (run.folder / "candidates" / "hangs.txt").read_text()
     found = {item.candidate.id: item for item in results(run)}
     lost = found.pop(hung)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from tuner.engine.board import Board
@@ -54,10 +53,8 @@ def _going_on(folder: RunFolder, board: Board) -> str:
     for event in folder.events():
         steps.take(event)
     trained = steps.trained_seconds(best.result.index)
-    # Of an extension, half is for finishing.
-    needed = max(plan.final_seconds, 2 * plan.least_last_seconds(best.result.candidate, trained))
-    more = f"{10 * math.ceil(needed / 10)}s"
-    return f" Finish the best with 'tune extend {spec.name} --time {more}'; {in_full}."
+    more = plan.finishing_extension(best.result.candidate, trained)
+    return f" Finish the best with 'tune extend {spec.name} --time {more}s'; {in_full}."
 
 
 def _too_short(spec: RunSpec, elapsed_seconds: float) -> str:

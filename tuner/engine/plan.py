@@ -390,6 +390,14 @@ class Plan:
         in_full = candidate.training.epochs * self.epoch_seconds(candidate)
         return self._last_seconds(min(trained_seconds, in_full))
 
+    def finishing_extension(self, candidate: Candidate, trained_seconds: float) -> int:
+        """With a clock, whole tens of seconds more in which a candidate can be finished.
+
+        Half of an extension is for that.
+        """
+        least = 2 * self.least_last_seconds(candidate, trained_seconds)
+        return 10 * math.ceil(max(self.final_seconds or 0.0, least) / 10)
+
     def _last_seconds(self, training_seconds: float) -> float:
         """A step to the last rung that does in all its threads what takes one so long."""
         beside = OVERHEAD_SECONDS + CHOOSING_SECONDS

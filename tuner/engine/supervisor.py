@@ -160,6 +160,7 @@ class Supervisor:
                 self._proposer = self._proposer_of(self._record.spec, self._plan)
                 self._repeated = self._record.spec.repeats == 1
                 self._search()
+                self._say_what_is_too_short()
                 self._stop_the_others()
                 if self._record.spec.repeats > 1:
                     repeat_finalists(self._record, self._plan, self._on_each, self._observer.note)
@@ -243,6 +244,25 @@ class Supervisor:
                     self._measuring.collect(job, outcome)
             measures = self._work.running and not any(map(self._trains, self._work.running))
             self._show("measuring finalists" if measures else "searching")
+
+    def _say_what_is_too_short(self) -> None:
+        """Where the time of a session was too short to start anything, how much finishes the best.
+
+        So may be an extension of a search that was much longer.
+        """
+        session = self._record.events[self._record.session_start :]
+        steps = self._record.steps.seen(len(self._record.steps))
+        best = promotable(steps, range(len(self._plan.rung_shares) - 1))
+        if self._remaining is None or any(event["event"] == "started" for event in session):
+            return
+        for step in best[:1]:
+            result = self._record.results[step.index]
+            trained = self._record.steps.trained_seconds(step.index)
+            seconds = self._plan.finishing_extension(result.candidate, trained)
+            self._observer.note(
+                "Nothing was trained: the time was too short for a step of any candidate. 'tune "
+                f"extend {self._folder.name} --time {seconds}s' finishes {result.candidate.id}."
+            )
 
     def _make_way(self) -> None:
         """Give up steps that hang, or prepare too long, while the best waits to be finished."""
