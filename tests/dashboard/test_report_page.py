@@ -232,14 +232,19 @@ def test_a_run_that_goes_on(tmp_path: Path) -> None:
 
 def test_candidates_carry_their_log_and_the_end_of_what_failed(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path / "failing", 12)
-    failed = next(result for result in folder.results() if result.status == "failed")
-    log = folder.candidate(failed.candidate.id) / "error.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("x" * 5000 + "the reason")
+    failed, stopped = (
+        next(result.candidate for result in folder.results() if result.status == status)
+        for status in ("failed", "stopped")
+    )
+    for candidate in (failed, stopped):  # a later step of the latter failed
+        log = folder.candidate(candidate.id) / "error.log"
+        log.parent.mkdir(parents=True)
+        log.write_text("x" * 5000 + "the reason")
     details = json.loads(page_of(folder).unpacked("details-0"))
     logs = {item["row"]["id"]: item["log"].split("\n") for item in details}
     assert len(logs) == 12
-    *happened, error = logs.pop(failed.candidate.id)
+    assert logs[stopped.id].pop().endswith("xxthe reason")
+    *happened, error = logs.pop(failed.id)
     assert error.endswith("xxthe reason")
     assert len(error) == 4000
     assert happened[-1].endswith("failed: out of memory")

@@ -10,7 +10,7 @@ from runs_support import make_run
 from tuner.engine.board import board
 from tuner.engine.outcome import best_board
 from tuner.errors import TuneError
-from tuner.spec import Extension
+from tuner.spec import Extension, Throughput
 from tuner.store.runs import RunFolder
 
 
@@ -38,6 +38,22 @@ def test_an_extension_that_could_start_nothing(home: Path):
     assert told(run).endswith("Go on with 'tune extend r --time 40s'.")
 
 
+def test_a_search_that_was_stopped_before_it_finished_one(home: Path):
+    machine = Throughput(compute_ratio=1.0, memory_ratio=1.0, overhead_ratio=1.0)
+    clock = {"budget_seconds": 600.0, "max_candidates": None, "throughput": machine}
+    run = make_run(home, "r", [12, 15], ended=True, **clock)
+    assert told(run).endswith(
+        "has the reasons. Finish the best with 'tune extend r --time 300s'; 'tune select r 1' and "
+        "'tune retrain' train the best in full."
+    )
+    without = make_run(home, "s", [12, 15], ended=True)
+    assert told(without).endswith(
+        "has the reasons. 'tune select s 1' and 'tune retrain' train the best in full."
+    )
+
+
 def test_a_search_whose_candidates_all_failed(home: Path):
     run = make_run(home, "r", [None], ended=True)
-    assert "No candidate of r was trained to its end; 'tune report r --format" in told(run)
+    assert told(run) == (
+        "No candidate of r was trained to its end; 'tune report r --format json' has the reasons."
+    )

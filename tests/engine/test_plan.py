@@ -250,6 +250,59 @@ def test_the_last_step_uses_all_that_is_left():
     assert share.epochs == int(share.seconds / epoch)
 
 
+@given(
+    st.floats(90, 7200),
+    st.sampled_from([1, 2, 4, 8]),
+    st.floats(0.0, 1.2),
+    st.floats(0.0, 1.0),
+    st.integers(1, 10_000),
+)
+def test_a_last_step_trains_as_much_as_the_one_before_or_in_full(
+    budget: float, workers: int, left: float, before: float, epochs: int
+):
+    plan = Plan(spec(budget, workers=workers, ratio=500.0))
+    candidate = dataclasses.replace(small_candidate(), training=TrainingSettings(epochs=epochs))
+    last = len(plan.rung_shares) - 1
+    remaining, trained = left * plan.final_seconds, before * plan.final_seconds
+    share = plan.share(candidate, last, remaining, trained)
+    if last > 0 and share is not None:
+        faster = plan.final_threads**CORES_EXPONENT
+        nearly_all = epochs * plan.epoch_seconds(candidate) - 1e-6
+        assert share.seconds * faster >= min(trained - 1e-6, nearly_all)
+    if last > 0 and left >= 1.0:  # a step before takes a fourth, and a fresh search leaves it all
+        assert plan.share(candidate, last, remaining, plan.rung_seconds[last - 1]) is not None
+
+
+def test_a_last_step_has_the_time_that_its_epochs_take_where_those_are_few():
+    plan = Plan(spec(600.0))
+    candidate = dataclasses.replace(small_candidate(), training=TrainingSettings(epochs=20))
+    in_full = 20 * plan.epoch_seconds(candidate)
+    assert in_full < 20.0
+    for trained, least in ((0.5 * in_full, 0.5 * in_full), (72.0, in_full)):
+        least = least / 2**CORES_EXPONENT + START_SECONDS + OVERHEAD_SECONDS + CHOOSING_SECONDS
+        assert plan.least_last_seconds(candidate, trained) == pytest.approx(least)
+    # Without a clock, and to the rungs before, what was trained does not matter.
+    assert Plan(spec(None, max_candidates=12)).share(candidate, 2, None, 1e6) is not None
+    assert plan.share(candidate, 1, 400.0, 1e6) is not None
+
+
+@given(st.floats(90, 7200), st.integers(1, 300), st.integers(1, 4))
+def test_a_time_that_is_enough_finishes_the_first_candidate(
+    budget: float, elapsed: float, workers: int
+):
+    run = spec(budget, workers=workers)
+    rungs = len(Plan(run).rung_shares)
+    short = extended(run, (0,) * rungs, elapsed=budget, budget_seconds=budget + 1.0)
+    enough = Plan(short).enough_seconds(budget + elapsed)
+    plan = Plan(extended(run, (0,) * rungs, elapsed=budget, budget_seconds=budget + enough))
+    left = plan.search_ends_seconds - budget - elapsed
+    assert plan.starts(0, left)
+    first = plan.rung_seconds[0]
+    trained = plan.share(small_candidate(), 0, left).seconds
+    if rungs > 1:
+        assert plan.share(small_candidate(), rungs - 1, left - first, trained) is not None
+
+
 def test_a_net_that_a_first_rung_trains_nearly_in_full_is_trained_to_its_end():
     plan = Plan(spec(900.0))
     share = plan.share(small_candidate(), 0, 800.0)
@@ -399,6 +452,19 @@ def test_time_added_trains_new_candidates_and_finishes_one():
     assert sum(step.rung == 0 for step in new) >= 3
     assert any(step.rung == 2 for step in new)
     assert end <= clock + 300.0 + 1e-6
+
+
+@pytest.mark.parametrize("budget", [400.0, 600.0, 1200.0])
+def test_nothing_is_proposed_that_comes_too_late_while_more_can_be_promoted(budget: float):
+    plan = Plan(spec(budget, workers=1))
+    first, second, final = plan.rung_seconds
+    steps, _ = search_on_clock([], plan, 0.0)
+    clock = 0.0
+    for step in steps:
+        exploring = budget - clock - final
+        assert step.rung > 0 or not second <= exploring < first + second
+        clock += min(budget - clock, plan.rung_seconds[step.rung])
+    assert steps[-1].rung == 2
 
 
 def search_on_clock(steps: list[Step], plan: Plan, clock: float) -> tuple[list[Step], float]:

@@ -5,6 +5,7 @@ from typing import Any
 from tests_support import make_result
 from tuner import catalog
 from tuner.engine.steps import Steps
+from tuner.propose.rungs import promotable
 from tuner.spec import DatasetSpec, RunSpec, to_plain
 
 
@@ -39,7 +40,7 @@ def proposed(index: int, others: tuple[float, ...] = ()) -> dict[str, Any]:
 def reached(index: int, correct: int, rung: int = 0) -> dict[str, Any]:
     builds = to_plain(make_result(index, correct=correct).builds)
     return {"event": "rung", "index": index, "rung": rung, "builds": builds,
-            "curve": [correct / 40, correct / 20]}  # fmt: skip
+            "train_seconds": 3.0 + rung, "curve": [correct / 40, correct / 20]}  # fmt: skip
 
 
 def test_a_step_has_the_score_of_the_board_once_it_is_known():
@@ -80,6 +81,31 @@ def test_what_was_far_behind_has_ended_with_a_score_and_what_was_cut_keeps_its_o
         (0.4, False),
         (None, True),
     ]
+
+
+def test_a_candidate_whose_next_step_failed_trains_no_further():
+    steps = Steps(run_spec())
+    promoted = {"event": "promoted", "index": 0, "rung": 1, "known": 1}
+    lost = {"event": "finished", "index": 0, "status": "stopped", "rung": 0,
+            "step_status": "failed", "reason": "no loss today"}  # fmt: skip
+    for event in (proposed(0), reached(0, 8), promoted, lost):
+        steps.take(event)
+    assert steps.unfinished() == []
+    first, second = steps.seen(2)
+    assert (first.score, first.ended) == (0.4, False)
+    assert (second.rung, second.score, second.ended) == (1, None, True)
+    assert promotable(steps.seen(2), range(3)) == []
+
+
+def test_the_time_of_the_last_step_of_each_candidate_is_kept():
+    steps = Steps(run_spec())
+    promoted = {"event": "promoted", "index": 0, "rung": 1, "known": 1}
+    assert steps.trained_seconds(0) == 0.0
+    for event in (proposed(0), reached(0, 8), proposed(1), promoted):
+        steps.take(event)
+    assert [steps.trained_seconds(index) for index in (0, 1)] == [3.0, 0.0]
+    steps.take(reached(0, 9, rung=1))
+    assert steps.trained_seconds(0) == 4.0, "not that of all its steps"
 
 
 def test_what_an_earlier_decision_knew_stays_known():

@@ -137,6 +137,19 @@ def test_too_slow_is_timed_out_and_killed(work: Workplace, tmp_path: Path):
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
+def test_a_job_that_its_owner_gives_up_is_killed(work: Workplace, tmp_path: Path):
+    start(work, 0, time.sleep, 60, path=tmp_path / "a", planned_seconds=1.0)
+    start(work, 1, spin, 2.0, path=tmp_path / "b")
+    work.poll()
+    job = work.running[0]
+    pids = job.slot._pids()
+    assert (job.planned_seconds, job.seconds >= 0.0) == (1.0, True)
+    job.given_up = GivenUp("timed_out", "others waited for it")
+    assert collect(work) == {0: job.given_up, 1: "done"}
+    assert pids
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
 def test_silence_is_timed_out(work: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(workplace, "SILENT_SECONDS", 1.0)
     start(work, 0, time.sleep, 60, path=tmp_path / "a")

@@ -12,6 +12,7 @@ from tuner.propose.rungs import (
     Step,
     decide,
     decide_on_clock,
+    finishable,
     promotable,
 )
 
@@ -116,6 +117,79 @@ def test_on_a_clock_a_promotion_leaves_time_for_finishing():
         )
         assert decision.action == action
         assert decision.rung == {145.0: 1, 135.0: 0, 105.0: 2}[remaining]
+
+
+def test_on_a_clock_one_more_is_promoted_once_a_new_one_would_come_too_late():
+    steps = [known(0, 0, 0.3), known(1, 0, 0.6), known(1, 1, 0.7), known(2, 0, 0.4)]
+
+    def next_at(remaining: float, **more: object) -> Decision:
+        return decide_on_clock(
+            steps, SECONDS, remaining_seconds=remaining, final_seconds=100.0,
+            **{"exhausted": False, **more},
+        )  # fmt: skip
+
+    one_more = Decision(action="promote", index=2, rung=1)
+    assert next_at(150.0) == PROPOSE, "a new one could follow it to rung 1"
+    assert next_at(149.0) == one_more
+    assert next_at(140.0) == one_more
+    assert next_at(139.0) == PROPOSE, "no step to rung 1 ends in time"
+    best = Decision(action="promote", index=1, rung=2)
+    assert next_at(149.0, exhausted=True) == best, "as before"
+    steps[:] = [known(1, 0, 0.6), known(1, 1, 0.7), known(2, 0, 0.4, ended=True)]
+    assert next_at(149.0) == PROPOSE, "there is none"
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=12),
+    st.floats(0, 400),
+    st.floats(0, 200),
+)
+def test_on_a_clock_what_is_proposed_can_be_finished_or_nothing_better_can(found, remaining, final):
+    steps = [known(index, 0, score, ended=ended) for index, (score, ended) in enumerate(found)]
+    decision = decide_on_clock(
+        steps, SECONDS, remaining_seconds=remaining, final_seconds=final, exhausted=False
+    )
+    exploring = remaining - final
+    if decision.rung == 1:
+        assert exploring >= SECONDS[1]
+    elif decision == PROPOSE and any(not ended for _, ended in found):
+        assert exploring >= sum(SECONDS) or SECONDS[0] <= exploring < SECONDS[1]
+
+
+def test_on_a_clock_what_could_not_train_long_enough_is_not_finished():
+    steps = [known(0, 0, 0.3), known(1, 0, 0.6), known(2, 0, 0.9), known(0, 1, 0.5),
+             known(1, 1, 0.7)]  # fmt: skip
+
+    def next_but(*late: int, remaining: float = 50.0, final: float = 100.0) -> Decision:
+        return decide_on_clock(
+            steps, SECONDS, remaining_seconds=remaining, final_seconds=final, late=late,
+            exhausted=False,
+        )  # fmt: skip
+
+    assert next_but() == Decision(action="promote", index=1, rung=2)
+    assert next_but(1) == Decision(action="promote", index=0, rung=2)
+    # What is on a lower rung would stand above them.
+    assert next_but(0, 1) == PROPOSE
+    assert next_but(0, 1, remaining=15.0, final=0.0) == PROPOSE
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.floats(0, 1)), max_size=12),
+    st.sets(st.integers(0, 11)),
+)
+def test_each_group_finishes_its_own_highest_rung(found, late):
+    steps = [
+        known(index, rung, score, group=group) for index, (group, rung, score) in enumerate(found)
+    ]
+    best = promotable(steps, range(2))
+    ready = finishable(best, late)
+    assert not {step.index for step in ready} & late
+    for group in range(3):
+        highest = max((step.rung for step in best if step.group == group), default=0)
+        wanted = [step for step in best if step.group == group and step.rung == highest]
+        assert [step for step in ready if step.group == group] == [
+            step for step in wanted if step.index not in late
+        ]
 
 
 def test_on_a_clock_the_search_goes_on_while_nothing_can_be_finished():

@@ -282,6 +282,6 @@ def _rung_ends(events: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
 def _error(folder: RunFolder, ranked: Ranked) -> list[str]:
     """The end of what went wrong, where it was written down."""
     path = folder.candidate(ranked.result.candidate.id) / "error.log"
-    if ranked.result.status != "failed" or not path.is_file():
+    if not path.is_file():
         return []
     return [path.read_text(encoding="utf-8", errors="replace")[-LOG_LETTERS:]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tuner.engine.board import Board
 from tuner.engine.plan import Plan
+from tuner.engine.steps import Steps
 from tuner.errors import NothingFitsError, TuneError
 from tuner.spec import RunSpec
 from tuner.store.runs import RunFolder
@@ -28,7 +29,7 @@ def best_board(folder: RunFolder, boards: Sequence[Board]) -> Board:
     if not any(row.result.status == "ok" for row in boards[0].rows):
         raise TuneError(
             f"No candidate of {folder.name} was trained to its end; 'tune report "
-            f"{folder.name} --format json' has the reasons."
+            f"{folder.name} --format json' has the reasons.{_going_on(folder, boards[0])}"
         )
     best = next((item for item in boards if item.rows[0].fits), None)
     if best is None:
@@ -37,6 +38,23 @@ def best_board(folder: RunFolder, boards: Sequence[Board]) -> Board:
             f"{folder.name}' says why. Loosen them, or choose a larger target ('tune targets')."
         )
     return best
+
+
+def _going_on(folder: RunFolder, board: Board) -> str:
+    """What to do where the best was stopped before its end; nothing where nothing was trained."""
+    spec, best = board.spec, board.rows[0]
+    if best.result.status != "stopped" or not best.fits:
+        return ""
+    in_full = f"'tune select {spec.name} 1' and 'tune retrain' train the best in full"
+    plan = Plan(spec)
+    if plan.final_seconds is None:
+        return f" {in_full}."
+    steps = Steps(spec)
+    for event in folder.events():
+        steps.take(event)
+    trained = steps.trained_seconds(best.result.index)
+    more = plan.finishing_extension(best.result.candidate, trained)
+    return f" Finish the best with 'tune extend {spec.name} --time {more}s'; {in_full}."
 
 
 def _too_short(spec: RunSpec, elapsed_seconds: float) -> str:

@@ -321,7 +321,8 @@ class Plan:
             plan = replace(self, spec=replace(self.spec, budget_seconds=before + seconds))
             needed = plan.least_seconds
             if len(plan.rung_shares) > 1:  # a first rung alone trains nothing to its end
-                needed = plan.rung_seconds[0] + plan.finishing_seconds(())
+                first = plan.rung_seconds[0]
+                needed = first + max(plan.finishing_seconds(()), plan._last_seconds(first))
             if (plan.search_ends_seconds or 0.0) - used >= needed:
                 break
         return seconds
@@ -334,9 +335,20 @@ class Plan:
         return remaining_seconds >= STARTED_LATE_SHARE * self.rung_seconds[0 if ends else rung]
 
     def share(
-        self, candidate: Candidate, rung: int, remaining_seconds: float | None
+        self,
+        candidate: Candidate,
+        rung: int,
+        remaining_seconds: float | None,
+        trained_seconds: float = 0.0,
     ) -> Share | None:
-        """Epochs and seconds for a step that starts now; None if too little time is left."""
+        """Epochs and seconds for a step that starts now; None if too little time is left.
+
+        Args:
+            candidate: to be trained.
+            rung: to train it to.
+            remaining_seconds: of the search; None without a clock.
+            trained_seconds: of its step to the rung before; see `least_last_seconds`.
+        """
         shares, full = self.rung_shares, candidate.training.epochs
         last = rung == len(shares) - 1
         if self.final_seconds is None or remaining_seconds is None:
@@ -345,6 +357,11 @@ class Plan:
         if not self.starts(rung, remaining_seconds):
             return None
         wanted = self.rung_seconds[rung]
+        if last and rung > 0:
+            least = self.least_last_seconds(candidate, trained_seconds)
+            if remaining_seconds < least:
+                return None
+            wanted = max(wanted, least)
         # With one wave the last steps may use all that is left.
         ends = last and rung > 0 and self.waves == 1
         seconds = remaining_seconds if ends else min(wanted, remaining_seconds)
@@ -359,6 +376,35 @@ class Plan:
             seconds = max(seconds, min(remaining_seconds, in_full * epoch + OVERHEAD_SECONDS))
         seconds -= OVERHEAD_SECONDS + (CHOOSING_SECONDS if last else 0.0)
         return Share(max(1, min(full, int(seconds / epoch))), seconds, last)
+
+    def least_last_seconds(self, candidate: Candidate, trained_seconds: float) -> float:
+        """With a clock, what has to be left for a step to the last rung.
+
+        Its learning rate begins at the peak once more, and its files replace those of the step
+        before. So it trains at least as much as that one, or all its epochs.
+
+        Args:
+            candidate: to be trained.
+            trained_seconds: of its step to the rung before, which had one thread.
+        """
+        in_full = candidate.training.epochs * self.epoch_seconds(candidate)
+        return self._last_seconds(min(trained_seconds, in_full))
+
+    def finishing_extension(self, candidate: Candidate, trained_seconds: float) -> int:
+        """With a clock, whole tens of seconds more in which a candidate can be finished.
+
+        Half of an extension is for that.
+        """
+        least = 2 * self.least_last_seconds(candidate, trained_seconds)
+        return 10 * math.ceil(max(self.final_seconds or 0.0, least) / 10)
+
+    def _last_seconds(self, training_seconds: float) -> float:
+        """A step to the last rung that does in all its threads what takes one so long."""
+        beside = OVERHEAD_SECONDS + CHOOSING_SECONDS
+        if self.final_threads > 1:
+            beside += START_SECONDS
+        faster: float = self.final_threads**CORES_EXPONENT
+        return training_seconds / faster + beside
 
     def finishing_seconds(self, candidates: Iterable[Candidate]) -> float:
         """With a clock, the time in which the best are finished, if these are the best."""

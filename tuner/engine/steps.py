@@ -26,6 +26,7 @@ class Steps:
         self._steps: list[Step] = []
         self._latest: dict[int, int] = {}
         self._curves: dict[int, tuple[float, ...]] = {}
+        self._seconds: dict[int, float] = {}
         self._compared_with: dict[int, tuple[float, ...]] = {}
         self.surely_known = 0
         """So many first steps were known to an earlier decision, and are to all later ones."""
@@ -55,14 +56,15 @@ class Steps:
             )
             if kind == "rung":
                 self._curves[number] = tuple(event["curve"])
+                self._seconds[event["index"]] = event["train_seconds"]
 
     def _group_of(self, focus: str) -> int:  # runs of earlier versions name no focus
         return next((number for number, band in enumerate(self._bands) if focus in band), 0)
 
     def _score(self, event: Mapping[str, Any]) -> float | None:
         plain = event.get("builds", {}).get(self._precision)
-        if plain is None:  # it failed, or was far behind the others
-            return max(event["curve"], default=None) if event["status"] == "stopped" else None
+        if plain is None:  # it was far behind the others, or failed and has no curve
+            return max(event.get("curve", ()), default=None)
         return from_plain(Build, plain, "events.jsonl").accuracy["validation"].value
 
     def unfinished(self) -> list[Step]:
@@ -90,6 +92,10 @@ class Steps:
     def compared_with(self, index: int) -> tuple[float, ...]:
         """What `others` gave when the last step of a candidate was decided on."""
         return self._compared_with[index]
+
+    def trained_seconds(self, index: int) -> float:
+        """Of the step to the rung that a candidate is on; 0 before the first."""
+        return self._seconds.get(index, 0.0)
 
     def seen(self, count: int) -> list[Step]:
         """All steps, as a decision sees them that knows the first `count` alone."""

@@ -33,6 +33,7 @@ from tuner.propose.rungs import (
     Step,
     decide,
     decide_on_clock,
+    finishable,
     promotable,
 )
 from tuner.propose.sampler import Told
@@ -45,6 +46,12 @@ from tuner.train.steps import parts_of_batch
 LATE_FACTOR = 2.0
 LATE_SECONDS = 60.0
 """With a clock, a candidate is given up after its time x factor + seconds."""
+
+WAITED_FACTOR = 1.25
+WAITED_SECONDS = 30.0
+"""While the best waits to be finished, a step below the last rung is given up after its time x
+factor + seconds. They are for a start on a busy machine, where importing TensorFlow and tracing
+take up to 20 s, and for conversion and scoring."""
 
 FAILURES_IN_A_ROW = 5
 """So many candidates that fail without one that succeeds have a common cause: the run ends."""
@@ -153,6 +160,7 @@ class Supervisor:
                 self._proposer = self._proposer_of(self._record.spec, self._plan)
                 self._repeated = self._record.spec.repeats == 1
                 self._search()
+                self._say_what_is_too_short()
                 self._stop_the_others()
                 if self._record.spec.repeats > 1:
                     repeat_finalists(self._record, self._plan, self._on_each, self._observer.note)
@@ -228,6 +236,7 @@ class Supervisor:
             self._fill()
             if not self._work.running:
                 return
+            self._make_way()
             for job, outcome in self._work.poll():
                 if self._trains(job):
                     self._collect(job, outcome)
@@ -235,6 +244,48 @@ class Supervisor:
                     self._measuring.collect(job, outcome)
             measures = self._work.running and not any(map(self._trains, self._work.running))
             self._show("measuring finalists" if measures else "searching")
+
+    def _say_what_is_too_short(self) -> None:
+        """Where the time of a session was too short to start anything, how much finishes the best.
+
+        So may be an extension of a search that was much longer.
+        """
+        session = self._record.events[self._record.session_start :]
+        steps = self._record.steps.seen(len(self._record.steps))
+        best = promotable(steps, range(len(self._plan.rung_shares) - 1))
+        if self._remaining is None or any(event["event"] == "started" for event in session):
+            return
+        for step in best[:1]:
+            result = self._record.results[step.index]
+            trained = self._record.steps.trained_seconds(step.index)
+            seconds = self._plan.finishing_extension(result.candidate, trained)
+            self._observer.note(
+                "Nothing was trained: the time was too short for a step of any candidate. 'tune "
+                f"extend {self._folder.name} --time {seconds}s' finishes {result.candidate.id}."
+            )
+
+    def _make_way(self) -> None:
+        """Give up steps that hang, or prepare too long, while the best waits to be finished."""
+        remaining = self._remaining
+        if remaining is None:
+            return
+        last = len(self._plan.rung_shares) - 1
+        below = {step.index for step in self._record.steps.unfinished() if step.rung < last}
+        late = [
+            job
+            for job in self._work.running
+            if self._trains(job)
+            and job.key in below
+            and job.planned_seconds is not None
+            and job.seconds > WAITED_FACTOR * job.planned_seconds + WAITED_SECONDS
+        ]
+        if late and self._decide_on_clock(remaining)[1]:
+            for job in late:
+                job.given_up = GivenUp(
+                    "timed_out",
+                    f"not ready after {job.seconds:.0f} s, of {job.planned_seconds:.0f} s planned, "
+                    "while the best waited to be finished",
+                )
 
     def _trains(self, job: Running) -> bool:
         """Whether a job trains a candidate, or measures one that was trained to its end."""
@@ -271,7 +322,8 @@ class Supervisor:
         """What a step trains to, and with what; a known net goes to its end at once."""
         left = self._remaining
         if not result.baseline:
-            return step.rung, self._plan.share(result.candidate, step.rung, left)
+            trained = self._record.steps.trained_seconds(result.index)
+            return step.rung, self._plan.share(result.candidate, step.rung, left, trained)
         last, final = len(self._plan.rung_shares) - 1, self._plan.final_seconds
         if left is not None and final is not None:
             left = min(left, final)
@@ -315,14 +367,17 @@ class Supervisor:
             threads,
             progress=folder / "progress.json",
             allowed_seconds=allowed,
+            planned_seconds=share.seconds,
             attempt=attempt,
         )
 
     def _waiting(self) -> Step | None:
-        """The first step that is neither done nor running."""
+        """The first step that is neither done nor running, and has the time that it needs."""
         busy = {job.key for job in self._work.running}
+        waiting = (step for step in self._record.steps.unfinished() if step.index not in busy)
+        results = self._record.results
         return next(
-            (step for step in self._record.steps.unfinished() if step.index not in busy), None
+            (step for step in waiting if self._rung_and_share(results[step.index], step)[1]), None
         )
 
     def _next_step(self) -> Step | None:
@@ -352,26 +407,10 @@ class Supervisor:
         and no others, so that any number of workers up to the window decides alike.
         """
         steps, groups = self._record.steps, self._plan.groups
-        limit = self._record.spec.max_candidates
-        exhausted = self._exhausted or (limit is not None and len(self._record.results) >= limit)
-        if self._remaining is not None:
-            known = len(steps)
-            if len(self._plan.rung_shares) == 1:
-                return known, STOP if exhausted else PROPOSE
-            seen = steps.seen(known)
-            before_last = range(len(self._plan.rung_shares) - 1)
-            best = promotable(seen, before_last)[: self._record.spec.workers]
-            return known, decide_on_clock(
-                seen,
-                self._plan.rung_seconds[:-1],
-                remaining_seconds=self._remaining,
-                final_seconds=self._plan.finishing_seconds(
-                    self._record.results[step.index].candidate for step in best
-                ),
-                groups=groups,
-                alone=self._plan.final_threads > 1,
-                exhausted=exhausted,
-            )
+        remaining = self._remaining
+        if remaining is not None:
+            return len(steps), self._decide_on_clock(remaining)[0]
+        exhausted = self._no_more_proposals
         known = max(steps.surely_known, len(steps) - self._record.spec.window + 1)
         if not steps.done(known):
             return known, WAIT
@@ -382,6 +421,46 @@ class Supervisor:
             decision = decide(seen, self._plan.quotas, groups=groups, exhausted=exhausted)
         return known, decision
 
+    @property
+    def _no_more_proposals(self) -> bool:
+        limit = self._record.spec.max_candidates
+        return self._exhausted or (limit is not None and len(self._record.results) >= limit)
+
+    def _decide_on_clock(self, remaining_seconds: float) -> tuple[Decision, bool]:
+        """The next decision, and whether the best waits to be finished once no other step runs."""
+        last, exhausted = len(self._plan.rung_shares) - 1, self._no_more_proposals
+        if last == 0:
+            return STOP if exhausted else PROPOSE, False
+        seen = self._record.steps.seen(len(self._record.steps))
+        best = promotable(seen, range(last))
+        needed = {step.index: self._least_last_seconds(step.index) for step in best}
+        late = {index for index, seconds in needed.items() if seconds > remaining_seconds}
+        final = self._plan.finishing_seconds(
+            self._record.results[step.index].candidate for step in best[: self._record.spec.workers]
+        )
+        ready = finishable(best, late)
+        if ready:
+            final = max(final, needed[ready[0].index])
+        elif best:
+            final = 0.0  # too short for finishing one: the rest is for exploring
+        decision = decide_on_clock(
+            seen,
+            self._plan.rung_seconds[:-1],
+            remaining_seconds=remaining_seconds,
+            final_seconds=final,
+            groups=self._plan.groups,
+            alone=self._plan.final_threads > 1,
+            late=late,
+            exhausted=exhausted,
+        )
+        return decision, bool(ready) and (decision == WAIT or decision.rung == last)
+
+    def _least_last_seconds(self, index: int) -> float:
+        """What has to be left for finishing a candidate."""
+        return self._plan.least_last_seconds(
+            self._record.results[index].candidate, self._record.steps.trained_seconds(index)
+        )
+
     def _propose(self, known: int) -> bool:
         """Propose a candidate from what the first `known` steps gave; False if there is none.
 
@@ -391,7 +470,8 @@ class Supervisor:
             return self._propose_known_net(self._record.spec.baselines[len(self._record.results)])
         scores: dict[int, tuple[int, float]] = {}
         for step in self._record.steps.seen(known):
-            if step.known:  # a failure is a result too: the sampler should go elsewhere
+            # A failure is a result too, the sampler should go elsewhere; but not what was better.
+            if step.known and (step.score is not None or step.index not in scores):
                 scores[step.index] = (step.rung, step.score or 0.0)
         history = [
             self._told(index, scores.get(index)) for index in range(len(self._record.results))
@@ -473,13 +553,12 @@ class Supervisor:
         if again and job.attempt < ATTEMPTS and share is not None:
             self._observer.note(f"{result.candidate.id}: {outcome.reason}; trying again.")
             self._start(job.slot, result, rung, share, job.attempt + 1)
-        elif isinstance(outcome, Died):
-            self._finish(job.key, {"status": "failed", "reason": outcome.reason})
-        elif isinstance(outcome, Raised):
-            write_atomic(self._record.candidate_folder(job.key) / "error.log", outcome.traceback)
-            self._finish(job.key, {"status": "failed", "reason": outcome.reason})
-        elif isinstance(outcome, GivenUp):
-            self._finish(job.key, {"status": outcome.status, "reason": outcome.reason})
+        elif isinstance(outcome, Died | Raised | GivenUp):
+            if isinstance(outcome, Raised):
+                folder = self._record.candidate_folder(job.key)
+                write_atomic(folder / "error.log", outcome.traceback)
+            status = outcome.status if isinstance(outcome, GivenUp) else "failed"
+            self._lose_step(result, rung, status, outcome.reason)
         else:
             self._trained(result, outcome)
 
@@ -490,6 +569,21 @@ class Supervisor:
         )
         self._record.refold(result.index)
         jobs.drop_replaced(self._record.candidate_folder(result.index), result.rung, outcome)
+
+    def _lose_step(self, result: Result, rung: int, status: str, reason: str) -> None:
+        """A step gave nothing: its candidate ends, with what an earlier rung left it, if any."""
+        if result.rung < 0:
+            self._finish(result.index, {"status": status, "reason": reason})
+            return
+        why = (
+            f"not trained to rung {rung}: {reason.rstrip('.')}; it is as it was at rung "
+            f"{result.rung}, after {result.epochs} epochs, and 'tune select {self._folder.name} "
+            f"{result.candidate.id}' and 'tune retrain' train it in full"
+        )
+        self._finish(
+            result.index,
+            {"status": "stopped", "reason": why, "rung": result.rung, "step_status": status},
+        )
 
     def _finish(self, index: int, fields: Mapping[str, Any]) -> None:
         self._record.note("finished", index=index, **fields)
@@ -519,7 +613,8 @@ class Supervisor:
         ends = [event for event in session if event["event"] in ("rung", "finished")]
         last = ends[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all(
-            event["event"] == "finished" and event["status"] not in ("ok", "stopped")
+            event["event"] == "finished"
+            and event.get("step_status", event["status"]) not in ("ok", "stopped")
             for event in last
         ):
             raise TuneError(

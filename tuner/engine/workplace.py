@@ -69,6 +69,8 @@ class Running:
         allowed_seconds: wall-clock time it may take from its first progress on, so that
             preparing images does not count; None for no limit.
         attempt: from 1; a job whose worker died may be tried again.
+        planned_seconds: that its work should take; None without a clock.
+        given_up: it is killed at the next look, for this reason.
     """
 
     key: int
@@ -77,11 +79,18 @@ class Running:
     progress: Path
     allowed_seconds: float | None
     attempt: int
+    planned_seconds: float | None = None
+    given_up: GivenUp | None = None
     started: float = field(default_factory=time.monotonic)
     first_progress: float | None = None
     checked: float = 0.0
     computed_at: float = field(default_factory=time.monotonic)
     computed_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since its start."""
+        return time.monotonic() - self.started
 
 
 class Workplace:
@@ -120,6 +129,7 @@ class Workplace:
         *arguments: Any,
         progress: Path,
         allowed_seconds: float | None = None,
+        planned_seconds: float | None = None,
         attempt: int = 1,
     ) -> None:
         """Run `job(*arguments)` in a free slot; see Running."""
@@ -131,6 +141,7 @@ class Workplace:
                 future=slot.submit(job, *arguments),
                 progress=progress,
                 allowed_seconds=allowed_seconds,
+                planned_seconds=planned_seconds,
                 attempt=attempt,
             )
         )
@@ -172,6 +183,8 @@ class Workplace:
         return memory - first > min(GROWTH_BYTES, max(0.0, self._memory_limit - first) / 2)
 
     def _exceeded(self, job: Running) -> GivenUp | None:
+        if job.given_up is not None:
+            return job.given_up
         now = time.monotonic()
         if now - job.checked < CHECK_SECONDS:
             return None

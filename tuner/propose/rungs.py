@@ -12,7 +12,7 @@ the time that is left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +80,17 @@ def promotable(steps: Sequence[Step], rungs: range) -> list[Step]:
     return sorted(found, key=lambda step: (-step.rung, -(step.score or 0.0), step.index))
 
 
+def finishable(best: Sequence[Step], late: Collection[int]) -> list[Step]:
+    """Of what is `promotable`, of each group those on its highest rung that are not late.
+
+    Those on lower rungs would end above it on the board, worse than it is.
+    """
+    highest: dict[int, int] = {}
+    for step in best:
+        highest.setdefault(step.group, step.rung)
+    return [step for step in best if step.rung == highest[step.group] and step.index not in late]
+
+
 def _promote(waiting: Sequence[Step], rung: int, steps: Sequence[Step], groups: int) -> Decision:
     """Promote the best of the group whose turn it is, or of the next that has one."""
     turn = _started(steps, rung)
@@ -140,6 +151,7 @@ def decide_on_clock(
     final_seconds: float,
     groups: int = 1,
     alone: bool = False,
+    late: Collection[int] = (),
     exhausted: bool,
 ) -> Decision:
     """The next step of a search that a clock ends.
@@ -151,12 +163,14 @@ def decide_on_clock(
         final_seconds: the last part of the budget, in which the best are finished.
         groups: of candidates.
         alone: a step to the last rung takes the whole machine, and waits for all others.
+        late: candidates for which too little time is left for a step to the last rung.
         exhausted: nothing more can be proposed.
     """
     last = len(rung_seconds)
 
-    def leaves_time(rung: int) -> bool:
-        return remaining_seconds - rung_seconds[rung] >= final_seconds
+    def leaves_time(*rungs: int) -> bool:
+        seconds = sum(rung_seconds[rung] for rung in rungs)
+        return remaining_seconds - seconds >= final_seconds
 
     for rung in range(last - 1, 0, -1):
         waiting = promotable(steps, range(rung - 1, rung))
@@ -164,8 +178,14 @@ def decide_on_clock(
         if waiting and _started(steps, rung) < done // REDUCTION and leaves_time(rung):
             return _promote(waiting, rung, steps, groups)
     if leaves_time(0) and not exhausted:
+        # Those on the highest rung are finished first. What is proposed too late to get there would
+        # not be; the time is better spent on one more of those that were left behind.
+        top = last - 1
+        left_behind = promotable(steps, range(top - 1, top)) if top > 0 else []
+        if left_behind and leaves_time(top) and not leaves_time(*range(last)):
+            return _promote(left_behind, top, steps, groups)
         return PROPOSE
-    best = promotable(steps, range(last))
+    best = finishable(promotable(steps, range(last)), late)
     if alone and not all(step.known for step in steps):
         return WAIT
     if best:

@@ -1,0 +1,102 @@
+"""A step that goes wrong costs a candidate that step, and the others nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+import failing_support
+import tuner
+from tuner.engine import jobs, plan, supervisor
+from tuner.engine.supervisor import FAILURES_IN_A_ROW
+from tuner.spec import Result
+from tuner.store.runs import RunFolder
+from untrained_support import untrained  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.usefixtures("home", "untrained")
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rungs of tenths of a second, which no net is small enough to skip."""
+    monkeypatch.setattr(plan, "MIN_RUNG_SECONDS", 0.2)
+    for name in ("OVERHEAD_SECONDS", "CHOOSING_SECONDS", "START_SECONDS"):
+        monkeypatch.setattr(plan, name, 0.0)
+    monkeypatch.setattr(plan, "NEARLY_ALL", 2.0)
+
+
+def search(**budget: object) -> tuner.Run:
+    return tuner.search(
+        "raspberry-pi-4", "sample:digits", workers=2, name="r", progress=False, **budget
+    )
+
+
+def results(run: tuner.Run) -> list[Result]:
+    return RunFolder(run.folder).results()
+
+
+@pytest.mark.parametrize(
+    ("job", "reason"), [("raise_first", "no loss today"), ("die_first", "its worker process died")]
+)
+def test_a_candidate_that_fails_at_its_end_keeps_what_it_had(
+    monkeypatch: pytest.MonkeyPatch, job: str, reason: str
+) -> None:
+    monkeypatch.setattr(jobs, "train_candidate", getattr(failing_support, job))
+    run = search(max_candidates=9)
+    folder = RunFolder(run.folder)
+    lost = folder.candidate((run.folder / "candidates" / "first.txt").read_text())
+    result = next(item for item in results(run) if item.candidate.id == lost.name)
+    assert (result.status, result.rung) == ("stopped", 1)
+    assert result.builds
+    assert result.reason.startswith(f"not trained to rung 2: {reason}")
+    assert result.reason.endswith(
+        f"; it is as it was at rung 1, after {result.epochs} epochs, and 'tune select r "
+        f"{lost.name}' and 'tune retrain' train it in full"
+    )
+    assert jobs.rung_folder(lost, 1).is_dir()
+    assert (lost / "error.log").exists() == (job == "raise_first")
+    statuses = [item.status for item in results(run)]
+    assert (statuses.count("ok"), statuses.count("stopped")) == (1, 8)
+    before = len(run.events)
+    tuner.extend("r", max_candidates=2, progress=False)
+    assert not [
+        event for event in run.events[before:]
+        if event.get("index") == result.index and event["event"] in ("promoted", "started")
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("brief")
+def test_with_a_clock_the_next_best_is_finished_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "train_candidate", failing_support.raise_first)
+    run = search(time="8s")
+    lost = (run.folder / "candidates" / "first.txt").read_text()
+    found = {item.candidate.id: item for item in results(run)}
+    assert found.pop(lost).status == "stopped"
+    assert any(item.status == "ok" for item in found.values())
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_common_cause_at_the_end_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "train_candidate", failing_support.raise_at_the_end)
+    with pytest.raises(
+        tuner.TuneError,
+        match=f"(?s)last {FAILURES_IN_A_ROW} candidates of 'r' failed.*No space left on device",
+    ):
+        search(time="8s")
+    lost = [item for item in results(tuner.Run("r")) if "No space left" in item.reason]
+    assert len(lost) == FAILURES_IN_A_ROW
+    assert all(item.status == "stopped" and item.builds for item in lost)
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_step_that_hangs_does_not_keep_the_best_from_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "train_candidate", failing_support.hang_once)
+    monkeypatch.setattr(supervisor, "WAITED_SECONDS", 1.0)
+    run = search(time="12s")
+    hung = (run.folder / "candidates" / "hangs.txt").read_text()
+    found = {item.candidate.id: item for item in results(run)}
+    lost = found.pop(hung)
+    assert (lost.status, lost.rung, bool(lost.builds)) == ("stopped", 0, True)
+    assert "s planned, while the best waited to be finished; it is as it was" in lost.reason
+    assert any(item.status == "ok" for item in found.values())

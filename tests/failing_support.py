@@ -1,0 +1,56 @@
+"""Jobs for slots that go wrong in the last rung, or hang; workers import them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from untrained_support import train_candidate
+
+HANGS_SECONDS = 300.0
+
+
+def _train(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+    candidate, rung, trained, epochs, seconds, *more = rest
+    brief = None if seconds is None else min(seconds, 0.1)
+    return train_candidate(run, folder, candidate, rung, trained, epochs, brief, *more)
+
+
+def _first_of_all(folder: Path, last: bool) -> bool:
+    """Whether this is the first candidate that is trained to its end; it stays so."""
+    mark = folder.parent / "first.txt"
+    if last and not mark.exists():
+        mark.write_text(folder.name)
+    return last and mark.read_text() == folder.name
+
+
+def raise_at_the_end(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+    """No candidate is trained to its end."""
+    if rest[5]:
+        raise OSError(28, "No space left on device.")
+    return _train(run, folder, *rest)
+
+
+def raise_first(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+    """The first that is trained to its end is not."""
+    if _first_of_all(folder, rest[5]):
+        raise ValueError("no loss today.")
+    return _train(run, folder, *rest)
+
+
+def die_first(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+    """The worker of the first that is trained to its end dies, again and again."""
+    if _first_of_all(folder, rest[5]):
+        os._exit(3)
+    return _train(run, folder, *rest)
+
+
+def hang_once(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+    """The first step to rung 1 hangs before its first epoch, like one that waits for a lock."""
+    mark = folder.parent / "hangs.txt"
+    if rest[1] == 1 and not mark.exists():
+        mark.write_text(folder.name)
+        time.sleep(HANGS_SECONDS)
+    return _train(run, folder, *rest)
