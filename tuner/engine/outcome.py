@@ -52,9 +52,13 @@ def _going_on(folder: RunFolder, board: Board) -> str:
     steps = Steps(spec)
     for event in folder.events():
         steps.take(event)
-    trained = steps.trained_seconds(best.result.index)
-    more = plan.finishing_extension(best.result.candidate, trained)
-    return f" Finish the best with 'tune extend {spec.name} --time {more}s'; {in_full}."
+    index = steps.to_finish(len(plan.rung_shares) - 1)
+    named = [row.result for row in board.rows if row.result.index == index]
+    if not named:  # all went wrong on their way to the last rung
+        return f" {in_full}."
+    more = plan.finishing_extension(named[0].candidate, steps.trained_seconds(named[0].index))
+    what = "the best" if index == best.result.index else named[0].candidate.id
+    return f" Finish {what} with 'tune extend {spec.name} --time {more}s'; {in_full}."
 
 
 def _too_short(spec: RunSpec, elapsed_seconds: float) -> str:

@@ -393,9 +393,13 @@ class Plan:
     def finishing_extension(self, candidate: Candidate, trained_seconds: float) -> int:
         """With a clock, whole tens of seconds more in which a candidate can be finished.
 
-        Half of an extension is for that.
+        Half of the searching of an extension is for that; what else a run does, such as training
+        the best again, takes the share of an extension that it takes of this plan's time.
         """
-        least = 2 * self.least_last_seconds(candidate, trained_seconds)
+        before = self._seconds_before
+        all_seconds = (self.spec.budget_seconds or math.inf) - before
+        searching = ((self.search_ends_seconds or math.inf) - before) / all_seconds
+        least = 2 * self.least_last_seconds(candidate, trained_seconds) / searching
         return 10 * math.ceil(max(self.final_seconds or 0.0, least) / 10)
 
     def _last_seconds(self, training_seconds: float) -> float:

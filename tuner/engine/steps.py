@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.propose.bands import size_bands
-from tuner.propose.rungs import REDUCTION, Step
+from tuner.propose.rungs import REDUCTION, Step, promotable
 from tuner.rank.order import ranking_precision
 from tuner.spec import Build, RunSpec, from_plain
 
@@ -70,6 +70,12 @@ class Steps:
     def unfinished(self) -> list[Step]:
         """Steps without an outcome, in order."""
         return [step for step in self._steps if not step.known]
+
+    def to_finish(self, last: int) -> int | None:
+        """The candidate that a step to the last rung was begun with, else the best for one."""
+        begun = [step for step in self.unfinished() if step.rung == last]
+        best = begun or promotable(self._steps, range(last))
+        return best[0].index if best else None
 
     def done(self, count: int) -> bool:
         """Whether the first `count` steps have outcomes."""

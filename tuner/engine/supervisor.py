@@ -53,6 +53,9 @@ WAITED_SECONDS = 30.0
 factor + seconds. They are for a start on a busy machine, where importing TensorFlow and tracing
 take up to 20 s, and for conversion and scoring."""
 
+LATE_START_SECONDS, LATE_START_SHARE = 5.0, 0.25
+"""So much later, and by this share of a step's time, may a step end than it was planned to."""
+
 FAILURES_IN_A_ROW = 5
 """So many candidates that fail without one that succeeds have a common cause: the run ends."""
 
@@ -246,23 +249,23 @@ class Supervisor:
             self._show("measuring finalists" if measures else "searching")
 
     def _say_what_is_too_short(self) -> None:
-        """Where the time of a session was too short to start anything, how much finishes the best.
+        """Where the time of an extension was too short to start anything, how much finishes one.
 
-        So may be an extension of a search that was much longer.
+        So it may be after a search that was much longer.
         """
-        session = self._record.events[self._record.session_start :]
-        steps = self._record.steps.seen(len(self._record.steps))
-        best = promotable(steps, range(len(self._plan.rung_shares) - 1))
-        if self._remaining is None or any(event["event"] == "started" for event in session):
+        extended, steps = self._record.spec.extended, self._record.steps
+        index = steps.to_finish(len(self._plan.rung_shares) - 1)
+        if self._remaining is None or not extended or index is None:
             return
-        for step in best[:1]:
-            result = self._record.results[step.index]
-            trained = self._record.steps.trained_seconds(step.index)
-            seconds = self._plan.finishing_extension(result.candidate, trained)
-            self._observer.note(
-                "Nothing was trained: the time was too short for a step of any candidate. 'tune "
-                f"extend {self._folder.name} --time {seconds}s' finishes {result.candidate.id}."
-            )
+        since = extended[-1].elapsed_seconds
+        if any(e["event"] == "started" and e["elapsed"] >= since for e in self._record.events):
+            return
+        candidate = self._record.results[index].candidate
+        seconds = self._plan.finishing_extension(candidate, steps.trained_seconds(index))
+        self._observer.note(
+            "Nothing was trained: the time was too short for a step of any candidate. 'tune "
+            f"extend {self._folder.name} --time {seconds}s' finishes {candidate.id}."
+        )
 
     def _make_way(self) -> None:
         """Give up steps that hang, or prepare too long, while the best waits to be finished."""
@@ -276,6 +279,7 @@ class Supervisor:
             for job in self._work.running
             if self._trains(job)
             and job.key in below
+            and not self._record.results[job.key].baseline  # which are trained to their end
             and job.planned_seconds is not None
             and job.seconds > WAITED_FACTOR * job.planned_seconds + WAITED_SECONDS
         ]
@@ -431,7 +435,11 @@ class Supervisor:
         last, exhausted = len(self._plan.rung_shares) - 1, self._no_more_proposals
         if last == 0:
             return STOP if exhausted else PROPOSE, False
-        seen = self._record.steps.seen(len(self._record.steps))
+        steps = self._record.steps
+        busy = {job.key for job in self._work.running}
+        # What an earlier session left unfinished, and this one has no time for, is not waited for.
+        left = {step.index for step in steps.unfinished()} - busy
+        seen = [step for step in steps.seen(len(steps)) if step.index not in left]
         best = promotable(seen, range(last))
         needed = {step.index: self._least_last_seconds(step.index) for step in best}
         late = {index for index, seconds in needed.items() if seconds > remaining_seconds}
@@ -440,7 +448,8 @@ class Supervisor:
         )
         ready = finishable(best, late)
         if ready:
-            final = max(final, needed[ready[0].index])
+            margin = LATE_START_SECONDS + LATE_START_SHARE * max(self._plan.rung_seconds[:-1])
+            final = max(final, needed[ready[0].index] + margin)
         elif best:
             final = 0.0  # too short for finishing one: the rest is for exploring
         decision = decide_on_clock(
@@ -582,7 +591,13 @@ class Supervisor:
         )
         self._finish(
             result.index,
-            {"status": "stopped", "reason": why, "rung": result.rung, "step_status": status},
+            {
+                "status": "stopped",
+                "reason": why,
+                "rung": result.rung,
+                "step_status": status,
+                "step_reason": reason,
+            },
         )
 
     def _finish(self, index: int, fields: Mapping[str, Any]) -> None:
@@ -617,9 +632,10 @@ class Supervisor:
             and event.get("step_status", event["status"]) not in ("ok", "stopped")
             for event in last
         ):
+            reason = last[-1].get("step_reason", last[-1]["reason"])
             raise TuneError(
                 f"The last {FAILURES_IN_A_ROW} candidates of '{self._folder.name}' failed, the "
-                f"latest with: {last[-1]['reason']}. Mend the cause, then go on with "
+                f"latest with: {reason}. Mend the cause, then go on with "
                 f"'tune resume {self._folder.name}', or start a new run."
             )
 

@@ -77,7 +77,7 @@ def _what_helps(version: ModelVersion, wider: str) -> str:
     ways = []
     if version.template.training.frozen_share == 1.0:
         ways.append("lower frozen_share in the template, which lets a retraining round")
-    elif version.quantization is None:
+    elif version.retraining is None or not version.retraining.quantization_share:
         ways.append(f"retrain with --quantization-percent {QUANTIZATION_PERCENT:g}")
     if wider:
         ways.append(f"export with --to {wider} (more RAM and time)")

@@ -227,7 +227,9 @@ def _key(template: Template, fingerprint: str, retraining: Retraining, parent: s
     """Names a training: what is interrupted is gone on with by the same command."""
     described: dict[str, Any] = to_plain(template)
     described["target"].pop("limits", None)  # another limit changes nothing that was trained
-    plain = [described, fingerprint, to_plain(retraining), parent]
+    asked: dict[str, Any] = to_plain(retraining)
+    del asked["unfrozen_from"]  # of its second part, by the template
+    plain = [described, fingerprint, asked, parent]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
