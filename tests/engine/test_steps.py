@@ -122,3 +122,25 @@ def test_a_run_of_an_earlier_version_that_names_no_focus_goes_on():
     steps.take({"event": "proposed", "index": 0})
     steps.take({"event": "finished", "index": 0, "status": "failed"})
     assert [(step.group, step.rung, step.ended) for step in steps.seen(1)] == [(0, 0, True)]
+
+
+def test_what_was_begun_is_finished_first_and_what_was_lost_never():
+    steps = Steps(run_spec())
+    assert steps.to_finish(2) is None
+    for event in (proposed(0), proposed(1), reached(0, 15), reached(1, 12)):
+        steps.take(event)
+    assert steps.to_finish(2) == 0
+    steps.take({"event": "promoted", "index": 1, "rung": 2, "known": 2})
+    assert steps.to_finish(2) == 1, "a killed session left it"
+    lost = {
+        "event": "finished",
+        "status": "stopped",
+        "index": 1,
+        "rung": 0,
+        "step_status": "failed",
+    }
+    steps.take(lost)
+    assert steps.to_finish(2) == 0
+    steps.take({"event": "promoted", "index": 0, "rung": 2, "known": 3})
+    steps.take({**lost, "index": 0})
+    assert steps.to_finish(2) is None
