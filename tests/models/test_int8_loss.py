@@ -11,7 +11,7 @@ import pytest
 from tuner.cost.lower import lower
 from tuner.exporters import Check
 from tuner.models.int8_loss import export_warnings, int8_warning, noisiest_layers
-from tuner.spec import ModelVersion, Paired, QuantizationAware, to_plain
+from tuner.spec import ModelVersion, Paired, to_plain
 from tuner.store.files import write_json
 from tuner.store.models import ModelFolder
 from tuner.testing.models import trained
@@ -84,7 +84,9 @@ def test_a_large_drop_beyond_chance_is_told(
 
 def test_what_helps_is_what_the_version_has_not_had(folder: ModelFolder):
     version = with_pairs(folder.read(), 1000, 60, 0)
-    aware = dataclasses.replace(version, quantization=QuantizationAware(epochs=2, train_seconds=1))
+    assert version.retraining is not None
+    asked = dataclasses.replace(version.retraining, quantization_share=0.3)
+    aware = dataclasses.replace(version, retraining=asked)
     assert "float32 on the 1000 test images" in int8_warning(aware)
     assert "--quantization-percent" not in int8_warning(aware)
     assert "What may help: export with --to tflite_int16x8" in int8_warning(aware)
