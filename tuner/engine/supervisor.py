@@ -53,8 +53,8 @@ WAITED_SECONDS = 30.0
 factor + seconds. They are for a start on a busy machine, where importing TensorFlow and tracing
 take up to 20 s, and for conversion and scoring."""
 
-LATE_START_SECONDS, LATE_START_SHARE = 5.0, 0.25
-"""So much later, and by this share of a step's time, may a step end than it was planned to."""
+LATE_SHARE = 0.1
+"""Of the time of a step: so much later may it end than planned, and the best still be finished."""
 
 FAILURES_IN_A_ROW = 5
 """So many candidates that fail without one that succeeds have a common cause: the run ends."""
@@ -448,7 +448,7 @@ class Supervisor:
         )
         ready = finishable(best, late)
         if ready:
-            margin = LATE_START_SECONDS + LATE_START_SHARE * max(self._plan.rung_seconds[:-1])
+            margin = LATE_SHARE * max(self._plan.rung_seconds[:-1])
             final = max(final, needed[ready[0].index] + margin)
         elif best:
             final = 0.0  # too short for finishing one: the rest is for exploring
