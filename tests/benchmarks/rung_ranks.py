@@ -4,7 +4,8 @@ Trains random candidates of the spaces that a search draws from, which fit the A
 Sense, on the CIFAR-10 subset of `cifar10_search.py`: to three rungs with weights resumed, as a
 search does, and for comparison from scratch for other short times, for one epoch, and on a part of
 the images. The last rung is scored as int8 on all test images. One line of JSON a candidate,
-resumable:
+resumable; times that are added here later are trained for the candidates that lack them, whose last
+line counts:
     .venv/bin/python tests/benchmarks/rung_ranks.py train ranks.jsonl --part 0 --parts 2
     .venv/bin/python tests/benchmarks/rung_ranks.py report ranks.jsonl
 """
@@ -35,13 +36,17 @@ from tuner.engine.builds import make_builds, score_builds
 from tuner.engine.images import labelled, open_data
 from tuner.engine.plan import OVERHEAD_SECONDS, Plan
 from tuner.engine.search import SearchRequest, make_proposer, prepare_run
+from tuner.propose.rungs import REDUCTION
 from tuner.propose.sampler import Told
 from tuner.spec import Candidate, RunSpec, Throughput, from_plain, seed_of
 
 CANDIDATES = 40
 RUNGS = {"rung 0": 1 / 16, "rung 1": 1 / 4, "last": 1.0}
 FROM_SCRATCH = {"1/32": (1 / 32, 1.0), "1/16": (1 / 16, 1.0), "1/16, 30 % of data": (1 / 16, 0.3),
-                "1/4": (1 / 4, 1.0)}  # fmt: skip
+                "1/8": (1 / 8, 1.0), "1/6": (1 / 6, 1.0), "1/4": (1 / 4, 1.0)}  # fmt: skip
+FIRST_RUNGS = ("1/4", "1/6", "1/8", "1/16")
+EXPLORING_SECONDS = (240.0, 480.0, 700.0)
+DRAWS = 20_000
 IN_EPOCHS = {"1 epoch": (1, 1.0), "3 epochs, 30 % of data": (3, 0.3)}
 
 
@@ -74,8 +79,13 @@ def random_candidates(spec: RunSpec, count: int) -> list[Candidate]:
     return found
 
 
-def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[str, Any]:
-    """Train one candidate to all rungs, and for the times it is compared with."""
+def measure(
+    spec: RunSpec, candidate: Candidate, final_seconds: float, before: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Train one candidate to all rungs, and for the times it is compared with.
+
+    Of one that was measured before, only times that it lacks.
+    """
     import keras
 
     from tuner import catalog
@@ -89,7 +99,7 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
     task = catalog.load_module("tasks", spec.task)
     loss = task.loss(candidate.training, training.labels, task.outputs(spec.dataset))
 
-    def short(model: keras.Model, share: float, part: float, epochs: float, seed: int) -> Any:
+    def short(model: keras.Model, part: float, epochs: float, seed: int) -> Any:
         count = int(part * len(training.labels))
         data = LabelledImages(images=training.images[:count], labels=training.labels[:count])
         return train(model, candidate, data, validation, epochs=max(1, round(epochs)), seed=seed,
@@ -99,36 +109,27 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
         start_anew(seed)
         return build_keras(candidate.architecture, dropout_seed=seed)
 
-    ends: list[float] = []
-    train(fresh(), candidate, training, validation, epochs=3, seed=seed, loss=loss,
-          on_epoch=lambda done: ends.append(done.seconds))  # fmt: skip
-    epoch = ends[2] - ends[1]
-    full = min(candidate.training.epochs, int((final_seconds - OVERHEAD_SECONDS) / epoch))
-    row: dict[str, Any] = {
-        "id": candidate.id, "full_epochs": full, "epoch_seconds": epoch, "rungs": {},
-        "from_scratch": {}, "curves": {},
-    }  # fmt: skip
+    row = before or measure_epoch(candidate, fresh(), training, validation, final_seconds, loss)
+    full = row["full_epochs"]
     # Images of a part must hold all classes alike.
     order = np.random.default_rng(0).permutation(len(training.labels))
     training = LabelledImages(images=training.images[order], labels=training.labels[order])
-    for name, (share, part) in FROM_SCRATCH.items():
+    lengths = {name: (share * full / part, part) for name, (share, part) in FROM_SCRATCH.items()}
+    for name, (epochs, part) in {**lengths, **IN_EPOCHS}.items():
+        if name in row["from_scratch"]:
+            continue
         started = time.monotonic()
-        done = short(fresh(), share, part, share * full / part, seed)
+        done = short(fresh(), part, epochs, seed)
         row["from_scratch"][name] = {
             "accuracy": max(done.curve), "epochs": done.epochs,
             "seconds": round(time.monotonic() - started, 2),
         }  # fmt: skip
-    for name, (epochs, part) in IN_EPOCHS.items():
-        started = time.monotonic()
-        done = short(fresh(), 1.0, part, epochs, seed)
-        row["from_scratch"][name] = {
-            "accuracy": max(done.curve), "epochs": done.epochs,
-            "seconds": round(time.monotonic() - started, 2),
-        }  # fmt: skip
+    if before:
+        return row
     model = fresh()
     for number, (name, share) in enumerate(RUNGS.items()):
         started = time.monotonic()
-        done = short(model, share, 1.0, share * full, seed + number)
+        done = short(model, 1.0, share * full, seed + number)
         row["rungs"][name] = {
             "accuracy": max(done.curve), "epochs": done.epochs,
             "seconds": round(time.monotonic() - started, 2),
@@ -144,6 +145,26 @@ def measure(spec: RunSpec, candidate: Candidate, final_seconds: float) -> dict[s
     costs = known_before(spec, candidate)
     row.update(costs, parameters=model.count_params())
     return row
+
+
+def measure_epoch(
+    candidate: Candidate,
+    model: Any,
+    training: Any,
+    validation: Any,
+    final_seconds: float,
+    loss: Any,
+) -> dict[str, Any]:
+    """A row with the time of an epoch, and how many of them fill the last rung."""
+    from tuner.train.loop import train
+
+    ends: list[float] = []
+    train(model, candidate, training, validation, epochs=3, seed=0, loss=loss,
+          on_epoch=lambda done: ends.append(done.seconds))  # fmt: skip
+    epoch = ends[2] - ends[1]
+    full = min(candidate.training.epochs, int((final_seconds - OVERHEAD_SECONDS) / epoch))
+    return {"id": candidate.id, "full_epochs": full, "epoch_seconds": epoch, "rungs": {},
+            "from_scratch": {}, "curves": {}}  # fmt: skip
 
 
 def known_before(spec: RunSpec, candidate: Candidate) -> dict[str, float]:
@@ -167,7 +188,7 @@ def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for name in rows[0][kind]:
             label = name if kind == "rungs" else f"from scratch: {name}"
             sources[label] = [row[kind][name]["accuracy"] for row in rows]
-            seconds[label] = statistics.mean(row[kind][name]["seconds"] for row in rows)
+            seconds[label] = statistics.median(row[kind][name]["seconds"] for row in rows)
     for name in ("macs", "parameters", "full_epochs"):
         sources[f"untrained: {name}"] = [float(row[name]) for row in rows]
     table = {}
@@ -182,8 +203,40 @@ def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 for share, chosen in kept.items()
             },
         }
-    return {"candidates": len(rows), "best_int8_test": best,
-            "median_int8_test": statistics.median(final), "table": table}  # fmt: skip
+    return {
+        "candidates": len(rows), "best_int8_test": best,
+        "median_int8_test": statistics.median(final), "table": table,
+        "found_by_search": {
+            seconds: found_by_search(rows, seconds) for seconds in EXPLORING_SECONDS
+        },
+    }  # fmt: skip
+
+
+def found_by_search(rows: list[dict[str, Any]], exploring: float) -> dict[str, dict[str, float]]:
+    """int8 of what a search finds in so many seconds of a core, by its first rung.
+
+    Candidates are drawn from the rows; those that are the best quarter after the first rung are
+    trained to the last, and the best there is what it finds. "none" trains all of them to the last.
+    """
+    final = np.array([row["int8"]["test"] for row in rows])
+    last = np.array([row["rungs"]["last"]["accuracy"] for row in rows])
+    last_seconds = statistics.median(row["rungs"]["last"]["seconds"] for row in rows)
+    generator = np.random.default_rng(0)
+    found = {}
+    for name in (None, *FIRST_RUNGS):
+        first = [row["from_scratch"][name] for row in rows] if name else []
+        seconds = statistics.median(rung["seconds"] for rung in first) if first else 0.0
+        each = seconds + (last_seconds / REDUCTION if first else last_seconds)
+        count = min(len(rows), int(exploring / each))
+        kept = max(1, count // REDUCTION) if first else count
+        scores = np.array([rung["accuracy"] for rung in first] or last)
+        values = []
+        for _ in range(DRAWS):
+            drawn = generator.permutation(len(rows))[:count]
+            chosen = drawn[np.argsort(-scores[drawn])][:kept]
+            values.append(final[chosen[np.argmax(last[chosen])]])
+        found[name or "none"] = {"candidates": count, "int8_test": round(float(np.mean(values)), 4)}
+    return found
 
 
 def main() -> None:
@@ -197,9 +250,9 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "rung_ranks")
     options = parser.parse_args()
     lines = options.output.read_text().splitlines() if options.output.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows = {row["id"]: row for row in map(json.loads, lines)}
     if options.command == "report":
-        print(json.dumps(report(rows), indent=2))
+        print(json.dumps(report(list(rows.values())), indent=2))
         return
     spec_file = options.home / "run.json"
     if not spec_file.exists():  # one measurement of the machine for all parts
@@ -210,10 +263,12 @@ def main() -> None:
         spec_file.write_text(json.dumps(to_plain(spec)))
     os.environ["TUNE_HOME"] = str(options.home)
     spec = from_plain(RunSpec, json.loads(spec_file.read_text()), "run.json")
-    done = {row["id"] for row in rows}
     for number, candidate in enumerate(random_candidates(spec, CANDIDATES)):
-        if number % options.parts == options.part and candidate.id not in done:
-            row = measure(spec, candidate, options.final_seconds)
+        before = rows.get(candidate.id)
+        if number % options.parts != options.part:
+            continue
+        if before is None or FROM_SCRATCH.keys() - before["from_scratch"].keys():
+            row = measure(spec, candidate, options.final_seconds, before)
             with options.output.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(number, candidate.id, row["rungs"], row["int8"], file=sys.stderr)

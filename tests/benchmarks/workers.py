@@ -1,8 +1,10 @@
-"""Two workers beside one: trainings that end in the same minutes, on the CIFAR-10 subset.
+"""Two workers beside one: the same search to its last candidate, and the same board.
 
-Each side is a whole search with a clock, from the start of the command, alone on the machine and
-in turns. Prints JSON. Run it alone:
-    .venv/bin/python tests/benchmarks/workers.py --time 4m --repeats 3
+Each side is a whole search of so many candidates on `sample:digits`, from the start of the
+command to its end, alone on the machine and in turns. The boards are compared byte for byte, as
+JSON without the seconds that trainings took, and so are the int8 files of all candidates. Prints
+JSON; ends with 1 if they differ. Run it alone:
+    .venv/bin/python tests/benchmarks/workers.py --max-candidates 120
 """
 
 from __future__ import annotations
@@ -14,61 +16,76 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from hashlib import sha256
 from pathlib import Path
-
-from cifar10_search import DATA, TARGET, TRAINING_IMAGES_PER_CLASS, unpack
-
-from tuner.store.runs import RunFolder
+from typing import Any
 
 
-def search(home: Path, workers: int, seed: int, minutes: str) -> dict[str, float]:
-    """Search, and count what was trained."""
-    name = f"{workers}-workers-{seed}"
-    subprocess.run(
-        [sys.executable, "-m", "tuner", "--target", TARGET, "--data", str(home / "cifar10"),
-         "--time", minutes, "--workers", str(workers), "--seed", str(seed), "--name", name],
+def tune(home: Path, *words: str) -> str:
+    """What a command prints."""
+    return subprocess.run(
+        [sys.executable, "-m", "tuner", *words],
         env={**os.environ, "TUNE_HOME": str(home)}, cwd=home, check=True,
-        stdout=sys.stderr,
-    )  # fmt: skip
-    events = RunFolder(home / "runs" / name).events()
-    ended = [event for event in events if "train_seconds" in event]
+        stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+
+
+def board(home: Path, name: str) -> tuple[float, list[dict[str, Any]]]:
+    """Seconds of all trainings; rows without them, with the digest of each int8 file."""
+    rows = json.loads(tune(home, "report", name, "--format", "json"))
+    trained = 0.0
+    for row in rows:
+        trained += row.pop("train_seconds")
+        if path := row["artifacts"].get("int8_tflite"):
+            content = (home / "runs" / name / path).read_bytes()
+            row["int8_sha256"] = sha256(content).hexdigest()
+    return trained, rows
+
+
+def search(home: Path, workers: int, seed: int, candidates: int, target: str) -> dict[str, Any]:
+    """Search, and tell how long it took and what it found."""
+    name = f"{workers}-workers-{seed}"
+    started = time.monotonic()
+    tune(home, "--target", target, "--data", "sample:digits", "--max-candidates", str(candidates),
+         "--workers", str(workers), "--seed", str(seed), "--name", name)  # fmt: skip
+    seconds = time.monotonic() - started
+    trained, rows = board(home, name)
     return {
-        "candidates": len({event["index"] for event in ended}),
-        "trainings": len(ended),
-        "train_seconds": round(sum(event["train_seconds"] for event in ended), 1),
+        "seconds": round(seconds, 1),
+        "train_seconds": round(trained, 1),
+        "board": json.dumps(rows, sort_keys=True),
     }
 
 
 def main() -> None:
     """Search with one and with two workers, in turns."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--time", default="4m")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--max-candidates", type=int, default=120)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--target", default="nano33ble")
     options = parser.parse_args()
+    sides: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        unpack(DATA / "cifar10-train.zip", home / "cifar10" / "train", TRAINING_IMAGES_PER_CLASS)
-        unpack(DATA / "cifar10-test.zip", home / "cifar10" / "test", None)
-        sides: dict[int, list[dict[str, float]]] = {1: [], 2: []}
         for seed in range(options.repeats):
             for workers in (1, 2) if seed % 2 == 0 else (2, 1):
-                sides[workers].append(search(home, workers, seed, options.time))
-    ratios = {
-        field: [two[field] / one[field] for one, two in zip(sides[1], sides[2], strict=True)]
-        for field in ("candidates", "trainings", "train_seconds")
+                found = search(Path(folder), workers, seed, options.max_candidates, options.target)
+                sides[workers].append(found)
+    ratios = [one["seconds"] / two["seconds"] for one, two in zip(*sides.values(), strict=True)]
+    same = [one["board"] == two["board"] for one, two in zip(*sides.values(), strict=True)]
+    report = {
+        "candidates": options.max_candidates,
+        **{
+            field: {workers: [row[field] for row in rows] for workers, rows in sides.items()}
+            for field in ("seconds", "train_seconds")
+        },
+        "median_ratio": round(statistics.median(ratios), 3),
+        "boards_in_bytes": [len(row["board"]) for row in sides[1]],
+        "int8_files": [row["board"].count('"int8_sha256"') for row in sides[1]],
+        "same_board": all(same),
     }
-    print(
-        json.dumps(
-            {
-                "one": sides[1],
-                "two": sides[2],
-                "median_ratio": {
-                    name: round(statistics.median(values), 3) for name, values in ratios.items()
-                },
-            },
-            indent=2,
-        )
-    )
+    print(json.dumps(report, indent=2))
+    sys.exit(not report["same_board"])
 
 
 if __name__ == "__main__":

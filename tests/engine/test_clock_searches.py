@@ -9,7 +9,7 @@ import pytest
 
 import tuner
 from tuner.engine import jobs
-from tuner.engine.plan import CORES_EXPONENT
+from tuner.engine.plan import CORES_EXPONENT, Plan
 from tuner.store.runs import RunFolder
 from untrained_support import untrained  # noqa: F401 - a fixture
 from virtual_support import Machine, virtual_machine  # noqa: F401 - a fixture
@@ -17,6 +17,7 @@ from virtual_support import Machine, virtual_machine  # noqa: F401 - a fixture
 pytestmark = pytest.mark.usefixtures("home")
 
 LAST = 2
+"""Of a search of 10 minutes."""
 
 
 def search(time: str, workers: int = 2) -> tuner.Run:
@@ -32,11 +33,13 @@ def started(run: tuner.Run, rung: int) -> list[dict[str, Any]]:
 def check_last_steps(run: tuner.Run, workers: int) -> None:
     """Each has the time of the step before it, or all epochs."""
     trained: dict[int, float] = {}
-    results = {result.index: result for result in RunFolder(run.folder).results()}
+    folder = RunFolder(run.folder)
+    last = len(Plan(folder.spec()).rung_shares) - 1
+    results = {result.index: result for result in folder.results()}
     for event in run.events:
         if event["event"] == "rung":
             trained[event["index"]] = event["train_seconds"]
-        elif event["event"] == "started" and event["rung"] == LAST:
+        elif event["event"] == "started" and event["rung"] == last:
             done = event["seconds"] * workers**CORES_EXPONENT
             full = results[event["index"]].candidate.training.epochs
             assert event["epochs"] == full or done >= trained[event["index"]]
@@ -58,9 +61,9 @@ def test_a_search_finishes_its_best_and_no_one_in_haste(machine: Machine, slowne
 
 def test_an_extension_that_is_too_short_says_so(machine: Machine, caplog: pytest.LogCaptureFixture):
     machine.slowness = 300.0
-    run = search("2h")
+    run = search("8h")
     before = len(run.events)
-    tuner.extend("r", time="5m", progress=False)
+    tuner.extend("r", time="2m", progress=False)
     assert not [event for event in run.events[before:] if event["event"] == "started"]
     (line,) = [record.getMessage() for record in caplog.records if "Nothing was" in record.msg]
     found = re.fullmatch(

@@ -6,7 +6,7 @@ import pytest
 
 import failing_support
 import tuner
-from tuner.engine import jobs, plan, supervisor
+from tuner.engine import deciding, jobs, plan
 from tuner.engine.supervisor import FAILURES_IN_A_ROW
 from tuner.spec import Result
 from tuner.store.runs import RunFolder
@@ -92,7 +92,7 @@ def test_a_step_that_hangs_does_not_keep_the_best_from_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(jobs, "train_candidate", failing_support.hang_once)
-    monkeypatch.setattr(supervisor, "WAITED_SECONDS", 1.0)
+    monkeypatch.setattr(deciding, "WAITED_SECONDS", 1.0)
     run = search(time="12s")
     hung = (run.folder / "candidates" / "hangs.txt").read_text()
     found = {item.candidate.id: item for item in results(run)}

@@ -11,6 +11,7 @@ from tests_support import make_result, quantity
 from tuner import catalog
 from tuner.dashboard.event_lines import event_line
 from tuner.engine import finalists, measuring
+from tuner.engine.deciding import Deciding
 from tuner.engine.measuring import Measuring
 from tuner.engine.plan import Plan
 from tuner.engine.record import FINALISTS, Record
@@ -67,6 +68,7 @@ def supervisor(
         record.results[index] = dataclasses.replace(ended(index, 0), status=None, builds={})
     made._work = Work(training)
     made._measuring = Measuring(record, made._work, made._observer.note)
+    made._deciding = Deciding(record, made._plan, None)
     return made
 
 

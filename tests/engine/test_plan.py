@@ -21,7 +21,7 @@ from tuner.engine.plan import (
     Plan,
 )
 from tuner.engine.slots import available_cores
-from tuner.propose.rungs import Step, decide, decide_on_clock
+from tuner.propose.rungs import Step, decide, decide_on_clock, promotable
 from tuner.spec import DatasetSpec, Extension, Limits, RunSpec, Throughput, TrainingSettings
 from tuner.testing.specs import small_candidate
 from tuner.train.loop import UNFROZEN_PACE
@@ -188,6 +188,12 @@ def test_half_of_ten_minutes_is_for_finishing_the_best():
     plan = Plan(spec(600.0))
     assert plan.rung_shares == (1 / 16, 1 / 4, 1.0)
     assert plan.rung_seconds == (18.75, 75.0, 300.0)
+
+
+@pytest.mark.parametrize(("seconds", "rungs"), [(72.0, 2), (288.0, 3), (1152.0, 4), (86400.0, 4)])
+def test_a_longer_search_has_more_rungs(seconds: float, rungs: int):
+    assert len(Plan(spec(seconds)).rung_shares) == rungs
+    assert seconds > 1152.0 or len(Plan(spec(seconds - 1.0)).rung_shares) == rungs - 1
 
 
 def test_groups_of_targets_share_the_time_for_finishing():
@@ -457,14 +463,18 @@ def test_time_added_trains_new_candidates_and_finishes_one():
 @pytest.mark.parametrize("budget", [400.0, 600.0, 1200.0])
 def test_nothing_is_proposed_that_comes_too_late_while_more_can_be_promoted(budget: float):
     plan = Plan(spec(budget, workers=1))
-    first, second, final = plan.rung_seconds
+    *exploring, final = plan.rung_seconds
+    last = len(exploring)
     steps, _ = search_on_clock([], plan, 0.0)
     clock = 0.0
-    for step in steps:
-        exploring = budget - clock - final
-        assert step.rung > 0 or not second <= exploring < first + second
+    for number, step in enumerate(steps):
+        left = budget - clock - final
+        if step.rung == 0 and sum(exploring) > left > 0:
+            for rung in range(1, last):
+                waiting = promotable(steps[:number], range(rung - 1, rung))
+                assert not waiting or sum(exploring[rung:]) > left
         clock += min(budget - clock, plan.rung_seconds[step.rung])
-    assert steps[-1].rung == 2
+    assert steps[-1].rung == last
 
 
 def search_on_clock(steps: list[Step], plan: Plan, clock: float) -> tuple[list[Step], float]:

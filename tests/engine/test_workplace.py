@@ -100,6 +100,16 @@ def test_results_come_back_by_key(work: Workplace, tmp_path: Path):
     assert len(work.free_slots()) == 2
 
 
+def test_a_job_that_ended_is_collected_while_another_runs(
+    work: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(workplace, "POLL_SECONDS", 60.0)
+    start(work, 0, time.sleep, 5, path=tmp_path / "a")
+    start(work, 1, pow, 2, 3, path=tmp_path / "b")
+    assert [(job.key, outcome) for job, outcome in work.poll()] == [(1, 8)]
+    assert [job.key for job in work.running] == [0]
+
+
 def test_an_error_costs_only_its_job(work: Workplace, tmp_path: Path):
     start(work, 0, int, "seven", path=tmp_path / "a")
     start(work, 1, pow, 2, 3, path=tmp_path / "b")

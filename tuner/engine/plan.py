@@ -29,8 +29,11 @@ CHOOSING_SECONDS = 2.0
 FINAL_SHARE = 0.5
 """Of the budget, for training the best to the last rung."""
 
-MAX_RUNGS = 3
-REPEAT_SHARE = FINAL_SHARE * sum(float(REDUCTION) ** -step for step in range(MAX_RUNGS))
+RUNGS_BY_CLOCK = 4
+RUNGS_BY_COUNT = 3
+"""At most, with and without a clock; a fourth by count would train for an epoch or two."""
+
+REPEAT_SHARE = FINAL_SHARE * sum(float(REDUCTION) ** -step for step in range(RUNGS_BY_CLOCK))
 """The best once more through all rungs, as a share of the time of the search."""
 
 MEASURED_IN_FULL = 3
@@ -48,8 +51,9 @@ MEASURING_SHARE_AT_MOST = 0.25
 that: what all images take, and for nets that take longer at least a share and some seconds, within
 another share."""
 
-MIN_RUNG_SECONDS = 10.0
-"""A rung is not shorter than this, overhead included."""
+MIN_RUNG_SECONDS = 9.0
+"""A rung is not shorter than this, overhead included: of 40 candidates the best was among the first
+quarter after 5 to 10 s of training (docs/search.md)."""
 
 NEARLY_ALL = 0.75
 """A rung that trains this share of a full training trains all of it: nothing would be saved."""
@@ -112,7 +116,7 @@ class Plan:
         if self.spec.extended:
             return self._first.rung_shares
         budget = self._seconds
-        count = len(self.quotas) if budget is None else MAX_RUNGS
+        count = len(self.quotas) if budget is None else RUNGS_BY_CLOCK
         shares = [float(REDUCTION) ** -step for step in range(count)]
         if budget is not None:
             shortest = MIN_RUNG_SECONDS * self.waves / (FINAL_SHARE * budget)
@@ -132,7 +136,7 @@ class Plan:
         if self.spec.extended:
             return self._extended_quotas(count)
         quotas = [count]
-        while len(quotas) < MAX_RUNGS:
+        while len(quotas) < RUNGS_BY_COUNT:
             fewer = max(2, self.groups, math.ceil(quotas[-1] / REDUCTION))
             if fewer >= quotas[-1]:
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,8 +147,12 @@ class Workplace:
         )
 
     def poll(self) -> list[tuple[Running, Any]]:
-        """Wait a moment; the jobs that ended with what they returned, Raised, Died or GivenUp."""
-        wait([job.future for job in self.running], timeout=POLL_SECONDS)
+        """Wait a moment, or for a job to end; those that did, with what came of them.
+
+        That is what a job returned, Raised, Died or GivenUp.
+        """
+        futures = [job.future for job in self.running]
+        wait(futures, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         ended: list[tuple[Running, Any]] = []
         for job in list(self.running):
             given_up = None if job.future.done() else self._exceeded(job)

@@ -180,10 +180,10 @@ def decide_on_clock(
     if leaves_time(0) and not exhausted:
         # Those on the highest rung are finished first. What is proposed too late to get there would
         # not be; the time is better spent on one more of those that were left behind.
-        top = last - 1
-        left_behind = promotable(steps, range(top - 1, top)) if top > 0 else []
-        if left_behind and leaves_time(top) and not leaves_time(*range(last)):
-            return _promote(left_behind, top, steps, groups)
+        for rung in range(last - 1, 0, -1) if not leaves_time(*range(last)) else ():
+            left_behind = promotable(steps, range(rung - 1, rung))
+            if left_behind and leaves_time(*range(rung, last)):
+                return _promote(left_behind, rung, steps, groups)
         return PROPOSE
     best = finishable(promotable(steps, range(last)), late)
     if alone and not all(step.known for step in steps):
