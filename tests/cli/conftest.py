@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,8 +14,10 @@ from tuner.cli.main import run
 @pytest.fixture
 def cli(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Calls `tune` with arguments: its exit code, stdout and stderr."""
+    # A command has its process to itself; the handlers it sets are not those of the next test.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tune", *map(str, arguments)])
@@ -26,4 +29,6 @@ def cli(
         output = capsys.readouterr()
         return code, output.out, output.err
 
-    return call
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
