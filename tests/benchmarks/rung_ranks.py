@@ -252,7 +252,8 @@ def main() -> None:
     lines = options.output.read_text().splitlines() if options.output.exists() else []
     rows = {row["id"]: row for row in map(json.loads, lines)}
     if options.command == "report":
-        print(json.dumps(report(list(rows.values())), indent=2))
+        whole = [row for row in rows.values() if FROM_SCRATCH.keys() <= row["from_scratch"].keys()]
+        print(json.dumps(report(whole), indent=2))
         return
     spec_file = options.home / "run.json"
     if not spec_file.exists():  # one measurement of the machine for all parts

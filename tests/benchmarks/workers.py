@@ -45,7 +45,8 @@ def board(home: Path, name: str) -> tuple[float, list[dict[str, Any]]]:
 
 def search(home: Path, workers: int, seed: int, candidates: int, target: str) -> dict[str, Any]:
     """Search, and tell how long it took and what it found."""
-    name = f"{workers}-workers-{seed}"
+    home, name = home / f"{workers}-workers-{seed}", "r"
+    home.mkdir()
     started = time.monotonic()
     tune(home, "--target", target, "--data", "sample:digits", "--max-candidates", str(candidates),
          "--workers", str(workers), "--seed", str(seed), "--name", name)  # fmt: skip

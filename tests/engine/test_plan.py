@@ -35,7 +35,7 @@ def spec(
     images: int = 8000,
     ratio: float = 1.0,
 ) -> RunSpec:
-    return RunSpec(
+    made = RunSpec(
         name="r",
         dataset=DatasetSpec(
             source="x",
@@ -56,6 +56,7 @@ def spec(
         max_candidates=max_candidates,
         throughput=Throughput(compute_ratio=ratio, memory_ratio=ratio, overhead_ratio=ratio),
     )
+    return dataclasses.replace(made, rungs=Plan(made).rungs_by_clock)
 
 
 @given(st.floats(20, 100_000), st.integers(1, 64))
@@ -194,6 +195,25 @@ def test_half_of_ten_minutes_is_for_finishing_the_best():
 def test_a_longer_search_has_more_rungs(seconds: float, rungs: int):
     assert len(Plan(spec(seconds)).rung_shares) == rungs
     assert seconds > 1152.0 or len(Plan(spec(seconds - 1.0)).rung_shares) == rungs - 1
+
+
+def test_a_run_keeps_the_rungs_that_it_began_with(monkeypatch: pytest.MonkeyPatch):
+    run, older = spec(1200.0), dataclasses.replace(spec(1200.0), rungs=None)
+    assert len(Plan(run).rung_shares) == 4
+    assert len(Plan(older).rung_shares) == 3, "as versions did that kept no number"
+    monkeypatch.setattr(plans, "simulators_ready", lambda targets: True)
+    assert len(Plan(run).rung_shares) == 4
+    assert len(Plan(spec(1200.0)).rung_shares) == 3
+
+
+def test_a_step_has_time_for_an_epoch_of_a_slow_net():
+    run = spec(1200.0, ratio=140.0)
+    plan, net = Plan(run), small_candidate()
+    epoch = plan.epoch_seconds(net)
+    assert plan.rung_seconds[0] < epoch < plan.rung_seconds[1]
+    share = plan.share(net, 0, 1200.0)
+    assert (share.epochs, share.last) == (1, False)
+    assert share.seconds == pytest.approx(epoch)
 
 
 def test_groups_of_targets_share_the_time_for_finishing():
@@ -417,7 +437,7 @@ def test_time_added_is_planned_for_itself_with_the_rungs_of_before(
 ):
     run = spec(first, workers=workers)
     before = Plan(run)
-    started = (9, 2, 1)[: len(before.rung_shares)]
+    started = (9, 2, 1, 1)[: len(before.rung_shares)]
     plan = Plan(extended(run, started, elapsed=first + 5, budget_seconds=first + 5 + more))
     assert plan.rung_shares == before.rung_shares
     assert plan.rung_seconds[:-1] == before.rung_seconds[:-1]
@@ -431,6 +451,17 @@ def test_time_added_is_planned_for_itself_with_the_rungs_of_before(
 def test_an_interrupted_run_keeps_what_was_left_of_its_time():
     plan = Plan(extended(spec(600.0), (3, 0, 0), elapsed=200.0, budget_seconds=900.0))
     assert plan.final_seconds == pytest.approx((900.0 - 200.0) / 2)
+
+
+def test_candidates_added_by_number_train_as_long_as_those_by_the_clock_before():
+    run = spec(1200.0)
+    by_clock, net = Plan(run), small_candidate()
+    plan = Plan(extended(run, (40, 10, 3, 1), elapsed=1200.0, max_candidates=50))
+    assert len(plan.quotas) == len(plan.rung_shares) == 4
+    for rung in range(3):
+        assert plan.share(net, rung, None).epochs == by_clock.share(net, rung, 1200.0).epochs
+    last = plan.share(net, 3, None)
+    assert (last.epochs, last.last) == (net.training.epochs, True)
 
 
 def test_a_clock_may_come_to_a_run_that_had_none_and_go_again():
@@ -469,8 +500,8 @@ def test_nothing_is_proposed_that_comes_too_late_while_more_can_be_promoted(budg
     clock = 0.0
     for number, step in enumerate(steps):
         left = budget - clock - final
-        if step.rung == 0 and sum(exploring) > left > 0:
-            for rung in range(1, last):
+        if sum(exploring) > left > 0:
+            for rung in range(step.rung + 1, last):
                 waiting = promotable(steps[:number], range(rung - 1, rung))
                 assert not waiting or sum(exploring[rung:]) > left
         clock += min(budget - clock, plan.rung_seconds[step.rung])

@@ -115,13 +115,24 @@ class Plan:
             return (1.0,)
         if self.spec.extended:
             return self._first.rung_shares
-        budget = self._seconds
-        count = len(self.quotas) if budget is None else RUNGS_BY_CLOCK
-        shares = [float(REDUCTION) ** -step for step in range(count)]
-        if budget is not None:
-            shortest = MIN_RUNG_SECONDS * self.waves / (FINAL_SHARE * budget)
-            shares = [share for share in shares if share == 1.0 or share >= shortest]
-        return tuple(reversed(shares))
+        count = self.spec.rungs or self._rungs_in_time(RUNGS_BY_COUNT) or len(self.quotas)
+        return tuple(float(REDUCTION) ** -step for step in reversed(range(count)))
+
+    @property
+    def rungs_by_clock(self) -> int | None:
+        """What a new run keeps as `rungs`, for its time alone does not decide on them.
+
+        The tools of a target, which take a part of it, may be installed later.
+        """
+        return self._rungs_in_time(RUNGS_BY_CLOCK)
+
+    def _rungs_in_time(self, most: int) -> int | None:
+        """So many that none is too short; None without a clock."""
+        if self._seconds is None:
+            return None
+        longest = FINAL_SHARE * self._seconds / self.waves
+        longer = (longest * float(REDUCTION) ** -step for step in range(1, most))
+        return 1 + sum(seconds >= MIN_RUNG_SECONDS for seconds in longer)
 
     @property
     def quotas(self) -> tuple[int, ...]:
@@ -356,8 +367,7 @@ class Plan:
         shares, full = self.rung_shares, candidate.training.epochs
         last = rung == len(shares) - 1
         if self.final_seconds is None or remaining_seconds is None:
-            epochs = max(1, round(shares[rung] * full))
-            return Share(full if last else epochs, None, last)
+            return Share(full if last else self._epochs(candidate, rung), None, last)
         if not self.starts(rung, remaining_seconds):
             return None
         wanted = self.rung_seconds[rung]
@@ -379,7 +389,18 @@ class Plan:
             last = True
             seconds = max(seconds, min(remaining_seconds, in_full * epoch + OVERHEAD_SECONDS))
         seconds -= OVERHEAD_SECONDS + (CHOOSING_SECONDS if last else 0.0)
+        if not last:
+            seconds = max(seconds, min(remaining_seconds, epoch))  # of a net that learns slowly
         return Share(max(1, min(full, int(seconds / epoch))), seconds, last)
+
+    def _epochs(self, candidate: Candidate, rung: int) -> int:
+        """Without a clock, of a step below the last rung; what began with one keeps its lengths."""
+        full = candidate.training.epochs
+        lengths = self._first.rung_seconds if self.spec.extended else ()
+        if not lengths or self.spec.throughput is None:
+            return max(1, round(self.rung_shares[rung] * full))
+        in_time = (lengths[rung] - OVERHEAD_SECONDS) / self.epoch_seconds(candidate)
+        return max(1, min(full, int(in_time)))
 
     def least_last_seconds(self, candidate: Candidate, trained_seconds: float) -> float:
         """With a clock, what has to be left for a step to the last rung.

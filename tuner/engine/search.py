@@ -199,6 +199,7 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     spec = replace(
         spec, targets=tuple(item for item in targets if item.name not in unfit), left_out=unfit
     )
+    spec = replace(spec, rungs=Plan(spec).rungs_by_clock)
     try:
         folder.path.mkdir(parents=True)
     except FileExistsError:

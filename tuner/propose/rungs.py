@@ -172,18 +172,16 @@ def decide_on_clock(
         seconds = sum(rung_seconds[rung] for rung in rungs)
         return remaining_seconds - seconds >= final_seconds
 
+    # Those on the highest rung are finished first. What is proposed too late to get there would not
+    # be; the time is better spent on one more of those that were left behind.
+    too_late = not exhausted and not leaves_time(*range(last))
     for rung in range(last - 1, 0, -1):
         waiting = promotable(steps, range(rung - 1, rung))
         done = sum(step.known for step in steps if step.rung == rung - 1)
-        if waiting and _started(steps, rung) < done // REDUCTION and leaves_time(rung):
+        due = _started(steps, rung) < done // REDUCTION and leaves_time(rung)
+        if waiting and (due or (too_late and leaves_time(*range(rung, last)))):
             return _promote(waiting, rung, steps, groups)
     if leaves_time(0) and not exhausted:
-        # Those on the highest rung are finished first. What is proposed too late to get there would
-        # not be; the time is better spent on one more of those that were left behind.
-        for rung in range(last - 1, 0, -1) if not leaves_time(*range(last)) else ():
-            left_behind = promotable(steps, range(rung - 1, rung))
-            if left_behind and leaves_time(*range(rung, last)):
-                return _promote(left_behind, rung, steps, groups)
         return PROPOSE
     best = finishable(promotable(steps, range(last)), late)
     if alone and not all(step.known for step in steps):

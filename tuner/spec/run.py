@@ -67,6 +67,8 @@ class RunSpec:
         budget_seconds: wall-clock time of the search, extensions included; None when
             `max_candidates` ends it.
         max_candidates: candidates to train, extensions included; None when time ends the search.
+        rungs: of a search that began with a clock, the last one included; None without one, and for
+            runs of versions that did not keep it.
         extended: what it had before each extension, the first one first.
         rank_by: the accuracy that orders the board.
         repeats: how often the best candidates are trained, each time from another seed.
@@ -92,6 +94,7 @@ class RunSpec:
     repeats: int = 1
     baselines: tuple[str, ...] = ()
     throughput: Throughput | None = None
+    rungs: int | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     extended: tuple[Extension, ...] = ()
     space_files: Mapping[str, Any] = field(default_factory=dict)
