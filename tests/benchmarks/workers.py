@@ -1,10 +1,11 @@
 """Two workers beside one: the same search to its last candidate, and the same board.
 
-Each side is a whole search of so many candidates on `sample:digits`, from the start of the
-command to its end, alone on the machine and in turns. The boards are compared byte for byte, as
-JSON without the seconds that trainings took, and so are the int8 files of all candidates. Prints
-JSON; ends with 1 if they differ. Run it alone:
-    .venv/bin/python tests/benchmarks/workers.py --max-candidates 120
+Each side is a whole search of so many candidates, from the start of the command to its end, alone
+on the machine and in turns. The boards are compared byte for byte, as JSON without the seconds that
+trainings took, and so are the int8 files of all candidates. Prints JSON; ends with 1 if they
+differ. Run it alone:
+    .venv/bin/python tests/benchmarks/workers.py --data sample:digits --max-candidates 120
+    .venv/bin/python tests/benchmarks/workers.py --data sample:parts --max-candidates 24
 """
 
 from __future__ import annotations
@@ -43,13 +44,12 @@ def board(home: Path, name: str) -> tuple[float, list[dict[str, Any]]]:
     return trained, rows
 
 
-def search(home: Path, workers: int, seed: int, candidates: int, target: str) -> dict[str, Any]:
+def search(home: Path, workers: int, seed: int, words: tuple[str, ...]) -> dict[str, Any]:
     """Search, and tell how long it took and what it found."""
     home, name = home / f"{workers}-workers-{seed}", "r"
     home.mkdir()
     started = time.monotonic()
-    tune(home, "--target", target, "--data", "sample:digits", "--max-candidates", str(candidates),
-         "--workers", str(workers), "--seed", str(seed), "--name", name)  # fmt: skip
+    tune(home, *words, "--workers", str(workers), "--seed", str(seed), "--name", name)
     seconds = time.monotonic() - started
     trained, rows = board(home, name)
     return {
@@ -65,17 +65,19 @@ def main() -> None:
     parser.add_argument("--max-candidates", type=int, default=120)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--target", default="nano33ble")
+    parser.add_argument("--data", default="sample:digits")
     options = parser.parse_args()
+    words = ("--target", options.target, "--data", options.data)
+    words += ("--max-candidates", str(options.max_candidates))
     sides: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.repeats):
             for workers in (1, 2) if seed % 2 == 0 else (2, 1):
-                found = search(Path(folder), workers, seed, options.max_candidates, options.target)
-                sides[workers].append(found)
+                sides[workers].append(search(Path(folder), workers, seed, words))
     ratios = [one["seconds"] / two["seconds"] for one, two in zip(*sides.values(), strict=True)]
     same = [one["board"] == two["board"] for one, two in zip(*sides.values(), strict=True)]
     report = {
-        "candidates": options.max_candidates,
+        "command": words,
         **{
             field: {workers: [row[field] for row in rows] for workers, rows in sides.items()}
             for field in ("seconds", "train_seconds")
