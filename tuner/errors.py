@@ -15,7 +15,9 @@ TuneError                 1  something failed while running
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
 
 
 class TuneError(Exception):
@@ -82,3 +84,22 @@ class InterruptedRunError(TuneError):
     """The user stopped the run; it can be resumed."""
 
     exit_code = 130
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from, one after the other."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether the disk, or the user's share of it, is full.
+
+    TensorFlow says so in words, and numpy's archives hide it behind a ValueError.
+    """
+    return any(
+        getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or os.strerror(errno.ENOSPC) in str(cause)
+        for cause in causes(error)
+    )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 
 import failing_support
 import tuner
 from tuner.engine import deciding, jobs, plan
 from tuner.engine.supervisor import FAILURES_IN_A_ROW
+from tuner.errors import MachineError
 from tuner.spec import Result
 from tuner.store.runs import RunFolder
 from untrained_support import untrained  # noqa: F401 - a fixture
@@ -79,12 +85,54 @@ def test_a_common_cause_at_the_end_ends_the_run(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(jobs, "train_candidate", failing_support.raise_at_the_end)
     with pytest.raises(
         tuner.TuneError,
-        match=f"(?s)last {FAILURES_IN_A_ROW} candidates of 'r' failed.*No space left on device",
+        match=f"(?s)last {FAILURES_IN_A_ROW} candidates of 'r' failed.*no such loss",
     ):
         search(time="8s")
-    lost = [item for item in results(tuner.Run("r")) if "No space left" in item.reason]
+    lost = [item for item in results(tuner.Run("r")) if "no such loss" in item.reason]
     assert len(lost) == FAILURES_IN_A_ROW
     assert all(item.status == "stopped" and item.builds for item in lost)
+
+
+def outline(run: tuner.Run) -> list[tuple[object, ...]]:
+    return [
+        (item.candidate.id, item.status, item.rung, item.epochs, item.reason)
+        for item in results(run)
+    ]
+
+
+def test_a_full_disk_costs_no_candidate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = outline(search(max_candidates=9))
+    shutil.rmtree(home / "runs" / "r")
+    with monkeypatch.context() as full:
+        full.setattr(jobs, "train_candidate", failing_support.no_room)
+        with pytest.raises(
+            MachineError,
+            match=r"The disk is full; 'r' has stopped, and keeps what it had\. Make room on the "
+            r"disk of .*runs/r \('tune clean' .*, then go on with 'tune resume r'\.",
+        ):
+            search(max_candidates=9)
+    assert {item.status for item in results(tuner.Run("r"))} == {None}
+    assert outline(tuner.resume("r", progress=False)) == whole
+
+
+def test_a_log_that_finds_no_room_stops_the_run_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = outline(search(max_candidates=9))
+    shutil.rmtree(home / "runs" / "r")
+    written = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal written
+        written += 1
+        if written > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fsync)
+        with pytest.raises(MachineError, match="The disk is full; 'r' has stopped"):
+            search(max_candidates=9)
+    assert outline(tuner.resume("r", progress=False)) == whole
 
 
 @pytest.mark.usefixtures("brief")

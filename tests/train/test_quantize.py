@@ -46,6 +46,7 @@ from tuner.train.quantize import (
     agreement,
     logits_range,
     quantize_best,
+    quantize_min_max,
     signal_to_noise,
 )
 from tuner.train.recipes import RECIPES, Recipe
@@ -90,6 +91,7 @@ def test_every_recipe_gives_the_converters_file_but_for_its_numbers(name: str):
             )
             exact = run_tflite(float32, "float32", images, "builtin")
             assert np.std(ours - exact) < 1.3 * np.std(theirs - exact)
+            assert quantize_min_max(float32, images, SIGNED) == content
         if find_spec("tflite_micro"):
             assert recorded_arena(content) == recorded_arena(default), recipe
 

@@ -71,8 +71,8 @@ def make_builds(
         folder: of the candidate.
         where: the folder in it that gets the files, if not itself.
         chosen: choose the recipe for int8 among those of `tuner.train.recipes`, by other training
-            images, in place of the converter's own: seconds for a small net. The builds are then
-            compared with float32 too.
+            images, in place of the first one, the converter's own: seconds for a small net. The
+            builds are then compared with float32 too.
 
     Returns:
         Builds by precision for the first of `runs_with`; by `builds_key` for the others.
@@ -83,7 +83,7 @@ def make_builds(
     if chosen:
         int8, recipe, snr_db = _quantize_best(float32, candidate, training)
     else:
-        int8, recipe = _quantize_by_converter(model, candidate, training)
+        int8, recipe = _quantize_min_max(float32, candidate, training)
         snr_db = ()
     return write_builds(float32, int8, recipe, snr_db, runs_with, folder, where)
 
@@ -153,17 +153,18 @@ def run_build(
     )
 
 
-def _quantize_by_converter(
-    model: Any, candidate: Candidate, training: LabelledImages
+def _quantize_min_max(
+    float32: bytes, candidate: Candidate, training: LabelledImages
 ) -> tuple[bytes, str]:
-    """The int8 file of TFLite's converter, and the recipe in words."""
+    """The int8 file as TFLite's converter makes it, and the recipe in words."""
     from tuner.data.preprocess import evenly_spaced, scale
-    from tuner.train.convert import INPUT_RANGES, convert_tflite
+    from tuner.train.convert import INPUT_RANGES
+    from tuner.train.quantize import quantize_min_max
 
     scaling = candidate.preprocessing.scaling
     rows = evenly_spaced(len(training.labels), CALIBRATION_IMAGES)
     calibration = scale(training.images[rows], scaling)
-    int8 = convert_tflite(model, "int8", calibration, input_range=INPUT_RANGES[scaling])
+    int8 = quantize_min_max(float32, calibration, INPUT_RANGES[scaling])
     return int8, f"min-max over {len(rows)} training images"
 
 

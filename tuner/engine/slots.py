@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.errors import disk_is_full
+
 WATCH_SECONDS = 0.5
 WORKER_MEMORY_BYTES = 2 * 2**30
 
@@ -51,10 +53,14 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A job that raised: its message for the user and its traceback for the log."""
+    """A job that raised: its message for the user and its traceback for the log.
+
+    Where the disk is full, that is no fault of the job.
+    """
 
     reason: str
     traceback: str
+    disk_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +245,19 @@ def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...], kept: Path) ->
     try:
         outcome = job(*arguments)
     except Exception as error:  # one bad candidate never ends a run
-        outcome = Raised(_first_line(error)[:500], traceback.format_exc())
+        outcome = _raised(error)
     content = pickle.dumps(outcome)
     if len(content) <= PIPED_BYTES:
         return outcome
-    kept.write_bytes(content)  # nobody reads it before this job has ended
+    try:
+        kept.write_bytes(content)  # nobody reads it before this job has ended
+    except OSError as error:
+        return _raised(error)
     return _Kept(kept)
+
+
+def _raised(error: Exception) -> Raised:
+    return Raised(_first_line(error)[:500], traceback.format_exc(), disk_is_full(error))
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from tuner.engine.record import FINALISTS, Record
 from tuner.engine.repeats import repeat_finalists
 from tuner.engine.slots import Died, Raised, Slot
 from tuner.engine.workplace import ATTEMPTS, GivenUp, Running, Work, Workplace
-from tuner.errors import InterruptedRunError, TuneError
+from tuner.errors import InterruptedRunError, MachineError, TuneError, disk_is_full
 from tuner.propose.proposer import Proposer
 from tuner.spec import Result, RunSpec, Throughput, to_plain
 from tuner.store.files import read_json, write_atomic
@@ -118,6 +118,7 @@ class Supervisor:
         Raises:
             LockedError: another process works on this run.
             InterruptedRunError: the user stopped it; it can be resumed.
+            MachineError: the disk is full; it can be resumed.
             NothingFitsError: no candidate fits the limits.
         """
         with (
@@ -151,6 +152,10 @@ class Supervisor:
                 raise InterruptedRunError(
                     f"Stopped. Continue with 'tune resume {self._folder.name}'."
                 ) from None
+            except OSError as error:
+                if not disk_is_full(error):
+                    raise
+                raise self._full_disk() from error
             finally:
                 self._work.close()
         return [self._record.results[index] for index in sorted(self._record.results)]
@@ -178,7 +183,7 @@ class Supervisor:
             self._start_measuring(slot, attempt=1)
         measured: list[Mapping[str, float]] = []
         while self._work.running:
-            for job, outcome in self._work.poll():
+            for job, outcome in self._poll():
                 if isinstance(outcome, Died) and job.attempt < ATTEMPTS:
                     self._start_measuring(job.slot, job.attempt + 1)
                 elif isinstance(outcome, Died | Raised | GivenUp):
@@ -200,6 +205,24 @@ class Supervisor:
             slot, slot.number, jobs.measure_machine, progress=progress, attempt=attempt
         )
 
+    def _poll(self) -> list[tuple[Running, Any]]:
+        """What ended in the slots.
+
+        Raises:
+            MachineError: the disk is full. The steps that it cost are taken again on resuming.
+        """
+        ended = self._work.poll()
+        if any(isinstance(outcome, Raised) and outcome.disk_full for _, outcome in ended):
+            raise self._full_disk()
+        return ended
+
+    def _full_disk(self) -> MachineError:
+        return MachineError(
+            f"The disk is full; '{self._folder.name}' has stopped, and keeps what it had. Make "
+            f"room on the disk of {self._folder.path} ('tune clean' removes what ended runs no "
+            f"longer need), then go on with 'tune resume {self._folder.name}'."
+        )
+
     def _search(self) -> None:
         while True:
             self._stop_if_all_fail()
@@ -212,7 +235,7 @@ class Supervisor:
                     f"not ready after {job.seconds:.0f} s, of {job.planned_seconds:.0f} s planned, "
                     "while the best waited to be finished",
                 )
-            for job, outcome in self._work.poll():
+            for job, outcome in self._poll():
                 if self._measuring.is_of(job):
                     self._measuring.collect(job, outcome)
                 else:
@@ -403,7 +426,7 @@ class Supervisor:
                     break
             if not self._work.running:
                 return
-            for job, outcome in self._work.poll():
+            for job, outcome in self._poll():
                 self._measuring.collect(job, outcome)
             self._show("measuring finalists")
 
@@ -480,7 +503,7 @@ class Supervisor:
                         attempt=attempt,
                     )
                     break
-            for done, outcome in self._work.poll():
+            for done, outcome in self._poll():
                 result = self._record.results[done.key]
                 if not isinstance(outcome, Died | Raised | GivenUp):
                     collect(result, outcome)

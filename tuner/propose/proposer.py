@@ -22,7 +22,7 @@ from tuner.cost.fit import UNSUPPORTED, reasons
 from tuner.cost.lower import lower
 from tuner.propose.bound import bound_draw, bound_points
 from tuner.propose.choices import RandomChoices, TableChoices
-from tuner.propose.sampler import Told, ask
+from tuner.propose.sampler import Sampler, Told
 from tuner.spec import (
     Architecture,
     Candidate,
@@ -123,7 +123,7 @@ class Proposer:
         sampler: bool = True,
         largest_of: int = LARGEST_OF,
     ) -> None:
-        self._sampler, self._largest_of = sampler, largest_of
+        self._largest_of = largest_of
         self._contexts, self._bands = contexts, bands
         self._gate, self._seed = gate, seed
         chosen = spaces_by_target(spaces, contexts)
@@ -131,6 +131,9 @@ class Proposer:
             target: {name: bound_draw(name, spaces[name], context) for name in chosen[target]}
             for target, context in contexts.items()
         }
+        self._samplers = (
+            {target: Sampler(draws) for target, draws in self._draws.items()} if sampler else {}
+        )
         self._points = {
             target: _points({name: spaces[name] for name in chosen[target]}, context)
             for target, context in contexts.items()
@@ -240,11 +243,11 @@ class Proposer:
         tickets = _tickets(tuple(draws), usable)
         drawn = max(2, RANDOM_PROPOSALS // len(self._bands))
         scored = any(told.score is not None for told in usable)
-        if self._sampler and scored and len(usable) >= len(self._starting[band]) + drawn:
+        if target in self._samplers and scored and len(usable) >= len(self._starting[band]) + drawn:
             for attempt in range(SAMPLER_ATTEMPTS):
                 seed = self._number(index, attempt, "sampler")
                 space = tickets[seed % len(tickets)]
-                candidate, choices = ask(usable, draws, space, seed)
+                candidate, choices = self._samplers[target].ask(usable, space, seed)
                 yield self._gated(target, candidate, choices, space, "sampler")
         for attempt in range(RANDOM_ATTEMPTS):
             yield self._random(target, tickets, self._number(index, attempt, "random"))

@@ -105,48 +105,69 @@ class _Distributions(TableChoices):
         self.distributions[f"{self._space}/{name}"] = distribution
 
 
-def ask(
-    history: Sequence[Told], draws: Mapping[str, Draw], space: str, seed: int
-) -> tuple[Candidate, dict[str, Any]]:
-    """Ask for one candidate.
+class Sampler:
+    """Asks Optuna for the candidates of one target.
 
     Args:
-        history: earlier proposals in order; what `draws` would not offer is passed over.
         draws: by space, its `draw` bound to the context.
-        space: the space to draw from.
-        seed: of the sampler.
-
-    Returns:
-        The candidate and the choices that made it.
     """
-    import optuna
-    from optuna.trial import TrialState, create_trial
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
-        )
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        for told in history:
-            replay = _Distributions(told.choices, told.space)
-            draws[told.space](replay)
-            if replay.taken != told.choices:
-                continue  # made for another target, whose context offers other values
-            # Optuna orders pruned trials by the rung they reached, then by the score there.
-            known = {} if told.score is None else {told.rung: told.score}
-            study.add_trial(
-                create_trial(
-                    state=TrialState.PRUNED if known else TrialState.RUNNING,
-                    params=replay.parameters,
-                    distributions=replay.distributions,
-                    intermediate_values=known,
-                )
+    def __init__(self, draws: Mapping[str, Draw]) -> None:
+        self._draws = draws
+        self._replays: dict[tuple[str, tuple[tuple[str, Any], ...]], _Distributions | None] = {}
+
+    def ask(
+        self, history: Sequence[Told], space: str, seed: int
+    ) -> tuple[Candidate, dict[str, Any]]:
+        """Ask for one candidate.
+
+        Args:
+            history: earlier proposals in order; what `draws` would not offer is passed over.
+            space: the space to draw from.
+            seed: of the sampler.
+
+        Returns:
+            The candidate and the choices that made it.
+        """
+        import optuna
+        from optuna.trial import TrialState, create_trial
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
             )
-        choices = _TrialChoices(study.ask(), space)
-        candidate = draws[space](choices)
-    return candidate, choices.taken
+            study = optuna.create_study(direction="maximize", sampler=sampler)
+            for told in history:
+                replay = self._replayed(told)
+                if replay is None:
+                    continue
+                # Optuna orders pruned trials by the rung they reached, then by the score there.
+                known = {} if told.score is None else {told.rung: told.score}
+                study.add_trial(
+                    create_trial(
+                        state=TrialState.PRUNED if known else TrialState.RUNNING,
+                        params=replay.parameters,
+                        distributions=replay.distributions,
+                        intermediate_values=known,
+                    )
+                )
+            choices = _TrialChoices(study.ask(), space)
+            candidate = self._draws[space](choices)
+        return candidate, choices.taken
+
+    def _replayed(self, told: Told) -> _Distributions | None:
+        """Its choices as Optuna's; None for one made where other values were offered.
+
+        Kept, as to draw all earlier proposals anew took half of the time of a proposal.
+        """
+        key = told.space, tuple(told.choices.items())
+        if key not in self._replays:
+            replay = _Distributions(told.choices, told.space)
+            self._draws[told.space](replay)
+            self._replays[key] = replay if replay.taken == told.choices else None
+        return self._replays[key]
 
 
 def importances(choices: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +45,9 @@ class EventLog:
         return record
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; of what found no room on the disk, nothing was said to be there."""
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> EventLog:
         return self

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tuner.errors import DivergedError
+from tuner.errors import DivergedError, causes
 from tuner.spec import (
     Add,
     Architecture,
@@ -92,7 +92,7 @@ def is_of_the_net(error: Exception) -> bool:
     """
     if isinstance(error, DivergedError | ImportError):
         return True
-    if any(isinstance(cause, OSError | MemoryError) for cause in _causes(error)):
+    if any(isinstance(cause, OSError | MemoryError) for cause in causes(error)):
         return False
     import tensorflow as tf
 
@@ -106,12 +106,6 @@ def is_of_the_net(error: Exception) -> bool:
         tf.errors.UnimplementedError,
     )
     return isinstance(error, refusals)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 class QuantizationAwareNet:

@@ -125,6 +125,34 @@ def quantize_best(
     )
 
 
+def quantize_min_max(
+    content: bytes, calibration: NDArray[np.float32], input_range: tuple[float, float]
+) -> bytes:
+    """The int8 file by the first of `RECIPES`, which is what TFLite's converter does by itself.
+
+    It takes a part of the converter's time, which makes its graph of the Keras model once more.
+
+    Args:
+        content: the float32 file; one image in, logits out.
+        calibration: images x height x width x channels, scaled as the net reads them.
+        input_range: lowest and highest value that the input can have.
+
+    Raises:
+        TuneError: TFLite's quantizer refused the net.
+    """
+    net = FloatNet(content)
+    outputs = [operator.output for operator in net.operators]
+    runs = [
+        [(float(run[tensor].min()), float(run[tensor].max())) for tensor in outputs]
+        for run in run_tensors(net.content(), calibration, outputs)
+    ]
+    ends = np.asarray(runs)  # images x tensors x 2
+    lows, highs = ends[:, :, 0].min(axis=0).tolist(), ends[:, :, 1].max(axis=0).tolist()
+    ranges = dict(zip(outputs, zip(lows, highs, strict=True), strict=True))
+    net.set_ranges(_complete(net, ranges, input_range))
+    return to_int8(net.content())
+
+
 class Quantizer:
     """Makes int8 files of one float32 file; arguments as of `quantize_best`."""
 
@@ -146,12 +174,9 @@ class Quantizer:
         content, seen = self.prepared(recipe.equalized)
         net = FloatNet(content)
         ranges = {tensor: _RULES[recipe.ranges](found) for tensor, found in seen.items()}
-        ranges[net.input] = self._input_range
         if recipe.fine_logits:
             ranges[net.output] = self._logits
-        for tensor, source in net.same_scale().items():
-            ranges[tensor] = ranges[source]
-        net.set_ranges(ranges)
+        net.set_ranges(_complete(net, ranges, self._input_range))
         int8 = to_int8(net.content())
         if recipe.corrected:
             means = {tensor: found.mean for tensor, found in seen.items()}
@@ -186,6 +211,16 @@ def equalized(content: bytes, images: Iterable[NDArray[np.float32]]) -> bytes:
     net = FloatNet(content)
     _equalize(net, _activations(net, images))
     return net.content()
+
+
+def _complete(
+    net: FloatNet, ranges: Mapping[int, tuple[float, float]], input_range: tuple[float, float]
+) -> dict[int, tuple[float, float]]:
+    """Ranges with that of the input, and those of tensors that must have their input's."""
+    held = {**ranges, net.input: input_range}
+    for tensor, source in net.same_scale().items():
+        held[tensor] = held[source]
+    return held
 
 
 def _equalize(net: FloatNet, seen: Mapping[int, Activations]) -> None:
