@@ -93,13 +93,17 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def disk_is_full(error: BaseException) -> bool:
-    """Whether the disk, or the user's share of it, is full.
+def full_disk(error: BaseException) -> str:
+    """In words, that the disk is full, or the user's share of it; empty where that is not why.
 
     TensorFlow says so in words, and numpy's archives hide it behind a ValueError.
     """
-    return any(
-        getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        or os.strerror(errno.ENOSPC) in str(cause)
-        for cause in causes(error)
-    )
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in numbers:
+            words = os.strerror(cause.errno)
+            return f"{words}: {cause.filename}" if cause.filename else words
+        for line in str(cause).splitlines():
+            if any(os.strerror(number) in line for number in numbers):
+                return line.strip().rstrip(".")
+    return ""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +16,10 @@ import failing_support
 import tuner
 from tuner.engine import deciding, jobs, plan
 from tuner.engine.supervisor import FAILURES_IN_A_ROW
+from tuner.engine.workplace import Running, Workplace
 from tuner.errors import MachineError
-from tuner.spec import Result
+from tuner.spec import Result, RunSpec
+from tuner.store.events import EventLog
 from tuner.store.runs import RunFolder
 from untrained_support import untrained  # noqa: F401 - a fixture
 
@@ -100,39 +105,107 @@ def outline(run: tuner.Run) -> list[tuple[object, ...]]:
     ]
 
 
-def test_a_full_disk_costs_no_candidate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = outline(search(max_candidates=9))
+@pytest.fixture
+def whole(home: Path) -> list[tuple[object, ...]]:
+    """What a search gives that nothing stops."""
+    found = outline(search(max_candidates=9))
     shutil.rmtree(home / "runs" / "r")
+    return found
+
+
+def full_after(events: int, then: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log finds no room for more than so many events; `then` is called before that."""
+    append = EventLog.append
+    written = 0
+
+    def append_until_full(log: EventLog, event: str, **fields: Any) -> dict[str, Any]:
+        nonlocal written
+        written += 1
+        if written == events:
+            log._file = open("/dev/full", "wb")  # noqa: SIM115 - the log closes it
+            then()
+        return append(log, event, **fields)
+
+    monkeypatch.setattr(EventLog, "append", append_until_full)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_full_disk_costs_no_candidate(
+    whole: list[tuple[object, ...]], together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poll = Workplace.poll
+
+    def poll_all(workplace: Workplace) -> list[tuple[Running, Any]]:
+        wait([job.future for job in workplace.running])
+        return poll(workplace)
+
     with monkeypatch.context() as full:
         full.setattr(jobs, "train_candidate", failing_support.no_room)
+        if together:
+            full.setattr(Workplace, "poll", poll_all)
         with pytest.raises(
             MachineError,
-            match=r"The disk is full; 'r' has stopped, and keeps what it had\. Make room on the "
-            r"disk of .*runs/r \('tune clean' .*, then go on with 'tune resume r'\.",
+            match=r"The disk is full: No space left on device\. 'r' has stopped and keeps what it "
+            r"had, in .*runs/r\. Make room \('tune clean' .*, then go on with 'tune resume r'\.",
         ):
             search(max_candidates=9)
-    assert {item.status for item in results(tuner.Run("r"))} == {None}
+    run = tuner.Run("r")
+    assert {item.status for item in results(run)} == {None}
+    lost = len(list((run.folder / "candidates").glob("*/no-room")))
+    if together:  # what ended beside it is not lost
+        begun, ended = (
+            sum(event["event"] == name for event in run.events) for name in ("started", "rung")
+        )
+        assert begun - ended == lost
+    assert lost
     assert outline(tuner.resume("r", progress=False)) == whole
 
 
 def test_a_log_that_finds_no_room_stops_the_run_too(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    whole: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = outline(search(max_candidates=9))
-    shutil.rmtree(home / "runs" / "r")
-    written = 0
-
-    def fsync(descriptor: int) -> None:
-        nonlocal written
-        written += 1
-        if written > 12:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as full:
-        full.setattr(os, "fsync", fsync)
-        with pytest.raises(MachineError, match="The disk is full; 'r' has stopped"):
+        full_after(12, lambda: None, full)
+        with pytest.raises(MachineError, match="The disk is full: .*No space left on device"):
             search(max_candidates=9)
     assert outline(tuner.resume("r", progress=False)) == whole
+
+
+def test_a_stop_on_a_full_disk_is_one_all_the_same(
+    whole: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as full:
+        full_after(12, stop, full)
+        with pytest.raises(tuner.InterruptedRunError, match="Stopped. Continue with 'tune resume"):
+            search(max_candidates=9)
+    assert outline(tuner.resume("r", progress=False)) == whole
+
+
+def test_an_extension_without_room_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = search(max_candidates=3)
+    spec = RunFolder(run.folder).spec()
+    with monkeypatch.context() as full:
+        full_after(1, lambda: None, full)
+        with pytest.raises(OSError, match="No space left"):
+            tuner.extend("r", max_candidates=2, progress=False)
+    assert RunFolder(run.folder).spec() == spec
+
+
+def test_a_run_that_finds_no_room_for_its_spec_is_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(folder: RunFolder, spec: RunSpec) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(RunFolder, "write_spec", no_room)
+        with pytest.raises(OSError, match="No space left"):
+            search(max_candidates=3)
+    assert not (home / "runs" / "r").exists()
+    assert len(results(search(max_candidates=3))) == 3
 
 
 @pytest.mark.usefixtures("brief")

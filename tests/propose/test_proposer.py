@@ -127,3 +127,5 @@ def test_the_sampler_depends_on_what_was_told(told: float):
     known = frozenset(p.candidate.id for p in proposals)
     assert proposer.propose(history, known) == proposer.propose(history, known)
     assert proposer.propose(changed, known) is not None
+    resumed = make_proposer(LIMITS)  # which has proposed nothing before
+    assert resumed.propose(history, known) == proposer.propose(history, known)

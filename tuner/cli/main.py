@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 import typer
 
@@ -91,5 +92,6 @@ def run() -> None:
             message, code = f"Unexpected {type(error).__name__}: {error}; --debug shows it all.", 1
         if debug:
             traceback.print_exception(error)
-    print(f"tune: {message}", file=sys.stderr)
+    with suppress(OSError):  # where stderr is a file on a full disk
+        print(f"tune: {message}", file=sys.stderr)
     sys.exit(code)

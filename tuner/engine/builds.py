@@ -71,7 +71,7 @@ def make_builds(
         folder: of the candidate.
         where: the folder in it that gets the files, if not itself.
         chosen: choose the recipe for int8 among those of `tuner.train.recipes`, by other training
-            images, in place of the first one, the converter's own: seconds for a small net. The
+            images, in place of min-max, the converter's rule: seconds for a small net. The
             builds are then compared with float32 too.
 
     Returns:

@@ -14,7 +14,7 @@ from tuner import catalog
 from tuner.engine.builds import PRECISIONS, pairs
 from tuner.engine.compiling import compile_nearest, made_by
 from tuner.engine.images import labelled, open_data
-from tuner.errors import MachineError, TuneError
+from tuner.errors import MachineError, TuneError, full_disk
 from tuner.spec import (
     Accuracy,
     Build,
@@ -141,15 +141,16 @@ def measure_builds(
             except ImportError as error:
                 done[key] = {}
                 prevented.append(f"Not measured for {target.runtime}: {error}")
-            except (MachineError, OSError, MemoryError) as error:
+            except (TuneError, OSError, MemoryError) as error:
                 done[key] = {}
-                prevented.append(
-                    f"Not measured for {target.runtime}: {_said_of_machine(error)} Until 'tune "
-                    "resume' asks again, candidates keep their int8 accuracy and estimated costs."
-                )
-            except TuneError as error:
-                done[key] = {}
-                refused[key] = f"Not measured for {target.runtime}: {error}"
+                if _is_of_machine(error):
+                    prevented.append(
+                        f"Not measured for {target.runtime}: {_said_of_machine(error)} Until 'tune "
+                        "resume' asks again, candidates keep their int8 accuracy and estimated "
+                        "costs."
+                    )
+                else:
+                    refused[key] = f"Not measured for {target.runtime}: {error}"
         if done[key]:
             measured[target.name] = done[key]
         elif key in refused:
@@ -162,9 +163,15 @@ def measure_builds(
     }
 
 
-def _said_of_machine(error: MachineError | OSError | MemoryError) -> str:
+def _is_of_machine(error: TuneError | OSError | MemoryError) -> bool:
+    """Whether the same may work later; a tool may call a full disk a refusal of the model."""
+    refused = isinstance(error, TuneError) and not isinstance(error, MachineError)
+    return not refused or bool(full_disk(error))
+
+
+def _said_of_machine(error: TuneError | OSError | MemoryError) -> str:
     """The same for each candidate: without the names of its files."""
-    if isinstance(error, MachineError):
+    if isinstance(error, TuneError):
         return str(error)
     if isinstance(error, OSError):
         return f"{error.strerror or error}, on reading or writing files of the run."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -207,8 +208,12 @@ def prepare_run(request: SearchRequest) -> RunFolder:
             f"A run named '{folder.name}' was started by another process in the meantime; "
             "choose another --name."
         ) from None
-    keep_with_run(folder, spec)
-    folder.write_spec(spec)
+    try:
+        keep_with_run(folder, spec)
+        folder.write_spec(spec)
+    except OSError:  # of a full disk, for example; without its spec it is no run
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
     return folder
 
 
@@ -294,14 +299,14 @@ def extend_run(folder: RunFolder, seconds: float | None, candidates: int | None)
             max_candidates=None if candidates is None else had_candidates + candidates,
             extended=(*spec.extended, before),
         )
-        folder.write_spec(extended)
-        with folder.open_log() as log:
+        with folder.open_log() as log:  # first: a full disk leaves the run as it was
             log.append(
                 "extended",
                 elapsed=used,
                 budget_seconds=extended.budget_seconds,
                 max_candidates=extended.max_candidates,
             )
+        folder.write_spec(extended)
     return extended
 
 

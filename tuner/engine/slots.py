@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import disk_is_full
+from tuner.errors import full_disk
 
 WATCH_SECONDS = 0.5
 WORKER_MEMORY_BYTES = 2 * 2**30
@@ -53,14 +53,17 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A job that raised: its message for the user and its traceback for the log.
+    """A job that raised.
 
-    Where the disk is full, that is no fault of the job.
+    Args:
+        reason: its message for the user.
+        traceback: for the log.
+        full_disk: says that the disk is full, which is no fault of the job; else empty.
     """
 
     reason: str
     traceback: str
-    disk_full: bool = False
+    full_disk: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +255,14 @@ def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...], kept: Path) ->
     try:
         kept.write_bytes(content)  # nobody reads it before this job has ended
     except OSError as error:
+        if not full_disk(error):
+            raise
         return _raised(error)
     return _Kept(kept)
 
 
 def _raised(error: Exception) -> Raised:
-    return Raised(_first_line(error)[:500], traceback.format_exc(), disk_is_full(error))
+    return Raised(_first_line(error)[:500], traceback.format_exc(), full_disk(error))
 
 
 def _first_line(error: BaseException) -> str:

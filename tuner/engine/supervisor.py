@@ -6,7 +6,7 @@ import dataclasses
 import json
 import signal
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -21,7 +21,7 @@ from tuner.engine.record import FINALISTS, Record
 from tuner.engine.repeats import repeat_finalists
 from tuner.engine.slots import Died, Raised, Slot
 from tuner.engine.workplace import ATTEMPTS, GivenUp, Running, Work, Workplace
-from tuner.errors import InterruptedRunError, MachineError, TuneError, disk_is_full
+from tuner.errors import InterruptedRunError, MachineError, TuneError, full_disk
 from tuner.propose.proposer import Proposer
 from tuner.spec import Result, RunSpec, Throughput, to_plain
 from tuner.store.files import read_json, write_atomic
@@ -147,15 +147,16 @@ class Supervisor:
                 self._record.note("ended")
             except KeyboardInterrupt:
                 ignore_signals()
-                with suppress(KeyboardInterrupt):  # of a callback that stops at every event
+                # Of a callback that stops at every event, and of a full disk.
+                with suppress(KeyboardInterrupt, OSError):
                     self._record.note("interrupted")
                 raise InterruptedRunError(
                     f"Stopped. Continue with 'tune resume {self._folder.name}'."
                 ) from None
             except OSError as error:
-                if not disk_is_full(error):
-                    raise
-                raise self._full_disk() from error
+                if words := full_disk(error):
+                    raise self._full_disk(words) from error
+                raise
             finally:
                 self._work.close()
         return [self._record.results[index] for index in sorted(self._record.results)]
@@ -205,22 +206,26 @@ class Supervisor:
             slot, slot.number, jobs.measure_machine, progress=progress, attempt=attempt
         )
 
-    def _poll(self) -> list[tuple[Running, Any]]:
+    def _poll(self) -> Iterator[tuple[Running, Any]]:
         """What ended in the slots.
 
         Raises:
             MachineError: the disk is full. The steps that it cost are taken again on resuming.
         """
-        ended = self._work.poll()
-        if any(isinstance(outcome, Raised) and outcome.disk_full for _, outcome in ended):
-            raise self._full_disk()
-        return ended
+        words = ""
+        for job, outcome in self._work.poll():
+            if isinstance(outcome, Raised) and outcome.full_disk:
+                words = outcome.full_disk
+            else:
+                yield job, outcome
+        if words:
+            raise self._full_disk(words)
 
-    def _full_disk(self) -> MachineError:
+    def _full_disk(self, words: str) -> MachineError:
         return MachineError(
-            f"The disk is full; '{self._folder.name}' has stopped, and keeps what it had. Make "
-            f"room on the disk of {self._folder.path} ('tune clean' removes what ended runs no "
-            f"longer need), then go on with 'tune resume {self._folder.name}'."
+            f"The disk is full: {words}. '{self._folder.name}' has stopped and keeps "
+            f"what it had, in {self._folder.path}. Make room ('tune clean' removes what ended runs "
+            f"no longer need), then go on with 'tune resume {self._folder.name}'."
         )
 
     def _search(self) -> None:

@@ -7,6 +7,7 @@ and a resumed run goes on exactly as an uninterrupted one.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class Sampler:
 
     def __init__(self, draws: Mapping[str, Draw]) -> None:
         self._draws = draws
-        self._replays: dict[tuple[str, tuple[tuple[str, Any], ...]], _Distributions | None] = {}
+        self._replays: dict[tuple[str, str], _Distributions | None] = {}
 
     def ask(
         self, history: Sequence[Told], space: str, seed: int
@@ -162,7 +163,7 @@ class Sampler:
 
         Kept, as to draw all earlier proposals anew took half of the time of a proposal.
         """
-        key = told.space, tuple(told.choices.items())
+        key = told.space, json.dumps(dict(told.choices))
         if key not in self._replays:
             replay = _Distributions(told.choices, told.space)
             self._draws[told.space](replay)

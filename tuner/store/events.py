@@ -45,8 +45,8 @@ class EventLog:
         return record
 
     def close(self) -> None:
-        """Close the file; of what found no room on the disk, nothing was said to be there."""
-        with suppress(OSError):
+        """Close the file."""
+        with suppress(OSError):  # of an event that a full disk refused, as `append` has said
             self._file.close()
 
     def __enter__(self) -> EventLog:

@@ -130,7 +130,7 @@ def quantize_min_max(
 ) -> bytes:
     """The int8 file by the first of `RECIPES`, which is what TFLite's converter does by itself.
 
-    It takes a part of the converter's time, which makes its graph of the Keras model once more.
+    Faster than the converter, which would build its graph from the Keras model again.
 
     Args:
         content: the float32 file; one image in, logits out.
