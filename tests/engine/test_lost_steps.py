@@ -166,7 +166,7 @@ def test_a_log_that_finds_no_room_stops_the_run_too(
 ) -> None:
     with monkeypatch.context() as full:
         full_after(12, lambda: None, full)
-        with pytest.raises(MachineError, match="The disk is full: .*No space left on device"):
+        with pytest.raises(MachineError, match=r"The disk is full: .*No space left on device"):
             search(max_candidates=9)
     assert outline(tuner.resume("r", progress=False)) == whole
 
@@ -179,7 +179,7 @@ def test_a_stop_on_a_full_disk_is_one_all_the_same(
 
     with monkeypatch.context() as full:
         full_after(12, stop, full)
-        with pytest.raises(tuner.InterruptedRunError, match="Stopped. Continue with 'tune resume"):
+        with pytest.raises(tuner.InterruptedRunError, match=r"Stopped\. Continue with 'tune resume"):
             search(max_candidates=9)
     assert outline(tuner.resume("r", progress=False)) == whole
 

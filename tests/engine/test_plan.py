@@ -69,6 +69,24 @@ def test_the_steps_of_a_plan_fit_its_budget(budget: float, workers: int):
     assert all(seconds >= MIN_RUNG_SECONDS for seconds in plan.rung_seconds[:-1])
 
 
+@pytest.mark.parametrize(
+    ("images", "minutes", "rungs"),
+    [
+        (2000, 19.0, 3),
+        (2000, 19.3, 4),
+        (8000, 19.3, 4),
+        (16000, 38.0, 3),
+        (16000, 38.5, 4),
+        (45000, 48.0, 3),
+        (45000, 10.0, 3),
+        (45000, 4.9, 3),
+        (45000, 4.7, 2),
+    ],
+)
+def test_a_fourth_rung_takes_time_for_all_images(images: int, minutes: float, rungs: int) -> None:
+    assert len(Plan(spec(60.0 * minutes, images=images)).rung_shares) == rungs
+
+
 @given(
     st.floats(1, 300),
     st.floats(1, 300),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tuner import catalog
@@ -36,6 +38,19 @@ def test_small_and_large_devices_get_different_ranges():
     small, large = device(20 << 10, False), device(512 << 20, True)
     assert max(space.resolutions(small)) < min(max(space.resolutions(large)), 128)
     assert max(space.widths(small)) < max(space.widths(large))
+
+
+def test_resnet8_is_a_starting_point_of_devices_that_it_fits() -> None:
+    """With 64 kB of arena, which 55 kB of it are needed for; MLPerf Tiny's net has 12.5M MACs."""
+    space = catalog.load_module("search_spaces", "residual")
+    where = dataclasses.replace(context_of("nano33ble", 32, 32), outputs=10)
+    where = dataclasses.replace(where, limits=Limits(ram_bytes=64_000, flash_bytes=1 << 20))
+    points = {point.name: point for point in space.starting_points(where)}
+    nets = [
+        lower(space.draw(TableChoices(table), where).architecture)
+        for table in points["ResNet-8"].sizes
+    ]
+    assert 12_501_632 in [net.macs for net in nets]
 
 
 @pytest.mark.parametrize("name", [name for name in SPACES if name != "mixed_stages"])

@@ -55,6 +55,9 @@ MIN_RUNG_SECONDS = 9.0
 """A rung is not shorter than this, overhead included: of 40 candidates the best was among the first
 quarter after 5 to 10 s of training (docs/search.md)."""
 
+RANKED_IMAGES = 8000
+"""Training images of those 40 candidates."""
+
 NEARLY_ALL = 0.75
 """A rung that trains this share of a full training trains all of it: nothing would be saved."""
 
@@ -127,12 +130,19 @@ class Plan:
         return self._rungs_in_time(RUNGS_BY_CLOCK)
 
     def _rungs_in_time(self, most: int) -> int | None:
-        """So many that none is too short; None without a clock."""
+        """So many that none is too short; None without a clock.
+
+        With three rungs the first one has two epochs of whatever net is proposed, a sixteenth of
+        `MIN_EPOCHS`. With a fourth below it nets have them where there are few images.
+        """
         if self._seconds is None:
             return None
         longest = FINAL_SHARE * self._seconds / self.waves
-        longer = (longest * float(REDUCTION) ** -step for step in range(1, most))
-        return 1 + sum(seconds >= MIN_RUNG_SECONDS for seconds in longer)
+        images = max(1.0, self.spec.dataset.counts["training"] / RANKED_IMAGES)
+        least = (MIN_RUNG_SECONDS, MIN_RUNG_SECONDS, MIN_RUNG_SECONDS * images)[: most - 1]
+        return 1 + sum(
+            longest * float(REDUCTION) ** -step >= seconds for step, seconds in enumerate(least, 1)
+        )
 
     @property
     def quotas(self) -> tuple[int, ...]:

@@ -84,7 +84,7 @@ def widths(context: Context) -> tuple[int, ...]:
     A small device gets narrow nets; an image of few pixels has little to tell to wide ones.
     """
     ram_bytes = context.limits.ram_bytes or 1 << 30
-    widest = 12 if ram_bytes < 64 * 1024 else 24 if ram_bytes < 192 * 1024 else 48
+    widest = 12 if ram_bytes < 48 * 1024 else 24 if ram_bytes < 192 * 1024 else 48
     if context.accelerated:
         widest = 64
     widest = max(WIDTHS[0], min(widest, 2 * max(resolutions(context))))
