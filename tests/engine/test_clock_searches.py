@@ -114,7 +114,7 @@ def test_a_step_that_hangs_costs_itself_and_some_time(machine: Machine, workers:
 
     def hangs(index: int, to: int) -> bool:
         """The last of those that are started before exploring ends, more or less."""
-        if to == rung and not hung and machine.now - began > (150.0 if rung else 200.0):
+        if to == rung and not hung and machine.now - began > (150.0 if rung else 185.0):
             hung.append(index)
             return True
         return False

@@ -19,10 +19,11 @@ from tuner.train.loop import UNFROZEN_PACE
 MIN_EPOCHS = 30
 """A candidate that cannot be trained for this many epochs in its time is not proposed."""
 
-OVERHEAD_SECONDS = 3.0
-"""Tracing, converting and scoring a candidate, beside its training: 2.3 to 3.3 s measured."""
+OVERHEAD_SECONDS = 2.0
+"""Building, converting and scoring a candidate, beside its training: .9 to 2.9 s measured in 36
+steps of two searches, the first ones of a worker the longest (docs/search.md)."""
 
-CHOOSING_SECONDS = 2.0
+CHOOSING_SECONDS = 3.0
 """The choice of a recipe for int8, beside that, of what is trained to its end: 1.0 to
 5.3 s measured, median 2.2 (docs/int8.md)."""
 
@@ -399,8 +400,9 @@ class Plan:
             last = True
             seconds = max(seconds, min(remaining_seconds, in_full * epoch + OVERHEAD_SECONDS))
         seconds -= OVERHEAD_SECONDS + (CHOOSING_SECONDS if last else 0.0)
-        if not last:
-            seconds = max(seconds, min(remaining_seconds, epoch))  # of a net that learns slowly
+        if not last:  # the nearest number of epochs, and one of a net that learns slowly
+            nearest = min(seconds + epoch / 2.0, remaining_seconds - OVERHEAD_SECONDS)
+            seconds = max(nearest, min(remaining_seconds, epoch))
         return Share(max(1, min(full, int(seconds / epoch))), seconds, last)
 
     def _epochs(self, candidate: Candidate, rung: int) -> int:
@@ -410,7 +412,7 @@ class Plan:
         if not lengths or self.spec.throughput is None:
             return max(1, round(self.rung_shares[rung] * full))
         in_time = (lengths[rung] - OVERHEAD_SECONDS) / self.epoch_seconds(candidate)
-        return max(1, min(full, int(in_time)))
+        return max(1, min(full, int(in_time + 0.5)))
 
     def least_last_seconds(self, candidate: Candidate, trained_seconds: float) -> float:
         """With a clock, what has to be left for a step to the last rung.
