@@ -169,6 +169,7 @@ def test_time_added_explores_with_the_rungs_of_before_and_finishes(
     assert {rung for _, rung in first} == {0, 1}
     assert counts["ok"] >= 1
     shortest = next(event["seconds"] for event in run.events if event["event"] == "started")
+    lengths = plan.Plan(run.spec).rung_seconds
 
     run = tuner.extend(run, time="5s", progress=False)
     assert run.state == "ended"
@@ -178,7 +179,9 @@ def test_time_added_explores_with_the_rungs_of_before_and_finishes(
     assert sum(rung == 0 for _, rung in after) >= sum(rung == 0 for _, rung in first) + 2
     assert Counter(row["status"] for row in run.candidates)["ok"] > counts["ok"]
     new = [event for event in run.events if event["event"] == "started"][len(first) :]
-    assert new[0]["seconds"] == pytest.approx(shortest), "rungs are as long as before"
+    assert plan.Plan(run.spec).rung_seconds[0] == lengths[0], "rungs are as long as before"
+    # Each net gets the number of epochs that comes nearest.
+    assert new[0]["seconds"] == pytest.approx(shortest, rel=0.1)
     ended = [event["elapsed"] for event in run.events if event["event"] == "ended"]
     assert ended[1] - ended[0] < 5 + 6, "the time that was added, and scoring"
 

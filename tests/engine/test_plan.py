@@ -173,9 +173,9 @@ def test_the_search_leaves_time_for_repeats(budget: float, workers: int, repeats
     if repeats == 1:
         assert ends == budget
     # One that took all the time that a finalist may take, through all its rungs.
+    beside = len(plan.rung_shares) * OVERHEAD_SECONDS + CHOOSING_SECONDS
     slowest = dataclasses.replace(
-        make_result(0, correct=1),
-        train_seconds=sum(plan.rung_seconds) - len(plan.rung_shares) * OVERHEAD_SECONDS,
+        make_result(0, correct=1), train_seconds=sum(plan.rung_seconds) - beside
     )
     if repeats > 1:
         assert plan.repeats_in_time(slowest, 1.001 * (budget - ends) / (repeats - 1))

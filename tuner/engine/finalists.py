@@ -171,8 +171,10 @@ def _is_of_machine(error: TuneError | OSError | MemoryError) -> bool:
 
 def _said_of_machine(error: TuneError | OSError | MemoryError) -> str:
     """The same for each candidate: without the names of its files."""
-    if isinstance(error, TuneError):
+    if isinstance(error, MachineError):
         return str(error)
+    if isinstance(error, TuneError):
+        return "the disk is full, as its tool says."
     if isinstance(error, OSError):
         return f"{error.strerror or error}, on reading or writing files of the run."
     return "a worker of this machine got no more memory."

@@ -20,8 +20,8 @@ MIN_EPOCHS = 30
 """A candidate that cannot be trained for this many epochs in its time is not proposed."""
 
 OVERHEAD_SECONDS = 2.0
-"""Building, converting and scoring a candidate, beside its training: .9 to 2.9 s measured in 36
-steps of two searches, the first ones of a worker the longest (docs/search.md)."""
+"""Building, converting and scoring a candidate, beside its training: .9 to 2.9 s in two searches of
+the side-by-side (docs/benchmarks.md), the first ones of a worker the longest."""
 
 CHOOSING_SECONDS = 3.0
 """The choice of a recipe for int8, beside that, of what is trained to its end: 1.0 to
@@ -133,8 +133,8 @@ class Plan:
     def _rungs_in_time(self, most: int) -> int | None:
         """So many that none is too short; None without a clock.
 
-        With three rungs the first one has two epochs of whatever net is proposed, a sixteenth of
-        `MIN_EPOCHS`. With a fourth below it nets have them where there are few images.
+        The first of three has about two epochs even of the slowest net, a sixteenth of
+        `MIN_EPOCHS`; one below it would have a single one of most nets where images are many.
         """
         if self._seconds is None:
             return None
@@ -244,7 +244,8 @@ class Plan:
 
     def repeats_in_time(self, result: Result, remaining_seconds: float | None) -> bool:
         """Whether a candidate can be trained again, as it was, in the time that is left."""
-        needed = result.train_seconds + len(self.rung_shares) * OVERHEAD_SECONDS
+        beside = len(self.rung_shares) * OVERHEAD_SECONDS + CHOOSING_SECONDS
+        needed = result.train_seconds + beside
         return remaining_seconds is None or needed <= remaining_seconds
 
     @property
@@ -451,8 +452,9 @@ class Plan:
         """With a clock, the time in which the best are finished, if these are the best."""
         final = self.final_seconds or 0.0
         faster = self.final_threads**CORES_EXPONENT
+        beside = OVERHEAD_SECONDS + CHOOSING_SECONDS
         needed = [
-            self.epoch_seconds(candidate) * candidate.training.epochs / faster + OVERHEAD_SECONDS
+            self.epoch_seconds(candidate) * candidate.training.epochs / faster + beside
             for candidate in candidates
         ]
         if self.final_threads > 1:  # one after the other

@@ -299,14 +299,18 @@ def extend_run(folder: RunFolder, seconds: float | None, candidates: int | None)
             max_candidates=None if candidates is None else had_candidates + candidates,
             extended=(*spec.extended, before),
         )
-        with folder.open_log() as log:  # first: a full disk leaves the run as it was
-            log.append(
-                "extended",
-                elapsed=used,
-                budget_seconds=extended.budget_seconds,
-                max_candidates=extended.max_candidates,
-            )
         folder.write_spec(extended)
+        try:
+            with folder.open_log() as log:
+                log.append(
+                    "extended",
+                    elapsed=used,
+                    budget_seconds=extended.budget_seconds,
+                    max_candidates=extended.max_candidates,
+                )
+        except OSError:  # of a full disk, for example
+            folder.write_spec(spec)
+            raise
     return extended
 
 
