@@ -13,9 +13,9 @@ HANGS_SECONDS = 300.0
 
 
 def _train(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
-    candidate, rung, trained, epochs, seconds, *more = rest
+    *before, seconds, last, others = rest[:8]
     brief = None if seconds is None else min(seconds, 0.1)
-    return train_candidate(run, folder, candidate, rung, trained, epochs, brief, *more)
+    return train_candidate(run, folder, *before, brief, last, others)
 
 
 def _first_of_all(folder: Path, last: bool) -> bool:
@@ -28,7 +28,7 @@ def _first_of_all(folder: Path, last: bool) -> bool:
 
 def raise_at_the_end(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
     """No candidate is trained to its end."""
-    if rest[5]:
+    if rest[6]:
         raise ValueError("no such loss.")
     return _train(run, folder, *rest)
 
@@ -46,14 +46,14 @@ def no_room(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
 
 def raise_first(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
     """The first that is trained to its end is not."""
-    if _first_of_all(folder, rest[5]):
+    if _first_of_all(folder, rest[6]):
         raise ValueError("no loss today.")
     return _train(run, folder, *rest)
 
 
 def die_first(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
     """The worker of the first that is trained to its end dies, again and again."""
-    if _first_of_all(folder, rest[5]):
+    if _first_of_all(folder, rest[6]):
         os._exit(3)
     return _train(run, folder, *rest)
 

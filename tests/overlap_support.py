@@ -16,8 +16,8 @@ WAITED_SECONDS = 60.0
 
 def train_briefly(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
     """Leaves time for others."""
-    candidate, rung, trained, epochs, seconds, *more = rest
-    given = train_candidate(run, folder, candidate, rung, trained, epochs, min(seconds, 0.1), *more)
+    *before, seconds, last, others = rest[:8]
+    given = train_candidate(run, folder, *before, min(seconds, 0.1), last, others)
     if "status" in given:
         (folder / "ended").touch()
     return given
@@ -25,7 +25,7 @@ def train_briefly(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
 
 def train_until_another_is_measured(run: Any, folder: Path, *rest: Any) -> dict[str, Any]:
     """Once one was trained to its end, the next waits until something was measured."""
-    last, candidates = rest[5], folder.parent
+    last, candidates = rest[6], folder.parent
     if last and any(candidates.glob("*/ended")):
         until = time.monotonic() + WAITED_SECONDS
         events = candidates.parent / "events.jsonl"

@@ -26,6 +26,7 @@ def train_candidate(
     rung: int,
     trained: int,
     epochs: int,
+    most_epochs: int,
     seconds: float | None,
     last: bool,
     others: Sequence[float],
@@ -63,18 +64,18 @@ def repeat_candidate(
     folder: Path,
     candidate_plain: Mapping[str, Any],
     repeat: int,
-    trainings: Sequence[tuple[int, int, float | None]],
+    trainings: Sequence[tuple[int, int, int | None, float | None]],
 ) -> dict[str, Any]:
     """An accuracy that depends on the candidate and the repeat."""
     candidate = from_plain(Candidate, candidate_plain, "candidate")
     digest = hashlib.sha256(f"{candidate.id}/{repeat}".encode()).digest()
     builds = make_result(0, correct=digest[0] % TOTAL).builds
     with (folder / "repeated.txt").open("a") as file:
-        file.write(f"{repeat} {[rung for rung, _, _ in trainings]}\n")
+        file.write(f"{repeat} {[rung for rung, *_ in trainings]}\n")
     return {
         "repeat": repeat,
         "accuracy": {key: to_plain(build.accuracy["validation"]) for key, build in builds.items()},
-        "epochs": sum(epochs for _, epochs, _ in trainings),
+        "epochs": sum(epochs for _, epochs, *_ in trainings),
         "train_seconds": 0.01,
     }
 

@@ -90,7 +90,7 @@ class VirtualWorkplace:
     def _seconds(self, key: int, job: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
         if job is not jobs.train_candidate:
             return MEASURING_SECONDS
-        spec, _, candidate, rung, _, epochs, seconds, _, _, threads = arguments
+        spec, _, candidate, rung, _, epochs, _, seconds, _, _, threads = arguments
         if self._machine.hangs(key, rung):
             return math.inf
         plan = Plan(from_plain(RunSpec, spec, "run.json"))

@@ -87,6 +87,16 @@ def test_what_is_proposed_could_be_on_rung_1_when_the_best_is_finished(machine: 
     assert [event for event in started(run, 1) if late - 18.75 < event["elapsed"] <= late]
 
 
+def test_quick_nets_are_promoted_as_long_as_they_end_in_time(machine: Machine):
+    """Their epochs end a step to rung 1 after about 40 s, of 75."""
+    machine.slowness = 20.0
+    run = search("10m")
+    explored = started(run, LAST)[0]["elapsed"]
+    steps = started(run, 1)
+    assert any(event["epochs"] == event["most_epochs"] < 100 for event in steps)
+    assert [event for event in steps if explored - 75.0 < event["elapsed"]]
+
+
 def test_a_search_that_goes_on_too_late_keeps_what_its_best_has(machine: Machine):
     machine.interrupt_at = machine.now + 585.0
     with pytest.raises(tuner.InterruptedRunError):

@@ -69,24 +69,6 @@ def test_the_steps_of_a_plan_fit_its_budget(budget: float, workers: int):
     assert all(seconds >= MIN_RUNG_SECONDS for seconds in plan.rung_seconds[:-1])
 
 
-@pytest.mark.parametrize(
-    ("images", "minutes", "rungs"),
-    [
-        (2000, 19.0, 3),
-        (2000, 19.3, 4),
-        (8000, 19.3, 4),
-        (16000, 38.0, 3),
-        (16000, 38.5, 4),
-        (45000, 48.0, 3),
-        (45000, 10.0, 3),
-        (45000, 4.9, 3),
-        (45000, 4.7, 2),
-    ],
-)
-def test_a_fourth_rung_takes_time_for_all_images(images: int, minutes: float, rungs: int) -> None:
-    assert len(Plan(spec(60.0 * minutes, images=images)).rung_shares) == rungs
-
-
 @given(
     st.floats(1, 300),
     st.floats(1, 300),
@@ -209,29 +191,55 @@ def test_half_of_ten_minutes_is_for_finishing_the_best():
     assert plan.rung_seconds == (18.75, 75.0, 300.0)
 
 
-@pytest.mark.parametrize(("seconds", "rungs"), [(72.0, 2), (288.0, 3), (1152.0, 4), (86400.0, 4)])
+@pytest.mark.parametrize(("seconds", "rungs"), [(72.0, 2), (288.0, 3), (86400.0, 3)])
 def test_a_longer_search_has_more_rungs(seconds: float, rungs: int):
     assert len(Plan(spec(seconds)).rung_shares) == rungs
-    assert seconds > 1152.0 or len(Plan(spec(seconds - 1.0)).rung_shares) == rungs - 1
+    assert seconds > 288.0 or len(Plan(spec(seconds - 1.0)).rung_shares) == rungs - 1
 
 
 def test_a_run_keeps_the_rungs_that_it_began_with(monkeypatch: pytest.MonkeyPatch):
-    run, older = spec(1200.0), dataclasses.replace(spec(1200.0), rungs=None)
-    assert len(Plan(run).rung_shares) == 4
-    assert len(Plan(older).rung_shares) == 3, "as versions did that kept no number"
+    run, older = spec(300.0), dataclasses.replace(spec(1200.0), rungs=4)
+    assert len(Plan(run).rung_shares) == 3
     monkeypatch.setattr(plans, "simulators_ready", lambda targets: True)
-    assert len(Plan(run).rung_shares) == 4
-    assert len(Plan(spec(1200.0)).rung_shares) == 3
+    assert len(Plan(run).rung_shares) == 3
+    assert len(Plan(spec(300.0)).rung_shares) == 2
+    slow = Plan(older).share(small_candidate(), 1, 900.0)
+    assert len(Plan(older).rung_shares) == 4, "as versions had that limited no epochs"
+    assert slow.most_epochs == small_candidate().training.epochs
 
 
 def test_a_step_has_time_for_an_epoch_of_a_slow_net():
-    run = spec(1200.0, ratio=140.0)
+    run = spec(1200.0, ratio=560.0)
     plan, net = Plan(run), small_candidate()
     epoch = plan.epoch_seconds(net)
     assert plan.rung_seconds[0] < epoch < plan.rung_seconds[1]
     share = plan.share(net, 0, 1200.0)
     assert (share.epochs, share.last) == (1, False)
     assert share.seconds == pytest.approx(epoch)
+
+
+@given(
+    st.floats(72.0, 86_400.0),
+    st.integers(500, 100_000),
+    st.floats(0.01, 1000.0),
+    st.integers(1, 300),
+)
+def test_a_rung_trains_its_share_of_all_epochs_at_most(
+    budget: float, images: int, ratio: float, epochs: int
+):
+    """So quick nets are compared with slow ones after an equal part of what both may have."""
+    plan = Plan(spec(budget, images=images, ratio=ratio))
+    net = dataclasses.replace(small_candidate(), training=TrainingSettings(epochs=epochs))
+    epoch = plan.epoch_seconds(net)
+    for rung, (part, seconds) in enumerate(
+        zip(plan.rung_shares[:-1], plan.rung_seconds, strict=False)
+    ):
+        share = plan.share(net, rung, budget)
+        if not share.last:
+            shortest = (MIN_RUNG_SECONDS * 4**rung - OVERHEAD_SECONDS) / epoch
+            assert share.epochs <= share.most_epochs <= max(1, part * epochs, shortest) + 0.5
+            in_time = int((seconds - OVERHEAD_SECONDS) / epoch + 0.5)
+            assert share.epochs >= min(max(1, round(part * epochs)), in_time)
 
 
 def test_groups_of_targets_share_the_time_for_finishing():
@@ -474,11 +482,11 @@ def test_an_interrupted_run_keeps_what_was_left_of_its_time():
 def test_candidates_added_by_number_train_as_long_as_those_by_the_clock_before():
     run = spec(1200.0)
     by_clock, net = Plan(run), small_candidate()
-    plan = Plan(extended(run, (40, 10, 3, 1), elapsed=1200.0, max_candidates=50))
-    assert len(plan.quotas) == len(plan.rung_shares) == 4
-    for rung in range(3):
+    plan = Plan(extended(run, (40, 10, 1), elapsed=1200.0, max_candidates=50))
+    assert len(plan.quotas) == len(plan.rung_shares) == 3
+    for rung in range(2):
         assert plan.share(net, rung, None).epochs == by_clock.share(net, rung, 1200.0).epochs
-    last = plan.share(net, 3, None)
+    last = plan.share(net, 2, None)
     assert (last.epochs, last.last) == (net.training.epochs, True)
 
 
@@ -535,6 +543,7 @@ def search_on_clock(steps: list[Step], plan: Plan, clock: float) -> tuple[list[S
         decision = decide_on_clock(
             steps,
             plan.rung_seconds[:-1],
+            lambda _, rung: plan.rung_seconds[rung],
             remaining_seconds=remaining,
             final_seconds=plan.final_seconds,
             exhausted=False,

@@ -110,10 +110,10 @@ def test_a_repeat_with_the_first_seed_gives_what_the_first_training_gave(home: P
     proposal = make_proposer(spec, Plan(spec)).propose([], frozenset())
     assert proposal is not None
     folder, plain = run.candidate(proposal.candidate.id), to_plain(proposal.candidate)
-    jobs.train_candidate(to_plain(spec), folder, plain, 0, -1, 1, None, False, ())
-    first = jobs.train_candidate(to_plain(spec), folder, plain, 1, 0, 2, None, True, ())
+    jobs.train_candidate(to_plain(spec), folder, plain, 0, -1, 1, 1, None, False, ())
+    first = jobs.train_candidate(to_plain(spec), folder, plain, 1, 0, 2, 2, None, True, ())
     files = {path for path in folder.iterdir() if path.name != "rung0"}
-    trainings = [(0, 1, None), (1, 2, None)]
+    trainings = [(0, 1, 1, None), (1, 2, None, None)]
     same = jobs.repeat_candidate(to_plain(spec), folder, plain, 0, trainings)
     other = jobs.repeat_candidate(to_plain(spec), folder, plain, 1, trainings)
     assert same["accuracy"] == {

@@ -36,7 +36,7 @@ def test_a_candidate_far_behind_at_a_later_rung_keeps_the_files_of_the_one_befor
     def step(rung: int, trained: int, others: tuple[float, ...]) -> tuple[dict[str, Any], Result]:
         """Train to a rung as a slot does, and tidy up as the supervisor does."""
         given = jobs.train_candidate(
-            to_plain(spec), folder, to_plain(proposal.candidate), rung, trained, 2, None, False,
+            to_plain(spec), folder, to_plain(proposal.candidate), rung, trained, 2, 2, None, False,
             others,
         )  # fmt: skip
         jobs.drop_replaced(folder, trained, given)

@@ -20,6 +20,10 @@ QUOTAS = st.sampled_from([(3,), (5, 2), (12, 3, 2), (40, 10, 3)])
 SECONDS = (10.0, 40.0)
 
 
+def seconds_of(index: int, rung: int) -> float:
+    return SECONDS[rung]
+
+
 def known(index: int, rung: int, score: float | None, **fields: object) -> Step:
     return Step(index=index, rung=rung, known=True, score=score, **fields)
 
@@ -99,7 +103,12 @@ def test_on_a_clock_the_best_is_finished_when_its_time_has_come():
 
     def next_at(remaining: float) -> Decision:
         return decide_on_clock(
-            steps, SECONDS, remaining_seconds=remaining, final_seconds=100.0, exhausted=False
+            steps,
+            SECONDS,
+            seconds_of,
+            remaining_seconds=remaining,
+            final_seconds=100.0,
+            exhausted=False,
         )
 
     assert next_at(150.0) == PROPOSE
@@ -113,7 +122,12 @@ def test_on_a_clock_a_promotion_leaves_time_for_finishing():
     steps = [known(index, 0, index / 10) for index in range(4)]
     for remaining, action in ((145.0, "promote"), (135.0, "propose"), (105.0, "promote")):
         decision = decide_on_clock(
-            steps, SECONDS, remaining_seconds=remaining, final_seconds=100.0, exhausted=False
+            steps,
+            SECONDS,
+            seconds_of,
+            remaining_seconds=remaining,
+            final_seconds=100.0,
+            exhausted=False,
         )
         assert decision.action == action
         assert decision.rung == {145.0: 1, 135.0: 0, 105.0: 2}[remaining]
@@ -124,7 +138,7 @@ def test_on_a_clock_one_more_is_promoted_once_a_new_one_would_come_too_late():
 
     def next_at(remaining: float, **more: object) -> Decision:
         return decide_on_clock(
-            steps, SECONDS, remaining_seconds=remaining, final_seconds=100.0,
+            steps, SECONDS, seconds_of, remaining_seconds=remaining, final_seconds=100.0,
             **{"exhausted": False, **more},
         )  # fmt: skip
 
@@ -147,7 +161,12 @@ def test_on_a_clock_one_more_is_promoted_once_a_new_one_would_come_too_late():
 def test_on_a_clock_what_is_proposed_can_be_finished_or_nothing_better_can(found, remaining, final):
     steps = [known(index, 0, score, ended=ended) for index, (score, ended) in enumerate(found)]
     decision = decide_on_clock(
-        steps, SECONDS, remaining_seconds=remaining, final_seconds=final, exhausted=False
+        steps,
+        SECONDS,
+        seconds_of,
+        remaining_seconds=remaining,
+        final_seconds=final,
+        exhausted=False,
     )
     exploring = remaining - final
     if decision.rung == 1:
@@ -156,13 +175,27 @@ def test_on_a_clock_what_is_proposed_can_be_finished_or_nothing_better_can(found
         assert exploring >= sum(SECONDS) or SECONDS[0] <= exploring < SECONDS[1]
 
 
+def test_on_a_clock_a_quick_one_is_promoted_where_the_best_would_take_too_long():
+    steps = [known(index, 0, index / 10) for index in range(4)]
+
+    def next_at(remaining: float) -> Decision:
+        return decide_on_clock(
+            steps, SECONDS, lambda index, rung: 10.0 * (index + 1), remaining_seconds=remaining,
+            final_seconds=100.0, exhausted=False,
+        )  # fmt: skip
+
+    assert next_at(140.0) == Decision(action="promote", index=3, rung=1)
+    assert next_at(139.0) == Decision(action="promote", index=2, rung=1)
+    assert next_at(111.0) == Decision(action="promote", index=0, rung=1)
+
+
 def test_on_a_clock_what_could_not_train_long_enough_is_not_finished():
     steps = [known(0, 0, 0.3), known(1, 0, 0.6), known(2, 0, 0.9), known(0, 1, 0.5),
              known(1, 1, 0.7)]  # fmt: skip
 
     def next_but(*late: int, remaining: float = 50.0, final: float = 100.0) -> Decision:
         return decide_on_clock(
-            steps, SECONDS, remaining_seconds=remaining, final_seconds=final, late=late,
+            steps, SECONDS, seconds_of, remaining_seconds=remaining, final_seconds=final, late=late,
             exhausted=False,
         )  # fmt: skip
 
@@ -196,6 +229,11 @@ def test_on_a_clock_the_search_goes_on_while_nothing_can_be_finished():
     ended = [known(0, 0, 0.5, ended=True)]
     for exhausted, wanted in ((False, PROPOSE), (True, STOP)):
         found = decide_on_clock(
-            ended, SECONDS, remaining_seconds=50.0, final_seconds=100.0, exhausted=exhausted
+            ended,
+            SECONDS,
+            seconds_of,
+            remaining_seconds=50.0,
+            final_seconds=100.0,
+            exhausted=exhausted,
         )
         assert found == wanted

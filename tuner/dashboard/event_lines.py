@@ -23,7 +23,7 @@ def _words(event: Mapping[str, Any]) -> str:
         return f"promoted to rung {event['rung']}"
     if kind == "started":
         seconds = event["seconds"]
-        limit = "" if seconds is None else f" in {seconds:.0f} s"
+        limit = "" if seconds is None else f" in at most {seconds:.0f} s"
         again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
         return f"started to rung {event['rung']}: {event['epochs']} epochs{limit}{again}"
     if kind in ("rung", "finished"):

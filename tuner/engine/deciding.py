@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 
 from tuner.engine.plan import Plan, Share
 from tuner.engine.proposing import Proposing
@@ -148,7 +149,8 @@ class Deciding:
             final = 0.0  # too short for finishing one: the rest is for exploring
         decision = decide_on_clock(
             seen,
-            self._plan.rung_seconds[:-1],
+            self._new_seconds(),
+            self._promoted_seconds,
             remaining_seconds=remaining_seconds,
             final_seconds=final,
             groups=self._plan.groups,
@@ -157,6 +159,23 @@ class Deciding:
             exhausted=exhausted,
         )
         return decision, bool(ready) and (decision == WAIT or decision.rung == last)
+
+    def _new_seconds(self) -> list[float]:
+        """By rung but the last, what a new candidate's step to it takes at most, or on average.
+
+        At most is for rung 0: it must not take the time of those that are finished then.
+        """
+        seconds = list(self._plan.rung_seconds[:-1])
+        trained = [index for index, result in self._record.results.items() if result.epochs]
+        for rung in range(1, len(seconds) if trained else 0):
+            seconds[rung] = mean(self._promoted_seconds(index, rung) for index in trained)
+        return seconds
+
+    def _promoted_seconds(self, index: int, rung: int) -> float:
+        """What a candidate's step to a rung below the last takes, by what its epochs took."""
+        result = self._record.results[index]
+        pace = result.train_seconds / result.epochs
+        return self._plan.step_seconds(result.candidate, rung, pace)
 
     def _least_last_seconds(self, index: int) -> float:
         """What has to be left for finishing a candidate."""

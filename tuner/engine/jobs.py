@@ -53,6 +53,7 @@ def train_candidate(
     rung: int,
     trained: int,
     epochs: int,
+    most_epochs: int,
     seconds: float | None,
     last: bool,
     others: Sequence[float],
@@ -70,6 +71,7 @@ def train_candidate(
         rung: to train to.
         trained: the rung that it was trained to before; -1 if it was not.
         epochs: planned passes over the training data.
+        most_epochs: if it trains faster than planned.
         seconds: training time that the plan allows; None for no clock.
         last: it is trained to its end.
         others: see `tuner.train.loop.train`; empty lets it train on in any case.
@@ -92,7 +94,7 @@ def train_candidate(
         where=where,
         weights=weights,
         rung=rung,
-        options={"others": others, "threads": threads},
+        options={"others": others, "threads": threads, "most_epochs": most_epochs},
         keep_predictions=last,
         chosen=last,
     )
@@ -129,7 +131,7 @@ def repeat_candidate(
     folder: Path,
     candidate_plain: Mapping[str, Any],
     repeat: int,
-    trainings: Sequence[tuple[int, int, float | None]],
+    trainings: Sequence[tuple[int, int, int | None, float | None]],
 ) -> dict[str, Any]:
     """Train a candidate again as it was, from another seed; the fields of its event.
 
@@ -140,7 +142,8 @@ def repeat_candidate(
         folder: the candidate's folder; a folder in it is used and removed.
         candidate_plain: plain Candidate.
         repeat: number of the training, from 1; 0 was the first.
-        trainings: that the candidate was taken through: rung, epochs and seconds of each.
+        trainings: that the candidate was taken through: rung, epochs planned and at most, and
+            seconds of each.
     """
     from tuner.train.weights import write_weights
 
@@ -149,7 +152,7 @@ def repeat_candidate(
     where = repeat_folder(folder, repeat)
     weights: Path | None = None
     epochs, spent = 0, 0.0
-    for rung, planned, seconds in trainings:
+    for rung, planned, most_epochs, seconds in trainings:
         model, trained = fit(
             spec,
             candidate,
@@ -159,6 +162,7 @@ def repeat_candidate(
             weights=weights,
             rung=rung,
             repeat=repeat,
+            options={"most_epochs": most_epochs},
         )
         epochs, spent = epochs + trained.epochs, spent + trained.seconds
         weights = where / WEIGHTS

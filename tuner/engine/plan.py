@@ -30,11 +30,10 @@ CHOOSING_SECONDS = 3.0
 FINAL_SHARE = 0.5
 """Of the budget, for training the best to the last rung."""
 
-RUNGS_BY_CLOCK = 4
-RUNGS_BY_COUNT = 3
-"""At most, with and without a clock; a fourth by count would train for an epoch or two."""
+MOST_RUNGS = 3
+"""At most: a fourth would begin with one or two of a candidate's epochs, which hardly rank."""
 
-REPEAT_SHARE = FINAL_SHARE * sum(float(REDUCTION) ** -step for step in range(RUNGS_BY_CLOCK))
+REPEAT_SHARE = FINAL_SHARE * sum(float(REDUCTION) ** -step for step in range(MOST_RUNGS))
 """The best once more through all rungs, as a share of the time of the search."""
 
 MEASURED_IN_FULL = 3
@@ -55,9 +54,6 @@ another share."""
 MIN_RUNG_SECONDS = 9.0
 """A rung is not shorter than this, overhead included: of 40 candidates the best was among the first
 quarter after 5 to 10 s of training (docs/search.md)."""
-
-RANKED_IMAGES = 8000
-"""Training images of those 40 candidates."""
 
 NEARLY_ALL = 0.75
 """A rung that trains this share of a full training trains all of it: nothing would be saved."""
@@ -88,11 +84,13 @@ class Share:
 
     Args:
         epochs: planned.
+        most_epochs: where the net trains faster than planned.
         seconds: of training, when a clock limits the search.
         last: the candidate is trained to its end.
     """
 
     epochs: int
+    most_epochs: int
     seconds: float | None
     last: bool
 
@@ -119,30 +117,21 @@ class Plan:
             return (1.0,)
         if self.spec.extended:
             return self._first.rung_shares
-        count = self.spec.rungs or self._rungs_in_time(RUNGS_BY_COUNT) or len(self.quotas)
+        count = self.spec.rungs or self.rungs_by_clock or len(self.quotas)
         return tuple(float(REDUCTION) ** -step for step in reversed(range(count)))
 
     @property
     def rungs_by_clock(self) -> int | None:
-        """What a new run keeps as `rungs`, for its time alone does not decide on them.
-
-        The tools of a target, which take a part of it, may be installed later.
-        """
-        return self._rungs_in_time(RUNGS_BY_CLOCK)
-
-    def _rungs_in_time(self, most: int) -> int | None:
         """So many that none is too short; None without a clock.
 
-        The first of three has about two epochs even of the slowest net, a sixteenth of
-        `MIN_EPOCHS`; one below it would have a single one of most nets where images are many.
+        A new run keeps it as `rungs`, for its time alone does not decide on them: the tools of a
+        target, which take a part of it, may be installed later.
         """
         if self._seconds is None:
             return None
         longest = FINAL_SHARE * self._seconds / self.waves
-        images = max(1.0, self.spec.dataset.counts["training"] / RANKED_IMAGES)
-        least = (MIN_RUNG_SECONDS, MIN_RUNG_SECONDS, MIN_RUNG_SECONDS * images)[: most - 1]
         return 1 + sum(
-            longest * float(REDUCTION) ** -step >= seconds for step, seconds in enumerate(least, 1)
+            longest * float(REDUCTION) ** -step >= MIN_RUNG_SECONDS for step in range(1, MOST_RUNGS)
         )
 
     @property
@@ -158,7 +147,7 @@ class Plan:
         if self.spec.extended:
             return self._extended_quotas(count)
         quotas = [count]
-        while len(quotas) < RUNGS_BY_COUNT:
+        while len(quotas) < MOST_RUNGS:
             fewer = max(2, self.groups, math.ceil(quotas[-1] / REDUCTION))
             if fewer >= quotas[-1]:
                 break
@@ -302,7 +291,10 @@ class Plan:
 
     @property
     def rung_seconds(self) -> tuple[float, ...]:
-        """With a clock, wall-clock seconds of a step to each rung; the last is `final_seconds`."""
+        """With a clock, wall-clock seconds of a step to each rung, the last of `final_seconds`.
+
+        A step below the last ends sooner if it has had its epochs.
+        """
         final = self.final_seconds
         if final is None:
             return ()
@@ -379,7 +371,8 @@ class Plan:
         shares, full = self.rung_shares, candidate.training.epochs
         last = rung == len(shares) - 1
         if self.final_seconds is None or remaining_seconds is None:
-            return Share(full if last else self._epochs(candidate, rung), None, last)
+            epochs = full if last else self._epochs(candidate, rung)
+            return Share(epochs, epochs, None, last)
         if not self.starts(rung, remaining_seconds):
             return None
         wanted = self.rung_seconds[rung]
@@ -397,23 +390,53 @@ class Plan:
             epoch = in_final
             seconds = remaining_seconds = remaining_seconds - START_SECONDS
         in_full = min(full, int((self.final_seconds - OVERHEAD_SECONDS) / in_final))
-        if int((seconds - OVERHEAD_SECONDS) / epoch) >= NEARLY_ALL * in_full:
-            last = True
+        most = full if last else self._most_epochs(candidate, rung)
+        if min(most, int((seconds - OVERHEAD_SECONDS) / epoch)) >= NEARLY_ALL * in_full:
+            last, most = True, full
             seconds = max(seconds, min(remaining_seconds, in_full * epoch + OVERHEAD_SECONDS))
         seconds -= OVERHEAD_SECONDS + (CHOOSING_SECONDS if last else 0.0)
         if not last:  # the nearest number of epochs, and one of a net that learns slowly
             nearest = min(seconds + epoch / 2.0, remaining_seconds - OVERHEAD_SECONDS)
             seconds = max(nearest, min(remaining_seconds, epoch))
-        return Share(max(1, min(full, int(seconds / epoch))), seconds, last)
+        return Share(max(1, min(most, int(seconds / epoch))), most, seconds, last)
 
     def _epochs(self, candidate: Candidate, rung: int) -> int:
         """Without a clock, of a step below the last rung; what began with one keeps its lengths."""
-        full = candidate.training.epochs
-        lengths = self._first.rung_seconds if self.spec.extended else ()
-        if not lengths or self.spec.throughput is None:
-            return max(1, round(self.rung_shares[rung] * full))
+        most = self._most_epochs(candidate, rung)
+        lengths = self._rung_lengths
+        if not lengths:
+            return most
         in_time = (lengths[rung] - OVERHEAD_SECONDS) / self.epoch_seconds(candidate)
-        return max(1, min(full, int(in_time + 0.5)))
+        return max(1, min(most, int(in_time + 0.5)))
+
+    def _most_epochs(self, candidate: Candidate, rung: int) -> int:
+        """Of a step below the last rung: the rung's share of all, as slower nets have of theirs.
+
+        In a run that began with a clock, as many as fill a rung of `MIN_RUNG_SECONDS`, if those
+        are more; versions that had four rungs went by seconds alone.
+        """
+        full = candidate.training.epochs
+        if len(self.rung_shares) > MOST_RUNGS:
+            return full
+        share = max(1, round(self.rung_shares[rung] * full))
+        lengths = self._rung_lengths
+        if not lengths:
+            return share
+        shortest = min(lengths[rung], MIN_RUNG_SECONDS * float(REDUCTION) ** rung)
+        in_time = (shortest - OVERHEAD_SECONDS) / self.epoch_seconds(candidate)
+        return min(full, max(share, int(in_time + 0.5)))
+
+    def step_seconds(self, candidate: Candidate, rung: int, epoch_seconds: float) -> float:
+        """With a clock, what a step to a rung below the last takes, by what its epochs took."""
+        in_full = self._most_epochs(candidate, rung) * epoch_seconds + OVERHEAD_SECONDS
+        return min(self.rung_seconds[rung], in_full)
+
+    @property
+    def _rung_lengths(self) -> tuple[float, ...]:
+        """Seconds of a step to each rung, by the clock that the run began with if it had one."""
+        if self.spec.throughput is None:
+            return ()
+        return self._first.rung_seconds if self.spec.extended else self.rung_seconds
 
     def least_last_seconds(self, candidate: Candidate, trained_seconds: float) -> float:
         """With a clock, what has to be left for a step to the last rung.

@@ -88,10 +88,18 @@ def _unrepeated(record: Record) -> list[tuple[int, int]]:
     return sorted(wanted, key=lambda item: item[1])
 
 
-def _trainings(record: Record, index: int) -> list[tuple[int, int, float | None]]:
-    """Rung, epochs and seconds of each training that a candidate was taken through."""
+def _trainings(record: Record, index: int) -> list[tuple[int, int, int | None, float | None]]:
+    """Rung, epochs, epochs at most and seconds of each training that a candidate had.
+
+    Versions that limited a rung by its seconds alone kept no number of epochs at most.
+    """
     planned = {
-        event["rung"]: (event["rung"], event["epochs"], event["seconds"])
+        event["rung"]: (
+            event["rung"],
+            event["epochs"],
+            event.get("most_epochs"),
+            event["seconds"],
+        )
         for event in record.events
         if event["event"] == "started" and event["index"] == index
     }

@@ -305,6 +305,7 @@ class Supervisor:
             index=result.index,
             rung=rung,
             epochs=share.epochs,
+            most_epochs=share.most_epochs,
             seconds=share.seconds,
             attempt=attempt,
         )
@@ -326,6 +327,7 @@ class Supervisor:
             rung,
             trained,
             share.epochs,
+            share.most_epochs,
             share.seconds,
             share.last,
             () if share.last else self._record.steps.compared_with(result.index),

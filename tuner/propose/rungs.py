@@ -12,7 +12,7 @@ the time that is left.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,6 +146,7 @@ def _closed(steps: Sequence[Step], quotas: Sequence[int], *, exhausted: bool) ->
 def decide_on_clock(
     steps: Sequence[Step],
     rung_seconds: Sequence[float],
+    promoted_seconds: Callable[[int, int], float],
     *,
     remaining_seconds: float,
     final_seconds: float,
@@ -158,7 +159,8 @@ def decide_on_clock(
 
     Args:
         steps: all steps so far.
-        rung_seconds: what a step to each rung but the last takes, at least one.
+        rung_seconds: what a new candidate's step to each rung but the last takes, at least one.
+        promoted_seconds: what the step of a candidate, by its index, to a rung but the last takes.
         remaining_seconds: of the budget.
         final_seconds: the last part of the budget, in which the best are finished.
         groups: of candidates.
@@ -168,20 +170,24 @@ def decide_on_clock(
     """
     last = len(rung_seconds)
 
-    def leaves_time(*rungs: int) -> bool:
-        seconds = sum(rung_seconds[rung] for rung in rungs)
-        return remaining_seconds - seconds >= final_seconds
+    def leaves_time(*seconds: float) -> bool:
+        return remaining_seconds - sum(seconds) >= final_seconds
 
     # Those on the highest rung are finished first. What is proposed too late to get there would not
     # be; the time is better spent on one more of those that were left behind.
-    too_late = not exhausted and not leaves_time(*range(last))
+    too_late = not exhausted and not leaves_time(*rung_seconds)
     for rung in range(last - 1, 0, -1):
-        waiting = promotable(steps, range(rung - 1, rung))
         done = sum(step.known for step in steps if step.rung == rung - 1)
-        due = _started(steps, rung) < done // REDUCTION and leaves_time(rung)
-        if waiting and (due or (too_late and leaves_time(*range(rung, last)))):
+        due = _started(steps, rung) < done // REDUCTION
+        further = () if due else rung_seconds[rung + 1 :]
+        waiting = [
+            step
+            for step in promotable(steps, range(rung - 1, rung))
+            if (due or too_late) and leaves_time(promoted_seconds(step.index, rung), *further)
+        ]
+        if waiting:
             return _promote(waiting, rung, steps, groups)
-    if leaves_time(0) and not exhausted:
+    if leaves_time(rung_seconds[0]) and not exhausted:
         return PROPOSE
     best = finishable(promotable(steps, range(last)), late)
     if alone and not all(step.known for step in steps):

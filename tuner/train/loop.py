@@ -113,6 +113,7 @@ def train(
     epochs: int,
     seed: int,
     loss: Any,
+    most_epochs: int | None = None,
     seconds: float | None = None,
     patience_share: float | None = None,
     patience_waits: bool = True,
@@ -138,9 +139,11 @@ def train(
         epochs: passes over the training images.
         seed: of the order of images and of the augmentation.
         loss: of (labels, logits), the mean over a batch; see `tuner.tasks.Task.loss`.
+        most_epochs: that may come of `seconds`; None for the candidate's own, or `epochs` if
+            those are more.
         seconds: time that the training may take. From two epochs to half of all the plan is
-            set anew to what fits, at most the candidate's own epochs; later it is only cut. None
-            for no clock, which makes the outcome depend on the seed alone.
+            set anew to what fits; later it is only cut. None for no clock, which makes the
+            outcome depend on the seed alone.
         patience_share: stop when this share of the planned epochs, 8 at least, brought nothing
             better by the metric.
         patience_waits: a rate that falls to zero gains most at its end, so then only an accuracy
@@ -179,6 +182,7 @@ def train(
     count = len(training.labels)
     batch = min(settings.batch_size, count)
     steps = count // batch
+    most = max(epochs, settings.epochs) if most_epochs is None else most_epochs
     variables: Net = FlatVariables(model, settings) if isinstance(model, keras.Model) else model
     parts = parts_of_batch(batch, threads)
     body = frozenset(_body(model)) if frozen_share else frozenset()
@@ -266,7 +270,7 @@ def train(
         if hopeless or stop() or ends:
             break
         if seconds is not None:
-            clock.plan(seconds, max(epochs, settings.epochs), frozen_share)
+            clock.plan(seconds, most, frozen_share)
         if checkpoint is not None and time.monotonic() - written >= CHECKPOINT_SECONDS:
             write_checkpoint(checkpoint, variables, state)
             written = time.monotonic()
