@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 REFRESH_SECONDS = 0.5
+WIDTH = 30
 
 SHORT_ID = 7
 """Letters of an id where there is little room; any command takes a unique beginning."""
@@ -120,19 +121,20 @@ def _live_text(progress: Progress, spec: RunSpec) -> RenderableType:
 
     done = len(progress.finished)
     running = sum(result.status is None for result, _ in progress.running)
-    waiting = max(0, progress.planned - done - running)
-    width = 30
-    total = max(1, done + running + waiting)
-    full = round(width * done / total)
-    busy = min(width - full, max(running and 1, round(width * running / total)))
+    shares = [0.0]
     left = ""
+    if spec.max_candidates is not None:
+        shares.append(done / spec.max_candidates)
+        left = f", {max(0, spec.max_candidates - done - running)} to go"
     if progress.budget_seconds is not None:
-        left = f", {clock(max(0.0, progress.budget_seconds - progress.elapsed_seconds))} left"
+        seconds = max(0.0, progress.budget_seconds - progress.elapsed_seconds)
+        shares.append(1.0 - seconds / progress.budget_seconds)
+        left += f", {clock(seconds)} left"
+    full = min(WIDTH, round(WIDTH * max(shares)))
     text = Text()
     text.append("█" * full, style="green")
-    text.append("▒" * busy, style="yellow")
-    text.append("░" * (width - full - busy), style="dim")
-    text.append(f" {done} trained, {running} running, ~{waiting} to go{left}\n")
+    text.append("░" * (WIDTH - full), style="dim")
+    text.append(f" {done} trained, {running} running{left}\n")
     text.append(f"{progress.phase}; best so far: {_bests_text(progress, spec)}\n")
     for result, epoch in progress.running:
         state = "measuring" if result.status else _epoch_text(epoch) if epoch else "starting"

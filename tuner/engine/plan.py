@@ -305,20 +305,6 @@ class Plan:
         return (*shorter, final)
 
     @property
-    def candidates(self) -> int:
-        """About how many candidates will be trained."""
-        if self.spec.max_candidates is not None:
-            return self.spec.max_candidates
-        if len(self.rung_shares) == 1:
-            return self._candidates_before + self._unhalved
-        exploring = (1.0 - FINAL_SHARE) * (self._seconds or 0.0) * self.spec.workers
-        each = sum(
-            seconds * float(REDUCTION) ** -rung
-            for rung, seconds in enumerate(self.rung_seconds[:-1])
-        )
-        return self._candidates_before + max(2 * self.spec.workers, round(exploring / each))
-
-    @property
     def least_seconds(self) -> float:
         """With a clock, what has to be left for a first candidate to be started."""
         return STARTED_LATE_SHARE * self.rung_seconds[0]

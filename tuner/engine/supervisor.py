@@ -44,7 +44,6 @@ class Progress:
     Args:
         finished: results that are not in work and have been trained, if only to a rung.
         running: results in work, each with its newest epoch as plain data, or nothing yet.
-        planned: candidates that the budget is planned for.
         elapsed_seconds: of the whole run, all sessions together.
         budget_seconds: None without a clock.
         phase: what is going on, in a few words.
@@ -52,7 +51,6 @@ class Progress:
 
     finished: Sequence[Result]
     running: Sequence[tuple[Result, Mapping[str, Any]]]
-    planned: int
     elapsed_seconds: float
     budget_seconds: float | None
     phase: str
@@ -536,7 +534,6 @@ class Supervisor:
                     if result.status or (result.rung >= 0 and result.index not in busy)
                 ],
                 running=running if phase != "measuring this machine" else (),
-                planned=self._plan.candidates,
                 elapsed_seconds=self._record.elapsed,
                 budget_seconds=self._record.spec.budget_seconds,
                 phase=phase,
