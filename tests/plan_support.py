@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from tuner import catalog
 from tuner.engine.plan import Plan
@@ -55,22 +56,34 @@ def extended(
     return dataclasses.replace(run, **changed, extended=(*run.extended, before))
 
 
-def search_on_clock(steps: list[Step], plan: Plan, clock: float) -> tuple[list[Step], float]:
-    """One worker's search with a clock, every step as long as planned; the later, the better."""
+def search_on_clock(
+    steps: list[Step],
+    plan: Plan,
+    clock: float,
+    promoted_seconds: float = math.inf,
+    final_seconds: float | None = None,
+) -> tuple[list[Step], float]:
+    """One worker's search with a clock, every step as long as planned; the later, the better.
+
+    Promotions below the last rung may take less, and so may what is left for finishing.
+    """
     steps = list(steps)
     last = len(plan.rung_shares) - 1
+    final = plan.final_seconds if final_seconds is None else final_seconds
+    first, *between = plan.rung_seconds[:-1]
+    seconds = [first, *(min(promoted_seconds, rung) for rung in between), final]
     while True:
         remaining = plan.spec.budget_seconds - clock
         decision = decide_on_clock(
             steps,
-            plan.rung_seconds[:-1],
-            lambda _, rung: plan.rung_seconds[rung],
+            seconds[:-1],
+            lambda _, rung: seconds[rung],
             remaining_seconds=remaining,
-            final_seconds=plan.final_seconds,
+            final_seconds=final,
             exhausted=False,
         )
         rung = decision.rung if decision.action == "promote" else 0
-        if not plan.starts(rung, remaining):
+        if not plan.starts(rung, remaining, seconds[rung]):
             return steps, clock
         index = (
             decision.index
@@ -80,4 +93,4 @@ def search_on_clock(steps: list[Step], plan: Plan, clock: float) -> tuple[list[S
         steps.append(
             Step(index=index, rung=rung, known=True, score=index / 100, ended=rung == last)
         )
-        clock += min(remaining, plan.rung_seconds[rung])
+        clock += min(remaining, seconds[rung])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -57,6 +58,17 @@ def test_a_search_finishes_its_best_and_no_one_in_haste(machine: Machine, slowne
     for time in ("2m", "1m"):
         tuner.extend("r", time=time, progress=False)
         check_last_steps(run, 2)
+
+
+def test_a_long_search_of_quick_nets_goes_on_until_its_best_are_finished(machine: Machine):
+    """Their steps take a tenth of the longest that a rung may take."""
+    machine.slowness = 10.0
+    run = search("20m")
+    check_last_steps(run, 2)
+    assert sum(item.status == "ok" for item in RunFolder(run.folder).results()) >= 2
+    begun = [event["elapsed"] for event in run.events if event["event"] == "started"]
+    assert max(later - earlier for earlier, later in itertools.pairwise(begun)) < 300.0
+    assert max(event["elapsed"] for event in run.events) >= 1190.0
 
 
 def test_an_extension_that_is_too_short_says_so(machine: Machine, caplog: pytest.LogCaptureFixture):

@@ -358,6 +358,15 @@ def test_a_limit_on_retraining_gates():
     assert [excess.limit for excess in cost.over] == ["train_minutes"]
 
 
+@pytest.mark.parametrize("promoted", [20.0, 36.0, 200.0])
+@pytest.mark.parametrize("final", [60.0, 130.0, 400.0])
+def test_quick_steps_go_on_until_their_best_is_finished(promoted: float, final: float):
+    plan = Plan(spec(6600.0, workers=1))
+    steps, clock = search_on_clock([], plan, 0.0, promoted, final)
+    assert sum(step.rung == 2 for step in steps) >= 1
+    assert 6600.0 - clock < 0.6 * plan.rung_seconds[0]
+
+
 @pytest.mark.parametrize("budget", [400.0, 600.0, 1200.0])
 def test_nothing_is_proposed_that_comes_too_late_while_more_can_be_promoted(budget: float):
     plan = Plan(spec(budget, workers=1))

@@ -177,16 +177,20 @@ def test_on_a_clock_what_is_proposed_can_be_finished_or_nothing_better_can(found
 
 def test_on_a_clock_a_quick_one_is_promoted_where_the_best_would_take_too_long():
     steps = [known(index, 0, index / 10) for index in range(4)]
+    begun = [*(known(index, 0, 0.9) for index in range(4, 8)), known(4, 1, 0.9)]
 
-    def next_at(remaining: float) -> Decision:
+    def next_at(remaining: float, steps: list[Step]) -> Decision:
         return decide_on_clock(
             steps, SECONDS, lambda index, rung: 10.0 * (index + 1), remaining_seconds=remaining,
             final_seconds=100.0, exhausted=False,
         )  # fmt: skip
 
-    assert next_at(140.0) == Decision(action="promote", index=3, rung=1)
-    assert next_at(139.0) == Decision(action="promote", index=2, rung=1)
-    assert next_at(111.0) == Decision(action="promote", index=0, rung=1)
+    assert next_at(140.0, steps) == Decision(action="promote", index=3, rung=1)
+    assert next_at(139.0, steps) == PROPOSE, "what is promoted first will be finished"
+    steps += begun
+    assert next_at(180.0, steps) == Decision(action="promote", index=5, rung=1)
+    assert next_at(139.0, steps) == Decision(action="promote", index=2, rung=1)
+    assert next_at(111.0, steps) == Decision(action="promote", index=0, rung=1)
 
 
 def test_on_a_clock_what_could_not_train_long_enough_is_not_finished():

@@ -123,12 +123,15 @@ def _live_text(progress: Progress, spec: RunSpec) -> RenderableType:
     running = sum(result.status is None for result, _ in progress.running)
     shares = [0.0]
     left = ""
+    before = spec.extended[-1] if spec.extended else None
     if spec.max_candidates is not None:
-        shares.append(done / spec.max_candidates)
-        left = f", {max(0, spec.max_candidates - done - running)} to go"
+        more = max(0, spec.max_candidates - done)
+        shares.append(1.0 - more / (spec.max_candidates - (before.started[0] if before else 0)))
+        left = f", {max(0, more - running)} to go"
     if progress.budget_seconds is not None:
         seconds = max(0.0, progress.budget_seconds - progress.elapsed_seconds)
-        shares.append(1.0 - seconds / progress.budget_seconds)
+        given = progress.budget_seconds - (before.elapsed_seconds if before else 0.0)
+        shares.append(1.0 - seconds / given)
         left += f", {clock(seconds)} left"
     full = min(WIDTH, round(WIDTH * max(shares)))
     text = Text()

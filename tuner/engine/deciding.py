@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import mean
 
@@ -59,7 +60,8 @@ class Deciding:
         left = self.remaining_seconds
         if not result.baseline:
             trained = self._record.steps.trained_seconds(result.index)
-            return step.rung, self._plan.share(result.candidate, step.rung, left, trained)
+            pace = self._epoch_seconds(result.index) if 0 < step.rung < self._last else None
+            return step.rung, self._plan.share(result.candidate, step.rung, left, trained, pace)
         final = self._plan.final_seconds
         if left is not None and final is not None:
             left = min(left, final)
@@ -86,9 +88,7 @@ class Deciding:
         """Decide on the next step, if it can be decided now, and note it."""
         while True:
             known, decision = self._decide(training)
-            if decision.action in ("wait", "stop") or not self._plan.starts(
-                decision.rung, self.remaining_seconds
-            ):
+            if decision.action in ("wait", "stop") or not self._starts(decision):
                 return None
             if decision.action == "promote":
                 self._record.note(
@@ -101,6 +101,13 @@ class Deciding:
                 return self._record.steps.unfinished()[-1]
             if self._proposing.propose(known):
                 return self._record.steps.unfinished()[-1]
+
+    def _starts(self, decision: Decision) -> bool:
+        """Whether enough time is left for what was decided."""
+        remaining, seconds = self.remaining_seconds, math.inf
+        if decision.action == "promote" and remaining is not None:
+            seconds = self._promoted_seconds(decision.index, decision.rung)
+        return self._plan.starts(decision.rung, remaining, seconds)
 
     def _decide(self, training: Sequence[Running]) -> tuple[int, Decision]:
         """How many steps the next decision knows, and the decision.
@@ -161,9 +168,9 @@ class Deciding:
         return decision, bool(ready) and (decision == WAIT or decision.rung == last)
 
     def _new_seconds(self) -> list[float]:
-        """By rung but the last, what a new candidate's step to it takes at most, or on average.
+        """By rung but the last, what a new candidate's step takes: the mean of what others take.
 
-        At most is for rung 0: it must not take the time of those that are finished then.
+        To rung 0 it is the most: what starts last must not take the time for finishing the best.
         """
         seconds = list(self._plan.rung_seconds[:-1])
         trained = [index for index, result in self._record.results.items() if result.epochs]
@@ -172,10 +179,16 @@ class Deciding:
         return seconds
 
     def _promoted_seconds(self, index: int, rung: int) -> float:
-        """What a candidate's step to a rung below the last takes, by what its epochs took."""
+        """With a clock, what a candidate's step to a rung above the first takes."""
+        candidate = self._record.results[index].candidate
+        if rung == self._last:
+            return self._plan.finishing_seconds([candidate])
+        return self._plan.step_seconds(candidate, rung, self._epoch_seconds(index))
+
+    def _epoch_seconds(self, index: int) -> float:
+        """What an epoch took in the steps that a candidate was trained to."""
         result = self._record.results[index]
-        pace = result.train_seconds / result.epochs
-        return self._plan.step_seconds(result.candidate, rung, pace)
+        return result.train_seconds / result.epochs
 
     def _least_last_seconds(self, index: int) -> float:
         """What has to be left for finishing a candidate."""

@@ -67,6 +67,9 @@ START_SECONDS = 5.0
 STARTED_LATE_SHARE = 0.6
 """A candidate is started as long as this share of its time is left."""
 
+STEP_SLACK = 1.25
+"""A promoted candidate has so many times the time that its step takes by its epochs before."""
+
 SLOWER_NEXT_TIME = 1.25
 """Opening the data and measuring the machine may take so many times as long."""
 
@@ -332,12 +335,15 @@ class Plan:
                 break
         return seconds
 
-    def starts(self, rung: int, remaining_seconds: float | None) -> bool:
-        """Whether enough time is left for a step to this rung."""
+    def starts(
+        self, rung: int, remaining_seconds: float | None, step_seconds: float = math.inf
+    ) -> bool:
+        """Whether enough time is left for a step to this rung, of `step_seconds` at most."""
         if self.final_seconds is None or remaining_seconds is None:
             return True
         ends = rung == len(self.rung_shares) - 1
-        return remaining_seconds >= STARTED_LATE_SHARE * self.rung_seconds[0 if ends else rung]
+        seconds = min(step_seconds, self.rung_seconds[0 if ends else rung])
+        return remaining_seconds >= STARTED_LATE_SHARE * seconds
 
     def share(
         self,
@@ -345,6 +351,7 @@ class Plan:
         rung: int,
         remaining_seconds: float | None,
         trained_seconds: float = 0.0,
+        epoch_seconds: float | None = None,
     ) -> Share | None:
         """Epochs and seconds for a step that starts now; None if too little time is left.
 
@@ -353,15 +360,20 @@ class Plan:
             rung: to train it to.
             remaining_seconds: of the search; None without a clock.
             trained_seconds: of its step to the rung before; see `least_last_seconds`.
+            epoch_seconds: that an epoch took in one slot, for a promotion below the last rung;
+                None to predict it.
         """
-        shares, full = self.rung_shares, candidate.training.epochs
-        last = rung == len(shares) - 1
+        full = candidate.training.epochs
+        last = rung == len(self.rung_shares) - 1
         if self.final_seconds is None or remaining_seconds is None:
             epochs = full if last else self._epochs(candidate, rung)
             return Share(epochs, epochs, None, last)
-        if not self.starts(rung, remaining_seconds):
-            return None
         wanted = self.rung_seconds[rung]
+        if epoch_seconds is not None:
+            wanted = min(wanted, STEP_SLACK * self.step_seconds(candidate, rung, epoch_seconds))
+        needed = self.finishing_seconds([candidate]) if last else math.inf
+        if not self.starts(rung, remaining_seconds, min(wanted, needed)):
+            return None
         if last and rung > 0:
             least = self.least_last_seconds(candidate, trained_seconds)
             if remaining_seconds < least:
@@ -370,16 +382,14 @@ class Plan:
         # With one wave the last steps may use all that is left.
         ends = last and rung > 0 and self.waves == 1
         seconds = remaining_seconds if ends else min(wanted, remaining_seconds)
-        epoch = self.epoch_seconds(candidate)
-        in_final = epoch / self.final_threads**CORES_EXPONENT
+        epoch = epoch_seconds or self.epoch_seconds(candidate)
         if ends and self.final_threads > 1:
-            epoch = in_final
+            epoch /= self.final_threads**CORES_EXPONENT
             seconds = remaining_seconds = remaining_seconds - START_SECONDS
-        in_full = min(full, int((self.final_seconds - OVERHEAD_SECONDS) / in_final))
         most = full if last else self._most_epochs(candidate, rung)
-        if min(most, int((seconds - OVERHEAD_SECONDS) / epoch)) >= NEARLY_ALL * in_full:
-            last, most = True, full
-            seconds = max(seconds, min(remaining_seconds, in_full * epoch + OVERHEAD_SECONDS))
+        in_full = 0.0 if last else self._in_full(candidate, most, seconds, epoch)
+        if in_full:
+            last, most, seconds = True, full, min(remaining_seconds, STEP_SLACK * in_full)
         seconds -= OVERHEAD_SECONDS + (CHOOSING_SECONDS if last else 0.0)
         if not last:  # the nearest number of epochs, and one of a net that learns slowly
             nearest = min(seconds + epoch / 2.0, remaining_seconds - OVERHEAD_SECONDS)
@@ -402,20 +412,46 @@ class Plan:
         are more; versions that had four rungs went by seconds alone.
         """
         full = candidate.training.epochs
-        if len(self.rung_shares) > MOST_RUNGS:
-            return full
         share = max(1, round(self.rung_shares[rung] * full))
         lengths = self._rung_lengths
         if not lengths:
             return share
+        if len(self.rung_shares) > MOST_RUNGS:
+            return full
         shortest = min(lengths[rung], MIN_RUNG_SECONDS * float(REDUCTION) ** rung)
         in_time = (shortest - OVERHEAD_SECONDS) / self.epoch_seconds(candidate)
         return min(full, max(share, int(in_time + 0.5)))
 
     def step_seconds(self, candidate: Candidate, rung: int, epoch_seconds: float) -> float:
         """With a clock, what a step to a rung below the last takes, by what its epochs took."""
-        in_full = self._most_epochs(candidate, rung) * epoch_seconds + OVERHEAD_SECONDS
-        return min(self.rung_seconds[rung], in_full)
+        most, seconds = self._most_epochs(candidate, rung), self.rung_seconds[rung]
+        in_full = self._in_full(candidate, most, seconds, epoch_seconds)
+        return in_full or min(seconds, most * epoch_seconds + OVERHEAD_SECONDS)
+
+    def _in_full(
+        self, candidate: Candidate, most: int, seconds: float, epoch_seconds: float
+    ) -> float:
+        """What a training takes that may as well have all epochs of one to the last rung.
+
+        Of an extension that is shorter than the run it is that of the run.
+
+        Args:
+            candidate: to be trained, in one slot.
+            most: epochs that it may have on its rung.
+            seconds: likewise.
+            epoch_seconds: of one epoch.
+
+        Returns:
+            Seconds; 0 if its rung gives it less than `NEARLY_ALL` of them.
+        """
+        in_final = epoch_seconds / self.final_threads**CORES_EXPONENT
+        before = (self._first.final_seconds or 0.0) if self.spec.extended else 0.0
+        final = max(before, self.final_seconds or 0.0)
+        in_time = int((final - OVERHEAD_SECONDS) / in_final)
+        in_full = min(candidate.training.epochs, max(1, in_time))
+        if min(most, int((seconds - OVERHEAD_SECONDS) / epoch_seconds)) < NEARLY_ALL * in_full:
+            return 0.0
+        return in_full * epoch_seconds + OVERHEAD_SECONDS + CHOOSING_SECONDS
 
     @property
     def _rung_lengths(self) -> tuple[float, ...]:

@@ -179,14 +179,21 @@ def decide_on_clock(
     for rung in range(last - 1, 0, -1):
         done = sum(step.known for step in steps if step.rung == rung - 1)
         due = _started(steps, rung) < done // REDUCTION
+        if not due and not too_late:
+            continue
         further = () if due else rung_seconds[rung + 1 :]
-        waiting = [
+        waiting = promotable(steps, range(rung - 1, rung))
+        firsts = {step.group: step for step in reversed(waiting)}.values()
+        begun = {step.group for step in steps if step.rung >= rung}
+        in_time = [
             step
-            for step in promotable(steps, range(rung - 1, rung))
-            if (due or too_late) and leaves_time(promoted_seconds(step.index, rung), *further)
+            for step in waiting
+            # Of a group that has none on this rung, what is promoted is finished: its best then.
+            if (step in firsts or step.group in begun)
+            and leaves_time(promoted_seconds(step.index, rung), *further)
         ]
-        if waiting:
-            return _promote(waiting, rung, steps, groups)
+        if in_time:
+            return _promote(in_time, rung, steps, groups)
     if leaves_time(rung_seconds[0]) and not exhausted:
         return PROPOSE
     best = finishable(promotable(steps, range(last)), late)
