@@ -40,6 +40,8 @@ class Machine:
         self.now = time.monotonic()
         self.hangs: Callable[[int, int], bool] = lambda index, rung: False
         """By index and rung, whether a step never ends."""
+        self.pace: Callable[[int], float] = lambda index: 1.0
+        """By index, how often as long as planned an epoch takes."""
         self.interrupt_at = math.inf
         """What `now` is when the user stops the search."""
 
@@ -95,6 +97,7 @@ class VirtualWorkplace:
             return math.inf
         plan = Plan(from_plain(RunSpec, spec, "run.json"))
         epoch = plan.epoch_seconds(from_plain(Candidate, candidate, "candidate"))
+        epoch *= self._machine.pace(key)
         training = min(seconds, epochs * epoch / threads**CORES_EXPONENT)
         return training + OVERHEAD_SECONDS + (START_SECONDS if threads > 1 else 0.0)
 

@@ -61,13 +61,14 @@ def test_a_search_finishes_its_best_and_no_one_in_haste(machine: Machine, slowne
 
 
 def test_a_long_search_of_quick_nets_goes_on_until_its_best_are_finished(machine: Machine):
-    """Their steps take a tenth of the longest that a rung may take."""
+    """Their steps take a tenth of the longest that a rung may take, and not what was predicted."""
     machine.slowness = 10.0
+    machine.pace = lambda index: (0.5, 1.0, 1.7)[index % 3]
     run = search("20m")
     check_last_steps(run, 2)
     assert sum(item.status == "ok" for item in RunFolder(run.folder).results()) >= 2
     begun = [event["elapsed"] for event in run.events if event["event"] == "started"]
-    assert max(later - earlier for earlier, later in itertools.pairwise(begun)) < 300.0
+    assert max(later - earlier for earlier, later in itertools.pairwise(begun)) < 200.0
     assert max(event["elapsed"] for event in run.events) >= 1190.0
 
 

@@ -187,6 +187,8 @@ def test_on_a_clock_a_quick_one_is_promoted_where_the_best_would_take_too_long()
 
     assert next_at(140.0, steps) == Decision(action="promote", index=3, rung=1)
     assert next_at(139.0, steps) == PROPOSE, "what is promoted first will be finished"
+    failed = [*steps, known(4, 0, 0.9), known(4, 1, None, ended=True)]
+    assert next_at(139.0, failed) == PROPOSE
     steps += begun
     assert next_at(180.0, steps) == Decision(action="promote", index=5, rung=1)
     assert next_at(139.0, steps) == Decision(action="promote", index=2, rung=1)

@@ -106,6 +106,8 @@ class Deciding:
         """Whether enough time is left for what was decided."""
         remaining, seconds = self.remaining_seconds, math.inf
         if decision.action == "promote" and remaining is not None:
+            if decision.rung == self._last:
+                return True  # what would be late is not promoted to it
             seconds = self._promoted_seconds(decision.index, decision.rung)
         return self._plan.starts(decision.rung, remaining, seconds)
 
@@ -179,10 +181,8 @@ class Deciding:
         return seconds
 
     def _promoted_seconds(self, index: int, rung: int) -> float:
-        """With a clock, what a candidate's step to a rung above the first takes."""
+        """With a clock, what a candidate's step to a rung between the first and the last takes."""
         candidate = self._record.results[index].candidate
-        if rung == self._last:
-            return self._plan.finishing_seconds([candidate])
         return self._plan.step_seconds(candidate, rung, self._epoch_seconds(index))
 
     def _epoch_seconds(self, index: int) -> float:

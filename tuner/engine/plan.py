@@ -371,14 +371,14 @@ class Plan:
         wanted = self.rung_seconds[rung]
         if epoch_seconds is not None:
             wanted = min(wanted, STEP_SLACK * self.step_seconds(candidate, rung, epoch_seconds))
-        needed = self.finishing_seconds([candidate]) if last else math.inf
-        if not self.starts(rung, remaining_seconds, min(wanted, needed)):
-            return None
         if last and rung > 0:
             least = self.least_last_seconds(candidate, trained_seconds)
             if remaining_seconds < least:
                 return None
             wanted = max(wanted, least)
+        promoted_last = last and trained_seconds > 0.0  # for which the least is enough
+        if not promoted_last and not self.starts(rung, remaining_seconds, wanted):
+            return None
         # With one wave the last steps may use all that is left.
         ends = last and rung > 0 and self.waves == 1
         seconds = remaining_seconds if ends else min(wanted, remaining_seconds)
@@ -389,7 +389,8 @@ class Plan:
         most = full if last else self._most_epochs(candidate, rung)
         in_full = 0.0 if last else self._in_full(candidate, most, seconds, epoch)
         if in_full:
-            last, most, seconds = True, full, min(remaining_seconds, STEP_SLACK * in_full)
+            last, most = True, full
+            seconds = min(remaining_seconds, max(seconds, STEP_SLACK * in_full))
         seconds -= OVERHEAD_SECONDS + (CHOOSING_SECONDS if last else 0.0)
         if not last:  # the nearest number of epochs, and one of a net that learns slowly
             nearest = min(seconds + epoch / 2.0, remaining_seconds - OVERHEAD_SECONDS)

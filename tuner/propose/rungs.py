@@ -184,7 +184,7 @@ def decide_on_clock(
         further = () if due else rung_seconds[rung + 1 :]
         waiting = promotable(steps, range(rung - 1, rung))
         firsts = {step.group: step for step in reversed(waiting)}.values()
-        begun = {step.group for step in steps if step.rung >= rung}
+        begun = {step.group for step in steps if step.rung >= rung and not step.ended}
         in_time = [
             step
             for step in waiting
