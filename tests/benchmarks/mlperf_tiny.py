@@ -1,7 +1,6 @@
-"""MLPerf Tiny's image classification: a search on CIFAR-10's 50,000 images, within two hours.
+"""MLPerf Tiny's image classification: search and retraining on CIFAR-10's 50,000 images.
 
-The last 500 of each class by file name validate, the others train; the search's second half trains
-its best to the end, on all cores.
+The last 500 of each class by file name validate, the others train.
 The limits are those of the closed division's net, ResNet-8: 64 KB of arena and a file of 100 KB,
 which the referee measures (tflite-micro's recording allocator on this 64-bit machine; bytes of the
 file). The closed division asks 85 % of the int8 model. Prints JSON. Run it alone; called again with
@@ -25,6 +24,8 @@ from pathlib import Path
 from cifar10_search import DATA, unpack
 
 import tuner
+from tuner.errors import UnknownNameError
+from tuner.store.models import find_model
 from tuner.testing.referee import recorded_arena
 
 TARGET = Path(__file__).resolve().parent / "side_by_side" / "targets" / "bench-64k.toml"
@@ -51,10 +52,22 @@ def unpack_split(folder: Path) -> None:
     made.rename(folder)
 
 
+def best_within_limits(home: Path) -> str:
+    """The best candidate whose file is small enough, and whose arena is as the referee has it."""
+    for row in tuner.Run("mlperf").candidates:
+        if row["builds"].get("int8", {}).get("size_bytes", FILE_BYTES + 1) <= FILE_BYTES:
+            file = home / "runs" / "mlperf" / row["artifacts"]["int8_tflite"]
+            if sum(recorded_arena(file.read_bytes())) <= ARENA_BYTES:
+                return str(row["id"])
+    sys.exit("No candidate of the search is within the limits.")
+
+
 def main() -> None:
-    """Search, measure what it trained to the end, print."""
+    """Search, retrain the best, measure, print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--time", default="110m")
+    # ResNet-8 is among what is drawn where one core trains 30 epochs of it in half of the search.
+    parser.add_argument("--time", default="60m", help="of the search")
+    parser.add_argument("--minutes", default="50", help="of the retraining")
     parser.add_argument("--space", action="append", default=[])
     parser.add_argument("--seed", default="0")
     parser.add_argument("--home", type=Path)
@@ -66,44 +79,53 @@ def main() -> None:
     if not images.exists():
         unpack_split(images)
     os.environ["TUNE_HOME"] = str(home)
-    if (home / "runs" / "mlperf").exists():
-        words = ["resume", "mlperf"]
-    else:
-        words = [
-            "--target", str(TARGET), "--data", str(images), "--time", options.time,
-            "--flash-kb", str((FILE_BYTES + RUNTIME_BYTES) / 1024),
-            "--seed", options.seed, "--name", "mlperf",
-            *(word for name in options.space for word in ("--space", name)),
-        ]  # fmt: skip
-    started = time.monotonic()
-    if words[0] != "resume" or tuner.Run("mlperf").state != "ended":
+
+    def tune(*words: str) -> float:
+        started = time.monotonic()
         subprocess.run(
             [sys.executable, "-m", "tuner", *words], cwd=home, check=True, stdout=sys.stderr
         )
-    seconds = time.monotonic() - started
-    rows = []
-    for row in tuner.Run("mlperf").candidates:
-        if "int8_tflite" not in row["artifacts"]:
-            continue
-        file = (home / "runs" / "mlperf" / row["artifacts"]["int8_tflite"]).read_bytes()
-        arena_bytes = sum(recorded_arena(file))
-        rows.append(
+        return round(time.monotonic() - started, 1)
+
+    seconds = {}
+    if not (home / "runs" / "mlperf").exists():
+        spaces = (word for name in options.space for word in ("--space", name))
+        seconds["search"] = tune(
+            "--target", str(TARGET), "--data", str(images), "--time", options.time,
+            "--flash-kb", str((FILE_BYTES + RUNTIME_BYTES) / 1024),
+            "--seed", options.seed, "--name", "mlperf", *spaces,
+        )  # fmt: skip
+    elif tuner.Run("mlperf").state != "ended":
+        seconds["resume"] = tune("resume", "mlperf")
+    template = home / "mlperf.toml"
+    if not template.exists():
+        tune("select", "mlperf", best_within_limits(home), "-o", str(template))
+    try:
+        folder = find_model("mlperf")
+    except UnknownNameError:
+        seconds["retrain"] = tune(
+            "retrain", str(template), "--name", "mlperf", "--minutes", options.minutes,
+            "--patience-percent", "100",
+        )  # fmt: skip
+        folder = find_model("mlperf")
+    version = folder.read()
+    file = (folder.path / version.builds["int8"].artifact).read_bytes()
+    arena_bytes = sum(recorded_arena(file))
+    print(
+        json.dumps(
             {
-                "id": row["id"],
-                "status": row["status"],
-                "space": row["space"],
-                "origin": row["origin"],
-                "epochs": row["epochs"],
-                "train_seconds": row["train_seconds"],
-                "accuracy": row["accuracy"],
+                "search": options.time,
+                "wall_seconds": seconds,
+                "epochs": version.epochs,
+                "test": {
+                    precision: build.accuracy["test"].value
+                    for precision, build in version.builds.items()
+                },
                 "file_bytes": len(file),
                 "arena_bytes": arena_bytes,
                 "within_limits": len(file) <= FILE_BYTES and arena_bytes <= ARENA_BYTES,
-            }
-        )
-    print(
-        json.dumps(
-            {"search": options.time, "wall_seconds": round(seconds, 1), "candidates": rows},
+                "template": template.read_text(encoding="utf-8"),
+            },
             indent=2,
         )
     )
