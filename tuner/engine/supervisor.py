@@ -274,8 +274,8 @@ class Supervisor:
         """Start work in every free slot.
 
         What was left unfinished comes first, then the next step; a slot that has nothing to train
-        measures a finalist, if only of what has been trained so far. A training that takes the
-        whole machine has nothing beside it but simulations, which yield to it.
+        measures a finalist, if only of what has been trained so far. Beside a training that takes
+        the whole machine nothing is started but simulations, which yield to it.
         """
         for slot in self._work.free_slots():
             wide = any(job.slot.threads > 1 for job in self._training)
