@@ -155,6 +155,9 @@ def test_an_extended_run_keeps_what_it_has_and_finishes_more(home: Path, cleaned
         log = (run.folder / "candidates" / identifier / "trained_from.txt").read_text()
         before = rung - 1 if (index, rung - 1) in promoted or index >= 9 or not cleaned else -1
         assert f"{rung} from {before}\n" in log, "without its weights it trains from the beginning"
+        started = [event for event in run.events if event["event"] == "started"]
+        begun = [item for item in started if (item["index"], item["rung"]) == (index, rung)]
+        assert [item["trained"] for item in begun] == [before]
 
 
 def test_time_added_explores_with_the_rungs_of_before_and_finishes(

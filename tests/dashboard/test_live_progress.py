@@ -38,3 +38,27 @@ def test_the_bar_shows_what_a_search_has_used(
     bar, words = shown[0].splitlines()[0].split(" ", 1)
     assert (len(bar), bar.count("█")) == (WIDTH, round(WIDTH * share))
     assert words == f"2 trained, 1 running{left}"
+
+
+def test_without_a_bar_each_step_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = make_spec("r", budget_seconds=600.0)
+    first = replace(trained(0, correct=7), status=None, epochs=6, train_seconds=8.0)
+    behind = replace(first, status="stopped", reason="far behind", epochs=9, train_seconds=12.0)
+    live = LiveProgress(spec, None)
+    for result in (first, first, behind, behind):
+        live.update(
+            Progress(
+                finished=[result],
+                running=[],
+                elapsed_seconds=60.0,
+                budget_seconds=600.0,
+                phase="searching",
+            )
+        )
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "rung" not in line] == ["searching ..."]
+    before, after = (line.partition(": ")[2] for line in lines if "rung" in line)
+    assert before.startswith("rung 0, int8 ")
+    assert "%, 6 epochs, 8 s (" in before
+    assert "%, 9 epochs, 12 s (" in after
+    assert after.endswith("); far behind")

@@ -21,10 +21,11 @@ LAST = 2
 """Of a search of 10 minutes."""
 
 
-def search(time: str, workers: int = 2) -> tuner.Run:
+def search(time: str, workers: int = 2, **options: Any) -> tuner.Run:
     return tuner.search(
-        "raspberry-pi-4", "sample:digits", workers=workers, time=time, name="r", progress=False
-    )
+        "raspberry-pi-4", "sample:digits", workers=workers, time=time, name="r", progress=False,
+        **options,
+    )  # fmt: skip
 
 
 def started(run: tuner.Run, rung: int) -> list[dict[str, Any]]:
@@ -70,6 +71,30 @@ def test_a_long_search_of_quick_nets_goes_on_until_its_best_are_finished(machine
     begun = [event["elapsed"] for event in run.events if event["event"] == "started"]
     assert max(later - earlier for earlier, later in itertools.pairwise(begun)) < 200.0
     assert max(event["elapsed"] for event in run.events) >= 1190.0
+
+
+def test_nets_that_rung_0_trains_in_full_keep_all_slots_busy_to_the_end(machine: Machine):
+    machine.slowness = 0.01
+    run = search("100s")
+    assert {event["rung"] for event in run.events if event["event"] == "started"} == {0}
+    assert {item.status for item in RunFolder(run.folder).results()} == {"ok"}
+    begun = [event["elapsed"] for event in started(run, 0)]
+    early = sum(elapsed < 50.0 for elapsed in begun)
+    assert len(begun) - early >= 0.8 * early
+
+
+def test_a_known_net_is_planned_for_the_slot_that_it_gets(machine: Machine):
+    machine.slowness = 20.0
+    run = search("10m", baselines=True)
+    plan = Plan(RunFolder(run.folder).spec())
+    known = [item for item in RunFolder(run.folder).results() if item.baseline]
+    trained = [item for item in known if item.status == "ok"]
+    assert trained
+    for result in trained:
+        (event,) = (event for event in started(run, LAST) if event["index"] == result.index)
+        epochs = event["seconds"] / plan.epoch_seconds(result.candidate)
+        assert 1 <= event["epochs"] < result.candidate.training.epochs
+        assert event["epochs"] == int(epochs)
 
 
 def test_an_extension_that_is_too_short_says_so(machine: Machine, caplog: pytest.LogCaptureFixture):

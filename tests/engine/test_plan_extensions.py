@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plan_support import extended, search_on_clock, spec
+from tests_support import make_result
+from tuner import catalog
+from tuner.engine.costs import costs_on, with_target
 from tuner.engine.plan import Plan
 from tuner.propose.rungs import Step, decide
 from tuner.testing.specs import small_candidate
@@ -119,3 +122,18 @@ def test_time_added_trains_new_candidates_and_finishes_one():
     assert sum(step.rung == 0 for step in new) >= 3
     assert any(step.rung == 2 for step in new)
     assert end <= clock + 300.0 + 1e-6
+
+
+def test_what_a_short_extension_has_no_time_for_still_fits_other_devices():
+    result = make_result(0, correct=15)
+    quick = Plan(spec(1200.0)).epoch_seconds(result.candidate)
+    run = spec(1200.0, ratio=5.0 / quick)
+    run = extended(run, (9, 2, 1), elapsed=1200.0, budget_seconds=1260.0)
+    target = catalog.load_target("esp32s3")
+    (seen,) = with_target(run, [result], target)
+    assert seen.costs["esp32s3"].fits
+    assert seen.costs["esp32s3"].train_minutes is not None
+    gated = Plan(dataclasses.replace(run, targets=(target,))).with_training(
+        result.candidate, costs_on(result.candidate.architecture, (target,))
+    )
+    assert not gated["esp32s3"].fits, "the search itself would not begin with it"

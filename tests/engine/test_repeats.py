@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,6 +68,21 @@ class TestUntrained:
             assert event["repeat"] == 1
             assert event["epochs"] == sum(started[event["index"]].values())
             assert len(started[event["index"]]) > 1
+
+    def test_what_began_anew_is_repeated_from_there(self):
+        """`tune clean` took the weights of its rungs before an extension finished it."""
+        steps = [(0, -1), (1, 0), (2, -1)]
+        events = [
+            {"event": "started", "index": 0, "rung": rung, "trained": trained,
+             "epochs": 4 + rung, "most_epochs": 9, "seconds": None}
+            for rung, trained in steps
+        ]  # fmt: skip
+        made = repeats._trainings(SimpleNamespace(events=events), 0)
+        assert made == [(2, 6, 9, None)]
+        del events[2]["trained"]  # a run of an earlier version
+        assert [rung for rung, *_ in repeats._trainings(SimpleNamespace(events=events), 0)] == [
+            0, 1, 2,
+        ]  # fmt: skip
 
     def test_one_worker_and_two_give_the_same_board(self):
         assert outcome(search("one", repeats=3)) == outcome(search("two", repeats=3, workers=2))

@@ -50,6 +50,7 @@ def test_a_candidate_far_behind_at_a_later_rung_keeps_the_files_of_the_one_befor
     assert given["status"] == "stopped"
     assert "builds" not in given
     assert behind.builds == first.builds
+    assert (behind.rung, behind.epochs > first.epochs) == (0, True)
     assert files_exist(behind, folder)
 
     events.pop()

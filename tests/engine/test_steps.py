@@ -9,7 +9,7 @@ from tuner.propose.rungs import promotable
 from tuner.spec import DatasetSpec, RunSpec, to_plain
 
 
-def run_spec() -> RunSpec:
+def run_spec(*targets: str) -> RunSpec:
     return RunSpec(
         name="r",
         dataset=DatasetSpec(
@@ -22,7 +22,7 @@ def run_spec() -> RunSpec:
             colour="grey",
             split_seed=0,
         ),
-        targets=(catalog.load_target("nano33ble"),),
+        targets=tuple(map(catalog.load_target, targets or ("nano33ble",))),
         task="classification",
         spaces=(),
         seed=0,
@@ -32,8 +32,10 @@ def run_spec() -> RunSpec:
     )
 
 
-def proposed(index: int, others: tuple[float, ...] = ()) -> dict[str, Any]:
-    return {"event": "proposed", "index": index, "focus": "nano33ble", "known": 0,
+def proposed(
+    index: int, others: tuple[float, ...] = (), focus: str = "nano33ble"
+) -> dict[str, Any]:
+    return {"event": "proposed", "index": index, "focus": focus, "known": 0,
             "others": others}  # fmt: skip
 
 
@@ -61,12 +63,24 @@ def test_a_candidate_is_compared_with_the_worst_that_would_be_promoted():
     for index, correct in enumerate((12, 18, 6, 9, 16, 3, 4, 5)):
         steps.take(proposed(index))
         steps.take(reached(index, correct))
-    assert steps.others(0, 3) == (), "of three none would be promoted"
-    assert steps.others(0, 4) == (18 / 40, 18 / 20)
-    assert steps.others(0, 8) == (16 / 40, 16 / 20), "two of eight would be, this is the second"
-    assert steps.others(1, 8) == ()
+    assert steps.others(0, 3, 0) == (), "of three none would be promoted"
+    assert steps.others(0, 4, 0) == (18 / 40, 18 / 20)
+    assert steps.others(0, 8, 0) == (16 / 40, 16 / 20), "two of eight would be, this is the second"
+    assert steps.others(1, 8, 0) == ()
     steps.take(proposed(8, others=(0.4, 0.8)))
     assert steps.compared_with(8) == (0.4, 0.8)
+
+
+def test_nets_for_small_devices_are_not_held_against_those_for_large_ones():
+    small, large = "nano33ble", "raspberry-pi-4"
+    steps = Steps(run_spec(small, large))
+    assert steps.group_of(small) != steps.group_of(large)
+    for index, correct in enumerate((5, 16, 6, 17, 7, 18, 8, 19)):
+        steps.take(proposed(index, focus=(small, large)[index % 2]))
+        steps.take(reached(index, correct))
+    assert steps.others(0, 8, steps.group_of(small)) == (8 / 40, 8 / 20)
+    assert steps.others(0, 8, steps.group(7)) == (19 / 40, 19 / 20)
+    assert steps.others(0, 6, steps.group_of(small)) == (), "of three none would be promoted"
 
 
 def test_what_was_far_behind_has_ended_with_a_score_and_what_was_cut_keeps_its_own():

@@ -184,3 +184,10 @@ def test_the_targets_own_build_decides_for_the_target_alone():
     rows = [better, worse, plain]
     assert [row.result.index for row in rank_results(rows, "board", "target")] == [1, 2, 0]
     assert [row.result.index for row in rank_results(rows, "board", "int8")] == [0, 1, 2]
+
+
+def test_equal_counts_are_ties_however_they_come_about():
+    fast = simulated(make_result(0, correct=14, latency_ms=1.0), gained=2, lost=0, images=20)
+    slow = simulated(make_result(1, correct=16, latency_ms=9.0), gained=0, lost=0, images=20)
+    rows = rank_results([slow, fast], "board", "target")
+    assert [(row.result.index, row.tied) for row in rows] == [(0, True), (1, True)]

@@ -87,8 +87,8 @@ class LiveProgress:
 
     def _draw(self, progress: Progress) -> None:
         for result in progress.finished:
-            if (result.index, result.rung) not in self._reported:
-                self._reported.add((result.index, result.rung))
+            if (result.index, result.epochs) not in self._reported:
+                self._reported.add((result.index, result.epochs))
                 if self._live is None:
                     print(_ended_line(result, progress), file=sys.stderr)
         if self._live is None:
@@ -113,6 +113,7 @@ def _ended_line(result: Result, progress: Progress) -> str:
     return (
         f"{name}: {state}, int8 {accuracy} %, {result.epochs} epochs, "
         f"{result.train_seconds:.0f} s ({result.origin})"
+        + (f"; {result.reason}" if result.status == "stopped" else "")
     )
 
 

@@ -60,8 +60,14 @@ def costs_on(architecture: Architecture, targets: Iterable[Target]) -> dict[str,
 
 
 def with_target(spec: RunSpec, results: Iterable[Result], target: Target) -> list[Result]:
-    """Results of a run with their costs on a target that it was not made for."""
-    plan = Plan(replace(spec, targets=(target,)))
+    """Results of a run with their costs on a target that it was not made for.
+
+    What the search had time for limits none of them: they have been trained.
+    """
+    without_clock = replace(
+        spec, targets=(target,), budget_seconds=None, max_candidates=1, extended=()
+    )
+    plan = Plan(without_clock)
     return [
         replace(
             result,

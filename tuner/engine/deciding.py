@@ -65,7 +65,8 @@ class Deciding:
         final = self._plan.final_seconds
         if left is not None and final is not None:
             left = min(left, final)
-        return self._last, self._plan.share(result.candidate, self._last, left)
+        threads = self.threads(result, self._last)
+        return self._last, self._plan.share(result.candidate, self._last, left, threads=threads)
 
     def threads(self, result: Result, rung: int) -> int:
         """That a training to this rung gets; known nets are trained beside others."""
@@ -91,13 +92,9 @@ class Deciding:
             if decision.action in ("wait", "stop") or not self._starts(decision):
                 return None
             if decision.action == "promote":
-                self._record.note(
-                    "promoted",
-                    index=decision.index,
-                    rung=decision.rung,
-                    known=known,
-                    others=self._record.steps.others(decision.rung, known),
-                )
+                steps, index, rung = self._record.steps, decision.index, decision.rung
+                others = steps.others(rung, known, steps.group(index))
+                self._record.note("promoted", index=index, rung=rung, known=known, others=others)
                 return self._record.steps.unfinished()[-1]
             if self._proposing.propose(known):
                 return self._record.steps.unfinished()[-1]
@@ -147,15 +144,17 @@ class Deciding:
         best = promotable(seen, range(last))
         needed = {step.index: self._least_last_seconds(step.index) for step in best}
         late = {index for index, seconds in needed.items() if seconds > remaining_seconds}
-        final = self._plan.finishing_seconds(
-            self._record.results[step.index].candidate for step in best[: self._record.spec.workers]
-        )
+        # While nothing that is known can be finished, all that is left is for exploring; a step
+        # that runs and is promoted later has less for its last rung, by a new one's rung 0.
+        final = 0.0
         ready = finishable(best, late)
         if ready:
+            final = self._plan.finishing_seconds(
+                self._record.results[step.index].candidate
+                for step in best[: self._record.spec.workers]
+            )
             margin = LATE_SHARE * max(self._plan.rung_seconds[:-1])
             final = max(final, needed[ready[0].index] + margin)
-        elif best:
-            final = 0.0  # too short for finishing one: the rest is for exploring
         decision = decide_on_clock(
             seen,
             self._new_seconds(),

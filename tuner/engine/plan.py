@@ -352,6 +352,7 @@ class Plan:
         remaining_seconds: float | None,
         trained_seconds: float = 0.0,
         epoch_seconds: float | None = None,
+        threads: int | None = None,
     ) -> Share | None:
         """Epochs and seconds for a step that starts now; None if too little time is left.
 
@@ -362,6 +363,7 @@ class Plan:
             trained_seconds: of its step to the rung before; see `least_last_seconds`.
             epoch_seconds: that an epoch took in one slot, for a promotion below the last rung;
                 None to predict it.
+            threads: of a step to the last rung; None for `final_threads`.
         """
         full = candidate.training.epochs
         last = rung == len(self.rung_shares) - 1
@@ -383,8 +385,9 @@ class Plan:
         ends = last and rung > 0 and self.waves == 1
         seconds = remaining_seconds if ends else min(wanted, remaining_seconds)
         epoch = epoch_seconds or self.epoch_seconds(candidate)
-        if ends and self.final_threads > 1:
-            epoch /= self.final_threads**CORES_EXPONENT
+        threads = threads or self.final_threads
+        if ends and threads > 1:
+            epoch /= threads**CORES_EXPONENT
             seconds = remaining_seconds = remaining_seconds - START_SECONDS
         most = full if last else self._most_epochs(candidate, rung)
         in_full = 0.0 if last else self._in_full(candidate, most, seconds, epoch)

@@ -115,7 +115,7 @@ class Proposing:
             over_limit=to_plain(proposal.over_limit),
             nearest_miss=to_plain(proposal.nearest_miss) if proposal.nearest_miss else None,
             known=known,
-            others=self._record.steps.others(0, known),
+            others=self._record.steps.others(0, known, self._record.steps.group_of(proposal.focus)),
         )
         self._proposed[index] = event
         self._record.results[index] = fold_results([event])[0]

@@ -89,18 +89,15 @@ def _unrepeated(record: Record) -> list[tuple[int, int]]:
 
 
 def _trainings(record: Record, index: int) -> list[tuple[int, int, int | None, float | None]]:
-    """Rung, epochs, epochs at most and seconds of each training that a candidate had.
+    """Rung, epochs, epochs at most and seconds of each training that a candidate's weights had.
 
     Versions that limited a rung by its seconds alone kept no number of epochs at most.
     """
-    planned = {
-        event["rung"]: (
-            event["rung"],
-            event["epochs"],
-            event.get("most_epochs"),
-            event["seconds"],
-        )
-        for event in record.events
-        if event["event"] == "started" and event["index"] == index
-    }
+    planned: dict[int, tuple[int, int, int | None, float | None]] = {}
+    for event in record.events:
+        if event["event"] == "started" and event["index"] == index:
+            if event.get("trained") == -1:  # from the start: 'tune clean' took earlier weights
+                planned.clear()
+            rung = event["rung"]
+            planned[rung] = (rung, event["epochs"], event.get("most_epochs"), event["seconds"])
     return [planned[rung] for rung in sorted(planned)]

@@ -40,7 +40,7 @@ class Steps:
         if kind in ("proposed", "promoted"):
             index = event["index"]
             if kind == "proposed":
-                self._groups[index] = self._group_of(event.get("focus", ""))
+                self._groups[index] = self.group_of(event.get("focus", ""))
             self._latest[index] = len(self._steps)
             self._compared_with[index] = tuple(event.get("others", ()))
             rung, group = event.get("rung", 0), self._groups[index]
@@ -58,8 +58,13 @@ class Steps:
                 self._curves[number] = tuple(event["curve"])
                 self._seconds[event["index"]] = event["train_seconds"]
 
-    def _group_of(self, focus: str) -> int:  # runs of earlier versions name no focus
+    def group_of(self, focus: str) -> int:
+        """Of what is proposed for a target; runs of earlier versions name none."""
         return next((number for number, band in enumerate(self._bands) if focus in band), 0)
+
+    def group(self, index: int) -> int:
+        """Of a candidate."""
+        return self._groups[index]
 
     def _score(self, event: Mapping[str, Any]) -> float | None:
         plain = event.get("builds", {}).get(self._precision)
@@ -81,16 +86,19 @@ class Steps:
         """Whether the first `count` steps have outcomes."""
         return all(step.known for step in self._steps[:count])
 
-    def others(self, rung: int, count: int) -> tuple[float, ...]:
+    def others(self, rung: int, count: int, group: int) -> tuple[float, ...]:
         """The curve that a step to this rung should come near, if it is to be promoted.
 
-        That of the worst of the first `count` steps that would be promoted now; empty as long as
-        none would be.
+        That of the worst of its group's among the first `count` steps that would be promoted now;
+        empty as long as none would be. Groups are not held against each other: nets for small
+        devices would all be behind those for large ones.
         """
         known = [
             (step.score, number)
             for number, step in enumerate(self._steps[:count])
-            if step.rung == rung and step.score is not None and number in self._curves
+            if (step.rung, step.group) == (rung, group)
+            and step.score is not None
+            and number in self._curves
         ]
         promoted = sorted(known, key=lambda item: (-item[0], item[1]))[: len(known) // REDUCTION]
         return self._curves[promoted[-1][1]] if promoted else ()

@@ -21,7 +21,7 @@ from tuner.engine.record import FINALISTS, Record
 from tuner.engine.repeats import repeat_finalists
 from tuner.engine.slots import Died, Raised, Slot
 from tuner.engine.workplace import ATTEMPTS, GivenUp, Running, Work, Workplace
-from tuner.errors import InterruptedRunError, MachineError, TuneError, full_disk
+from tuner.errors import InterruptedRunError, MachineError, SpecError, TuneError, full_disk
 from tuner.propose.proposer import Proposer
 from tuner.spec import Result, RunSpec, Throughput, to_plain
 from tuner.store.files import read_json, write_atomic
@@ -298,19 +298,20 @@ class Supervisor:
         return True
 
     def _start(self, slot: Slot, result: Result, rung: int, share: Share, attempt: int) -> None:
+        folder = self._record.candidate_folder(result.index)
+        trained = result.rung
+        if trained >= 0 and not (jobs.rung_folder(folder, trained) / jobs.WEIGHTS).exists():
+            trained = -1  # it was cut at the end of a session, and 'tune clean' came since
         self._record.note(
             "started",
             index=result.index,
             rung=rung,
+            trained=trained,
             epochs=share.epochs,
             most_epochs=share.most_epochs,
             seconds=share.seconds,
             attempt=attempt,
         )
-        folder = self._record.candidate_folder(result.index)
-        trained = result.rung
-        if trained >= 0 and not (jobs.rung_folder(folder, trained) / jobs.WEIGHTS).exists():
-            trained = -1  # it was cut at the end of a session, and 'tune clean' came since
         allowed = None if share.seconds is None else share.seconds * LATE_FACTOR + LATE_SECONDS
         threads = self._deciding.threads(result, rung)
         parts = parts_of_batch(result.candidate.training.batch_size, threads)
@@ -368,10 +369,13 @@ class Supervisor:
         if result.rung < 0:
             self._finish(result.index, {"status": status, "reason": reason})
             return
+        first, *more = (target.name for target in self._record.spec.targets)
+        fits = (name for name in more if name in result.costs and result.costs[name].fits)
+        option = "" if result.costs[first].fits else f" --target {next(fits, first)}"
         why = (
             f"not trained to rung {rung}: {reason.rstrip('.')}; it is as it was at rung "
             f"{result.rung}, after {result.epochs} epochs, and 'tune select {self._folder.name} "
-            f"{result.candidate.id}' and 'tune retrain' train it in full"
+            f"{result.candidate.id}{option}' and 'tune retrain' train it in full"
         )
         self._finish(
             result.index,
@@ -392,18 +396,19 @@ class Supervisor:
     def _stop_the_others(self) -> None:
         """What was not promoted has come to its end."""
         last = len(self._plan.rung_shares) - 1
-        for result in list(self._record.results.values()):
+        steps = self._record.steps.seen(len(self._record.steps))
+        results = list(self._record.results.values())
+        finished = {result.index for result in results if result.status == "ok"}
+        for result in results:
             if result.status is None and result.rung >= 0:
-                better = sum(
-                    other.rung > result.rung or other.status == "ok"
-                    for other in self._record.results.values()
-                )
+                better = {step.index for step in steps if step.rung > result.rung} | finished
+                better.discard(result.index)  # of which a step was cut
                 self._record.note(
                     "finished",
                     index=result.index,
                     status="stopped",
                     reason=f"cut at rung {result.rung} of {last}, after {result.epochs} epochs; "
-                    f"{better} others went on",
+                    f"{len(better)} others went on",
                 )
                 self._record.refold(result.index)
 
@@ -524,7 +529,9 @@ class Supervisor:
         busy = {job.key for job in self._work.running}
         for job in self._work.running:
             if job.key in self._record.results:
-                epoch = read_json(job.progress) if job.progress.exists() else {}
+                epoch: Mapping[str, Any] = {}
+                with suppress(SpecError):  # none yet, or it went with what a repeat left
+                    epoch = read_json(job.progress)
                 running.append((self._record.results[job.key], epoch))
         self._observer.update(
             Progress(

@@ -147,9 +147,9 @@ def rank_results(results: Iterable[Result], target: str, rank_by: RankBy) -> lis
         if accuracy is None:
             return -1.0
         if own is not None:
-            return accuracy.total * own.value
+            return round(accuracy.total * own.value, 6)  # equal counts are ties, as floats too
         further = [found[precision].correct for found in result.repeated.values()]
-        return statistics.fmean([accuracy.correct, *further])
+        return round(statistics.fmean([accuracy.correct, *further]), 6)
 
     def fits(result: Result) -> bool:
         return result.costs[target].fits if target in result.costs else True

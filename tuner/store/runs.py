@@ -150,7 +150,10 @@ def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
 
 
 def _trained_on(result: Result, event: Mapping[str, Any]) -> Result:
-    """A result after one more rung, or after its end; what trained no further keeps its builds."""
+    """A result after one more rung, or after its end.
+
+    What trained no further, or was ended within a rung, keeps the builds and the rung before.
+    """
     builds = {
         precision: from_plain(Build, build, "events.jsonl")
         for precision, build in event.get("builds", {}).items()
@@ -160,7 +163,7 @@ def _trained_on(result: Result, event: Mapping[str, Any]) -> Result:
         status=event.get("status"),
         reason=event.get("reason", ""),
         builds=builds or result.builds,
-        rung=event.get("rung", result.rung),
+        rung=result.rung if result.builds and not builds else event.get("rung", result.rung),
         epochs=result.epochs + event.get("epochs", 0),
         train_seconds=result.train_seconds + event.get("train_seconds", 0.0),
         curve=(*result.curve, *event.get("curve", ())),
