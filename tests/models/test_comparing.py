@@ -17,6 +17,7 @@ from PIL import Image
 
 from tuner.dashboard import compare_page as compare_page_module
 from tuner.dashboard.compare_page import compare_page, groups_of
+from tuner.engine.transfer import learned_before
 from tuner.models.compare import Pairs, compare
 from tuner.models.retrain import retrain
 from tuner.store.models import find_model
@@ -78,6 +79,36 @@ def test_versions_of_other_classes_are_not_compared(place: Path):
     done = tune(place, "compare", "digit@1", "renamed", code=2)
     assert "Expected the classes of digit@1, zero, one, two, in renamed@1." in done.stderr
     assert "Received: a, b, c" in done.stderr
+
+
+def test_a_version_of_another_split_is_told(place: Path):
+    """Some images that it learned from are test images of the other."""
+    with np.load(place / "digits.npz") as arrays:
+        fewer = {"x": arrays["x"][:-9], "y": arrays["y"][:-9], "classes": arrays["classes"]}
+    np.savez(place / "fewer.npz", **fewer)
+    notes: list[str] = []
+    options = {"epochs": 1, "quantization_percent": 0, "on_note": notes.append}
+    retrain(continued="digit@1", data=str(place / "fewer.npz"), name="fewer", **options)
+    assert any(line.startswith("digit@1 learned from other data, or from") for line in notes)
+    told = json.loads(tune(place, "compare", "digit@1", "fewer", "--format", "json").stdout)
+    assert told["doubtful"] == ["fewer@1"]
+    text = tune(place, "compare", "digit@1", "fewer").stdout
+    assert "fewer@1 learned from other data, or from another split" in " ".join(text.split())
+    # So is what goes on from it, though on the data that it was trained on last.
+    told = json.loads(tune(place, "compare", "fewer", "digit@1", "--format", "json").stdout)
+    assert told["doubtful"] == ["fewer@1", "digit@1"]
+    notes.clear()
+    retrain(continued="digit@1", **options)
+    assert not any("learned from" in line for line in notes)
+    told = json.loads(tune(place, "compare", "digit@1", "digit", "--format", "json").stdout)
+    assert told["doubtful"] == []
+    dataset = find_model("fewer@1").read().dataset
+    assert learned_before("digit@1", dataset).startswith("digit@1 learned from other data")
+    others = dataclasses.replace(dataset, classes=("cat", "dog"))
+    assert learned_before("digit@1", others) == "", "it has no image of those"
+    digits = find_model("digit@1").read().dataset
+    for source in ("", "imagenet", "digit@1", "gone@3"):
+        assert learned_before(source, digits) == ""
 
 
 def test_of_images_of_unknown_classes_the_agreement_is_told(place: Path):

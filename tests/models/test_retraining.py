@@ -19,9 +19,10 @@ import pytest
 
 from pictures_support import fill
 from tuner.data import open_dataset
+from tuner.engine.search import with_limits
 from tuner.errors import InputError, TuneError
 from tuner.models import retrain as retraining
-from tuner.spec import Dense, Template
+from tuner.spec import Dense, Limits, Retraining, Template
 from tuner.store.files import cache_folder
 from tuner.store.models import CHECKPOINT, ModelFolder, find_model, models_folder
 from tuner.store.templates import write_template
@@ -324,6 +325,18 @@ def test_a_damaged_checkpoint_is_named(place: Path, content: bytes):
     damaged.write_bytes(content)
     with pytest.raises(TuneError, match=r"Expected the checkpoint.*Delete it to begin anew"):
         read_checkpoint(damaged, variables, None)
+
+
+def test_another_limit_goes_on_with_what_was_interrupted(place: Path):
+    plain = template(place)
+    limited_anew = dataclasses.replace(
+        plain, target=with_limits(plain.target, Limits(train_minutes=9.0))
+    )
+    keys = {
+        retraining._key(each, "0" * 16, Retraining(epochs=3, threads=1), None)
+        for each in (plain, limited_anew, limited(place, 5))
+    }
+    assert len(keys) == 1
 
 
 def test_the_units_of_the_last_layer_must_be_the_classes(place: Path):

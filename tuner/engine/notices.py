@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tuner import catalog
 from tuner.cost.latency import unknown_core
+from tuner.engine.transfer import learned_before
 from tuner.propose.edge_impulse import read_parts
 from tuner.spec import RunSpec
 
@@ -18,6 +19,7 @@ def notices(spec: RunSpec) -> list[str]:
             "('tune data check' names all)"
         )
     lines += [f"Left out: {reason}" for reason in spec.left_out.values()]
+    lines += filter(None, [learned_before(spec.weights, spec.dataset)])
     lines += [
         f"{name}: {note}"
         for name, content in spec.space_files.items()

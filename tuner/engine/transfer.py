@@ -16,6 +16,7 @@ from tuner.spec import (
     MOBILENETS,
     Backbone,
     Context,
+    DatasetSpec,
     MobileNet,
     Preprocessing,
     RunSpec,
@@ -24,7 +25,7 @@ from tuner.spec import (
     with_head,
 )
 from tuner.store.files import cache_folder, write_atomic
-from tuner.store.models import find_model
+from tuner.store.models import find_model, learned_elsewhere
 from tuner.store.runs import RunFolder
 from tuner.train import backbones
 
@@ -40,6 +41,21 @@ def absolute(source: str) -> str:
 
 def _is_model(source: str) -> bool:
     return "@" in source and "/" not in source and not Path(source).exists()
+
+
+def learned_before(source: str, dataset: DatasetSpec) -> str:
+    """A note where a version to begin with may have learned from a search's validation images.
+
+    Args:
+        source: what `--weights` said; empty for none.
+        dataset: of the search.
+    """
+    if not _is_model(source):
+        return ""
+    try:
+        return learned_elsewhere(find_model(source), dataset)
+    except TuneError:  # gone since; the run has its weights
+        return ""
 
 
 def find_backbones(

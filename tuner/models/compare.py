@@ -12,7 +12,7 @@ from tuner.engine.builds import PRECISIONS
 from tuner.errors import InputError
 from tuner.spec import SPLITS, ModelVersion, Precision, Split
 from tuner.store.files import cache_folder
-from tuner.store.models import ModelFolder
+from tuner.store.models import ModelFolder, learned_from
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +74,8 @@ class Comparison:
             `alike` alone.
         unknown_classes: that the source has and the versions do not.
         left_out: files that could not be read, each with its reason.
+        doubtful: of `models`, those that were trained on other data, or on another split of the
+            same, and may have learned from some of the images; unknown where `source` was given.
         alike: images that both versions take for the same class, by precision.
         pairs: of the labelled images, by precision; none without labelled images.
     """
@@ -85,11 +87,18 @@ class Comparison:
     unlabelled: int
     unknown_classes: tuple[str, ...]
     left_out: tuple[str, ...]
+    doubtful: tuple[str, ...]
     alike: Mapping[Precision, int]
     pairs: Mapping[Precision, Pairs]
 
     def notes(self) -> Iterator[str]:
-        """What of the images is not known or not read."""
+        """What of the images is not known or not read, and who may have learned from them."""
+        if self.doubtful:
+            yield (
+                f"{' and '.join(self.doubtful)} learned from other data, or from another split of "
+                "the same, maybe from some of these images, and may be less accurate on new ones. "
+                "Compare on images that neither learned from: --input FOLDER."
+            )
         if self.unknown_classes:
             names = ", ".join(self.unknown_classes[:NAMED])
             more = len(self.unknown_classes) - NAMED
@@ -162,6 +171,14 @@ def compare(first: ModelFolder, second: ModelFolder, source: str | None = None) 
         unlabelled=int((~labelled).sum()),
         unknown_classes=tuple(name for name in dataset.spec.classes if name not in classes),
         left_out=dataset.spec.left_out,
+        doubtful=tuple(
+            folder.reference
+            for folder in (first, second)
+            if source is None
+            and any(
+                before.fingerprint != dataset.spec.fingerprint for before in learned_from(folder)
+            )
+        ),
         alike={
             precision: int((one.classes == other.classes).sum())
             for precision, (one, other) in predictions.items()

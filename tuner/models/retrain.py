@@ -39,6 +39,7 @@ from tuner.store.files import cache_folder
 from tuner.store.models import (
     ModelFolder,
     find_model,
+    learned_elsewhere,
     new_version,
     write_version,
 )
@@ -160,6 +161,8 @@ def retrain(
         )
     if parent is not None:
         _check_parent(parent, template, dataset.spec.classes)
+        if doubt := learned_elsewhere(parent, dataset.spec):
+            on_note(doubt)
     elif template.training.weights:
         install(begun_with(template), template.training.weights)
     if dataset.spec.fingerprint != template.fingerprint:
@@ -226,7 +229,8 @@ def retrain(
 def _key(template: Template, fingerprint: str, retraining: Retraining, parent: str | None) -> str:
     """Names a training: what is interrupted is gone on with by the same command."""
     described: dict[str, Any] = to_plain(template)
-    described["target"].pop("limits", None)  # another limit changes nothing that was trained
+    for table in (described["target"], described["target"].get("sources", {})):
+        table.pop("limits", None)  # another limit changes nothing that was trained
     asked: dict[str, Any] = to_plain(retraining)
     del asked["unfrozen_from"]  # of its second part, by the template
     plain = [described, fingerprint, asked, parent]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuner.errors import UnknownNameError
-from tuner.spec import ModelVersion, from_plain, to_plain
+from tuner.spec import DatasetSpec, ModelVersion, from_plain, to_plain
 from tuner.store.files import home, read_json, write_json
 from tuner.store.lock import locked
 from tuner.store.runs import check_name
@@ -72,6 +72,37 @@ def known_models() -> list[ModelFolder]:
 def _versions(name: str) -> list[int]:
     folders = (models_folder() / name).glob("*/model.json")
     return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+
+
+def learned_from(model: ModelFolder) -> Iterator[DatasetSpec]:
+    """The data of a version and of those that it was trained on from, as far as they are here."""
+    while True:
+        version = model.read()
+        yield version.dataset
+        if version.parent is None:
+            return
+        try:
+            model = find_model(version.parent)
+        except UnknownNameError:
+            return
+
+
+def learned_elsewhere(model: ModelFolder, dataset: DatasetSpec) -> str:
+    """A note where validation and test images may be among those a version learned from; or empty.
+
+    Which images those were is not kept: another split of the same data mixes them, and other data
+    may hold them too, if it has classes in common.
+    """
+    if not any(
+        before.fingerprint != dataset.fingerprint and {*before.classes} & {*dataset.classes}
+        for before in learned_from(model)
+    ):
+        return ""
+    return (
+        f"{model.reference} learned from other data, or from another split of the same: where "
+        "validation and test images are among those it learned from, their accuracies are too "
+        "high. Data in train/, validation/ and test/ keeps them apart."
+    )
 
 
 def find_model(reference: str) -> ModelFolder:
