@@ -213,6 +213,10 @@ def test_limit_that_nothing_can_meet(cli, home: Path):
         (["retrain", "none.toml"], "Expected a file at none.toml; there is none"),
         (["export", "none", "--to", "tflite"], "Unknown model 'none'"),
         (["targets", "show", "none"], "Unknown target 'none'"),
+        (["--seed", "3", "runs"], "--seed stands before 'runs' and counts for nothing there."),
+        (["targets", "--format", "json", "show", "k230"], "--format stands before 'show'"),
+        (["spaces", "--format", "json", "show", "auto"], "if 'tune spaces show --help' has it."),
+        (["models", "--format", "json", "get", "x", "y"], "--format stands before 'get'"),
     ],
 )
 def test_wrong_arguments(cli, home: Path, arguments: list[str], words: str):

@@ -13,6 +13,7 @@ import pytest
 
 from runs_support import make_run
 from tuner.store.lock import locked
+from tuner.store.work import BACKGROUND_LOG
 
 
 @pytest.fixture
@@ -92,6 +93,12 @@ def test_logs_of_a_run(cli, runs: Path):
     assert out[4].endswith("failed: no loss today")
     assert out[6].endswith("slot-0.log, the last 4 of 30 lines")
     assert out[7:] == ["line 26", "line 27", "line 28", "line 29"]
+
+
+def test_logs_of_a_run_in_the_background_say_why_it_ended(cli, runs: Path):
+    (runs / "runs" / "first" / BACKGROUND_LOG).write_text("searching ...\nThe disk is full.\n")
+    out = cli("logs", "first", "--lines", "1")[1].splitlines()
+    assert out[-2:] == ["== first, background.log, the last 1 of 2 lines", "The disk is full."]
 
 
 def test_logs_of_a_candidate(cli, runs: Path):

@@ -110,6 +110,7 @@ def test_a_candidate_opens_with_its_layers_and_confusion(opened: Callable[..., A
     page.wait_for_selector("dialog[open] .js-plotly-plot")
     text = page.inner_text("dialog")
     assert "peak ▲" in text
+    assert re.search(r"Take it with tune select \S+ c[0-9a-f]{11}\.", text)
     assert all(heading in text for heading in ("Costs", "Layers", "Learning curve", "JSON"))
     assert all(name in text for name in HOSTILE)
     layers = page.locator("dialog table:has(th:text-is('int8 signal to noise')) tbody tr")

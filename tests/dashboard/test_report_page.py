@@ -230,6 +230,17 @@ def test_a_run_that_goes_on(tmp_path: Path) -> None:
     assert len(points["x"]) == fitting_and_scored(folder) > 20
 
 
+def test_the_page_shows_the_board_that_it_is_given(folder: RunFolder) -> None:
+    by_float32 = board(folder, "float32")
+    few = replace(by_float32, rows=by_float32.rows[:3])
+    page = Page(report_page(folder, few)).json("data-board")
+    assert page["run"]["precision"] == page["run"]["rank_by"] == "float32"
+    assert page["run"]["unfinished"] == 0, "what was filtered is not in work"
+    assert page["target"]["option"] == ""
+    other = Page(report_page(folder, board(folder, target_name="stm32h743")))
+    assert other.json("data-board")["target"]["option"] == " --target stm32h743"
+
+
 def test_candidates_carry_their_log_and_the_end_of_what_failed(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path / "failing", 12)
     failed, stopped = (

@@ -41,7 +41,7 @@ from tuner.testing.specs import small_candidate
 from tuner.train.build import load_keras, run_keras
 from tuner.train.convert import convert_tflite
 from tuner.train.quantization_aware import is_of_the_net
-from walk_support import small_digits
+from walk_support import small_digits, tune
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,12 @@ def test_all_builds_have_the_weights_of_the_quantization_aware_part(place: Path)
     assert right == pytest.approx(version.curve[version.best_epoch - 1], abs=0.011)
     agreed = run_keras(model, images).argmax(axis=-1) == logits.argmax(axis=-1)
     assert agreed.mean() >= 0.97
+
+
+def test_the_log_tells_which_epochs_were_rounded(place: Path) -> None:
+    shown = tune(place, "logs", "digit@1").stdout.splitlines()
+    ways = [line.rpartition("%, ")[2] for line in shown if line.lstrip().startswith("epoch ")]
+    assert ways[:12] == ["float32"] * 8 + ["rounded as int8 rounds"] * 4
 
 
 def test_the_int8_file_is_as_large_as_without(place: Path) -> None:

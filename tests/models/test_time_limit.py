@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runs_support import TARGET, make_run
+from tuner import catalog
 from tuner.engine.board import board
 from tuner.engine.search import with_limits
 from tuner.errors import InputError, UnknownNameError
@@ -75,17 +76,26 @@ def walk(home: Path) -> None:
     assert accuracy >= promised - DROP
 
 
-def late(home: Path, *, limit: float, start_minutes: float = 0.0, **changes: int) -> InputError:
+def late(
+    home: Path,
+    *,
+    limit: float,
+    start_minutes: float = 0.0,
+    first: str = TARGET,
+    **changes: int,
+) -> InputError:
     """What is said of 3 epochs of 1 min each, of a run whose others had 1 and 2.
 
     Args:
         home: gets the run.
         limit: minutes.
         start_minutes: of each training, before its first epoch.
+        first: target of the run.
         changes: of the template's training.
     """
-    folder = make_run(home, "made-up", [10, 12, 15], ended=True)
-    best = board(folder).rows[0].result
+    targets = tuple(map(catalog.load_target, dict.fromkeys((first, TARGET))))
+    folder = make_run(home, "made-up", [10, 12, 15], ended=True, targets=targets)
+    best = board(folder, target_name=TARGET).rows[0].result
     plain = template_of(best.candidate, "sample:digits", "best", target=TARGET)
     limits = Limits(train_minutes=limit)
     plain = replace(plain, run="made-up", target=with_limits(plain.target, limits))
@@ -106,6 +116,11 @@ def test_the_best_ranked_that_keeps_the_limit_is_named(home: Path):
     assert "full training 3.0 min > 2.5 min" in said
     assert "What fits: --epochs 2 or --minutes 2.5; or rank 2 of the run made-up, c" in said
     assert "8x8 grey and had 60.0% as int8: about 2 min (tune select made-up 2)" in said
+
+
+def test_of_a_run_for_several_targets_the_command_names_the_one(home: Path):
+    said = str(late(home, limit=2.5, first="k230"))
+    assert f"(tune select made-up 2 --target {TARGET})" in said
 
 
 def test_the_epochs_that_are_named_count_what_an_epoch_does_not(home: Path):

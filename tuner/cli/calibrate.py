@@ -6,6 +6,7 @@ import csv
 import datetime
 import math
 import re
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,7 +81,7 @@ def calibrate(
     fitted = fit(rows, loaded)
     print_errors(rows, loaded, fitted)
     edit_toml(source, written, {"name": written.stem, "calibration": to_plain(fitted.calibration)})
-    print(f"\nWrote {written}. Use it with --target {written}")
+    print(f"\nWrote {written}. Use it with --target {shlex.quote(str(written))}")
 
 
 def fit(rows: list[Row], target: Target) -> Target:

@@ -58,12 +58,15 @@ def logs(
 
 
 def _of_run(folder: RunFolder, lines: int) -> Iterator[str]:
+    from tuner.store.work import BACKGROUND_LOG
+
     events = folder.events()
     ids = {event["index"]: event["id"] for event in events if event["event"] == "proposed"}
     yield from _last(
         f"{folder.name}, events.jsonl", [event_line(event, ids) for event in events], lines
     )
-    yield from _files(folder.name, sorted(folder.path.glob("slot-*.log")), lines)
+    printed = [path for path in [folder.path / BACKGROUND_LOG] if path.exists()]
+    yield from _files(folder.name, [*printed, *sorted(folder.path.glob("slot-*.log"))], lines)
 
 
 def _of_model(reference: str, lines: int) -> Iterator[str]:
@@ -75,10 +78,12 @@ def _of_model(reference: str, lines: int) -> Iterator[str]:
         folder = find_model(reference)
         version = folder.read()
         losses = version.loss_curve or (None,) * version.epochs  # versions of before have none
+        aware = version.quantization.epochs if version.quantization else 0
         curve = [
             f"          epoch {number:>3}  "
             + ("" if loss is None else f"loss {loss:.3f}  ")
-            + f"validation {100 * accuracy:.1f} %, float32"
+            + f"validation {100 * accuracy:.1f} %, "
+            + ("rounded as int8 rounds" if number > version.epochs - aware else "float32")
             for number, (loss, accuracy) in enumerate(
                 zip(losses, version.curve, strict=True), start=1
             )

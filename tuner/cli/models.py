@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Annotated, Literal
 
 import typer
+
+from tuner.cli.given import refuse_before_command
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -24,7 +27,7 @@ def publish(
     folder = find_model(model)
     address = publish_version(folder, place, lambda text: print(text, file=sys.stderr))
     print(f"{folder.reference} is at {address}")
-    print(f"Fetch it there: tune models get {place} {folder.reference}")
+    print(f"Fetch it there: tune models get {shlex.quote(place)} {folder.reference}")
 
 
 @app.command("get")
@@ -52,6 +55,7 @@ def models(
 ) -> None:
     """List model versions, the newest first; hand them on."""
     if context.invoked_subcommand is not None:
+        refuse_before_command(context)
         return
     import json
 

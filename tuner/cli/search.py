@@ -10,6 +10,7 @@ import typer
 
 from tuner.cli.background import Background, OnFinish, finishing, resume_in_background
 from tuner.cli.complete import space_names, target_names
+from tuner.cli.given import is_given, refuse_before_command
 
 NOT_OF_THE_RUN = ("config", "background", "on_finish", "debug", "version")
 NEXT_STEP = "Start with: tune --target k230 --data sample:parts --time 3m"
@@ -124,6 +125,7 @@ def tune(
     trains the rest in parallel and ranks them by the accuracy that the device will give.
     """
     if context.invoked_subcommand is not None:
+        refuse_before_command(context)
         return
     if version:
         from importlib.metadata import version as package_version
@@ -134,18 +136,13 @@ def tune(
     given = {
         option: value
         for option, value in context.params.items()
-        if option not in NOT_OF_THE_RUN and _is_given(context, option)
+        if option not in NOT_OF_THE_RUN and is_given(context, option)
     }
     if not given.keys() & {"target", "data"} and config is None:
         print(context.get_help())
         print(f"\n{NEXT_STEP}")
         return
     _search(given, config, background, on_finish)
-
-
-def _is_given(context: typer.Context, option: str) -> bool:
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _search(

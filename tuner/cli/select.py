@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -36,4 +37,4 @@ def select(
     from tuner.store.runs import find_run
 
     path = write_selected(find_run(run), candidate, output, target)
-    print(f"Wrote {path}\nNext: tune retrain {path}")
+    print(f"Wrote {path}\nNext: tune retrain {shlex.quote(str(path))}")

@@ -12,6 +12,7 @@ import typer
 
 from tuner.catalog import load_space, names
 from tuner.cli.complete import space_cards
+from tuner.cli.given import refuse_before_command
 from tuner.errors import SpecError
 from tuner.spec import SearchSpace
 
@@ -31,8 +32,10 @@ def spaces(
     format: Annotated[Format, typer.Option(help="How to write it.")] = "table",
 ) -> None:
     """List the search spaces that --space knows."""
-    if context.invoked_subcommand is None:
-        list_spaces(format)
+    if context.invoked_subcommand is not None:
+        refuse_before_command(context)
+        return
+    list_spaces(format)
 
 
 @app.command("show")

@@ -11,6 +11,7 @@ import typer
 
 from tuner.catalog import check_runtime, is_carried, load_target, load_targets, names
 from tuner.cli.complete import target_names
+from tuner.cli.given import refuse_before_command
 from tuner.spec import Limits, Target, to_plain
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def targets(
     format: Annotated[Format, typer.Option(help="How to write it.")] = "table",
 ) -> None:
     """List the devices that can be searched for."""
-    if context.invoked_subcommand is None:
-        list_targets(format)
+    if context.invoked_subcommand is not None:
+        refuse_before_command(context)
+        return
+    list_targets(format)
 
 
 @app.command("show")

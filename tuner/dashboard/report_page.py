@@ -45,7 +45,7 @@ from tuner.propose.sampler import IMPORTANCE_LEAST
 from tuner.rank.majority import majority_of
 from tuner.rank.order import Ranked, ranking_precision
 from tuner.spec import RankBy, to_plain
-from tuner.store.runs import RunFolder
+from tuner.store.runs import RunFolder, fold_results
 
 ACCURACIES: tuple[RankBy, ...] = ("target", "int8", "float32")
 SCRIPTS = ("format.js", "state.js", "table.js", "figures.js", "details.js", "main.js")
@@ -77,7 +77,7 @@ def report_page(folder: RunFolder, board: Board) -> str:
         "title": html.escape(f"{folder.name} on {board.target.name}"),
         "style": page_asset("style.css"),
         "script": "\n".join(page_asset(name) for name in SCRIPTS),
-        "board": embedded_json(_board(board, rows, events, proposed, mistakes)),
+        "board": embedded_json(_board(board, rows, events, mistakes)),
         "figures": embedded_json(_figures(board, events)),
         "details": "\n".join(
             f'<script type="text/plain" id="details-{number}">{packed(chunk)}</script>'
@@ -119,12 +119,12 @@ def _board(
     board: Board,
     rows: Sequence[Mapping[str, Any]],
     events: Sequence[Mapping[str, Any]],
-    proposed: Mapping[int, Mapping[str, Any]],
     mistakes: Mistakes,
 ) -> dict[str, Any]:
     """What the page knows at once: the run, and a column of each figure in rank order."""
     spec, target = board.spec, board.target
     majority = majority_of(spec.dataset)
+    shown = {ranked.result.index for ranked in board.rows}
     builds: Mapping[str, Any] = next((row["builds"] for row in rows if "int8" in row["builds"]), {})
     return {
         "run": {
@@ -140,13 +140,18 @@ def _board(
             "elapsed_seconds": max((event.get("elapsed", 0.0) for event in events), default=0.0),
             "seed": spec.seed,
             "versions": dict(spec.versions),
+            "rank_by": spec.rank_by,
             "precision": ranking_precision(spec.rank_by),
             "ended": bool(events) and events[-1]["event"] == "ended",
-            "unfinished": len(proposed) - len(rows),
+            "unfinished": sum(
+                result.status is None and result.index not in shown
+                for result in fold_results(events)
+            ),
         },
         "target": {
             "name": target.name,
             "title": target.title,
+            "option": board.target_option,
             "limits": to_plain(target.model_limits),
             "simulated": _simulated(rows),
             "run_with": {

@@ -85,7 +85,7 @@ def doubtful_packing(tree: Tree) -> Packing | None:
             f"{listed(first)} lie below the classes, so training and test images are mixed and "
             "split anew." + leaves_out(tree, kept),
             unpacked(tree)
-            + f"for s in {words(first)}; do for c in {words(classes)}; do mkdir -p {new}/$s && "
+            + f'for s in {words(first)}; do for c in {words(classes)}; do mkdir -p {new}/"$s" && '
             f'ln -sn {root}/"$c"/"$s" {new}/"$s"/"$c"; done; done; tune data check {new}',
         )
     if len(first) < 2:

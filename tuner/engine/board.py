@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ class Board:
         rows: in rank order.
         refused: draws for the target that were refused before training, by limit.
         nearest_miss: the one of them that came nearest to fitting, in words; or nothing.
+        target_option: what `tune select` and `report` need to take the same target, with a space
+            before it; empty for the run's first.
     """
 
     spec: RunSpec
@@ -45,6 +48,7 @@ class Board:
     rows: list[Ranked]
     refused: Mapping[str, int]
     nearest_miss: str
+    target_option: str
 
 
 def board(
@@ -84,9 +88,18 @@ def board(
         target = catalog.load_target(target_name)
         finished = with_target(spec, finished, target)
     finished = [as_seen_by(result, target) for result in finished]
-    rows = rank_results(finished, target.name, rank_by or spec.rank_by)
+    spec = replace(spec, rank_by=rank_by or spec.rank_by)
+    rows = rank_results(finished, target.name, spec.rank_by)
     refused, nearest_miss = _refused(events, target.name)
-    return Board(spec=spec, target=target, rows=rows, refused=refused, nearest_miss=nearest_miss)
+    is_first = target_name is None or target_name == spec.targets[0].name
+    return Board(
+        spec=spec,
+        target=target,
+        rows=rows,
+        refused=refused,
+        nearest_miss=nearest_miss,
+        target_option="" if is_first else f" --target {shlex.quote(str(target_name))}",
+    )
 
 
 def trained_within(board: Board, minutes: float) -> Board:
@@ -192,6 +205,5 @@ def find_candidate(board: Board, wanted: str) -> Ranked:
         f"candidate of the run '{run}'",
         wanted,
         [row.result.candidate.id for row in rows],
-        f"Ranks 1 to {len(rows)} name them too; see 'tune report {run} --target "
-        f"{board.target.name}'.",
+        f"Ranks 1 to {len(rows)} name them too; see 'tune report {run}{board.target_option}'.",
     )

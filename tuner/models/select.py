@@ -63,7 +63,7 @@ def select(
         why = reasons(result.costs[target.name])
         raise InputError(
             f"{result.candidate.id} does not fit {target.name}: {why}. See "
-            f"'tune report {folder.name} --target {target.name}' for what does."
+            f"'tune report {folder.name}{ranked.target_option}' for what does."
         )
     if output is None:
         output = Path(f"{folder.name}-{result.candidate.id}.toml")

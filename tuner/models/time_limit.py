@@ -138,7 +138,7 @@ def _alternative(template: Template, limit: float, minutes_of: MinutesOf) -> str
                 f"rank {row.rank} of the run {template.run}, {candidate.id}, which reads "
                 f"{pixels.width}x{pixels.height} {pixels.colour} and had {accuracy.value:.1%} as "
                 f"int8: about {expected:.2g} min{options and f' with{options}'} "
-                f"(tune select {template.run} {row.rank})"
+                f"(tune select {template.run} {row.rank}{ranked.target_option})"
             )
     return ""
 

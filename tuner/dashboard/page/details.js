@@ -91,12 +91,13 @@ function heading(words) {
 function statusLine(found) {
   const status = STATUS[found.status];
   const reason = found.reason ? `: ${found.reason}` : "";
+  const selectable = ["ok", "stopped"].includes(found.status) && found.costs[BOARD.target.name]?.fits;
   return make("div", {},
     make("p", {}, `${status.mark} ${found.status} (${status.words})${reason}`),
     ...Object.entries(found.unmeasured).map(([target, why]) =>
       make("p", { class: "over" }, `${target}: ${why}`)),
-    make("p", { class: "quiet" }, "Take it with ",
-      make("code", {}, `tune select ${BOARD.run.name} ${found.id}`), "."));
+    ...(selectable ? [make("p", { class: "quiet" }, "Take it with ",
+      make("code", {}, `tune select ${BOARD.run.name} ${found.id}${BOARD.target.option}`), ".")] : []));
 }
 
 function list(pairs) {

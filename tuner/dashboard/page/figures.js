@@ -79,7 +79,7 @@ function filledCost(name) {
   const data = figure.data.map((trace) => {
     const front = trace.meta === "front";
     const rows = front
-      ? BOARD.fronts[chosen.split][columnShown()][name].map((rank) => rank - 1)
+      ? BOARD.fronts[chosen.split][columnShown()][name].map((rank) => COLUMNS.rank.indexOf(rank))
       : chosen.rows.filter((row) =>
           COLUMNS.group[row] === trace.meta && shares[row] !== null && costs[row] !== null);
     return {

@@ -18,7 +18,7 @@ const STATUS = {
 const PRECISIONS = { target: "int8", int8: "int8", float32: "float32" };
 
 const chosen = {
-  precision: BOARD.run.precision === "float32" ? "float32" : "target",
+  precision: BOARD.run.rank_by,
   split: "validation",
   text: "",
   status: "",
