@@ -63,6 +63,7 @@ def test_every_command_is_there_with_its_options(written: dict[str, str]) -> Non
         "board_table",
         "complete",
         "epochs",
+        "given",
         "show",
         "run",
         "search",
