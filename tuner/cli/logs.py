@@ -65,8 +65,8 @@ def _of_run(folder: RunFolder, lines: int) -> Iterator[str]:
     yield from _last(
         f"{folder.name}, events.jsonl", [event_line(event, ids) for event in events], lines
     )
-    printed = [path for path in [folder.path / BACKGROUND_LOG] if path.exists()]
-    yield from _files(folder.name, [*printed, *sorted(folder.path.glob("slot-*.log"))], lines)
+    printed = [*folder.path.glob(BACKGROUND_LOG), *sorted(folder.path.glob("slot-*.log"))]
+    yield from _files(folder.name, printed, lines)
 
 
 def _of_model(reference: str, lines: int) -> Iterator[str]:

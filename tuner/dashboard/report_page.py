@@ -45,7 +45,7 @@ from tuner.propose.sampler import IMPORTANCE_LEAST
 from tuner.rank.majority import majority_of
 from tuner.rank.order import Ranked, ranking_precision
 from tuner.spec import RankBy, to_plain
-from tuner.store.runs import RunFolder, fold_results
+from tuner.store.runs import RunFolder
 
 ACCURACIES: tuple[RankBy, ...] = ("target", "int8", "float32")
 SCRIPTS = ("format.js", "state.js", "table.js", "figures.js", "details.js", "main.js")
@@ -125,6 +125,8 @@ def _board(
     spec, target = board.spec, board.target
     majority = majority_of(spec.dataset)
     shown = {ranked.result.index for ranked in board.rows}
+    kinds = ("proposed", "rung", "finished")
+    latest = {event["index"]: event["event"] for event in events if event["event"] in kinds}
     builds: Mapping[str, Any] = next((row["builds"] for row in rows if "int8" in row["builds"]), {})
     return {
         "run": {
@@ -144,8 +146,7 @@ def _board(
             "precision": ranking_precision(spec.rank_by),
             "ended": bool(events) and events[-1]["event"] == "ended",
             "unfinished": sum(
-                result.status is None and result.index not in shown
-                for result in fold_results(events)
+                kind != "finished" and index not in shown for index, kind in latest.items()
             ),
         },
         "target": {
