@@ -26,6 +26,7 @@ from cifar10_search import DATA, unpack
 import tuner
 from tuner.errors import UnknownNameError
 from tuner.store.models import find_model
+from tuner.store.runs import find_run
 from tuner.testing.referee import recorded_arena
 
 TARGET = Path(__file__).resolve().parent / "side_by_side" / "targets" / "bench-64k.toml"
@@ -108,15 +109,24 @@ def main() -> None:
             "--patience-percent", "100",
         )  # fmt: skip
         folder = find_model("mlperf")
-    version = folder.read()
+    version, run = folder.read(), find_run("mlperf")
     file = (folder.path / version.builds["int8"].artifact).read_bytes()
     arena_bytes = sum(recorded_arena(file))
     print(
         json.dumps(
             {
-                "search": options.time,
-                "wall_seconds": seconds,
-                "epochs": version.epochs,
+                "search": {
+                    "seconds": run.spec().budget_seconds,
+                    "elapsed_seconds": round(run.events()[-1]["elapsed"], 1),
+                    "seed": run.spec().seed,
+                    "spaces": run.spec().spaces,
+                },
+                "retraining": {
+                    "seconds": version.retraining and version.retraining.seconds,
+                    "train_seconds": round(version.train_seconds, 1),
+                    "epochs": version.epochs,
+                },
+                "wall_seconds_of_this_call": seconds,
                 "test": {
                     precision: build.accuracy["test"].value
                     for precision, build in version.builds.items()

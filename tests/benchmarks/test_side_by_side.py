@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.side_by_side import report
+from benchmarks.side_by_side import referee, report
 from benchmarks.side_by_side.protocol import (
     ARENA_LIMIT_BYTES,
     CONTEXT,
     FILE_LIMIT_BYTES,
     PICKS,
+    RUN,
     TARGET,
+    Data,
     Recorder,
     read_lines,
 )
 from benchmarks.side_by_side.referee import lasting
-from benchmarks.side_by_side.run import run_tool
+from benchmarks.side_by_side.run import run_tool, score_again
 from benchmarks.side_by_side.search_spaces import bench_stages
 from benchmarks.side_by_side.tool_ours import Watcher
 from tuner import catalog
@@ -31,6 +33,7 @@ from tuner.cost.flash import model_file_bytes
 from tuner.cost.lower import lower
 from tuner.propose.choices import RandomChoices, TableChoices
 from tuner.runtimes import tflm
+from tuner.spec import to_plain
 
 
 def test_what_the_target_lets_through_keeps_the_referees_limits() -> None:
@@ -119,6 +122,27 @@ def test_watcher_copies_each_new_best(tmp_path: Path) -> None:
 def test_picks_that_lived_shortly_are_passed_over() -> None:
     picks = [{"seconds": seconds} for seconds in (10.0, 11.0, 30.0, 34.0)]
     assert [pick["seconds"] for pick in lasting(picks, 500.0)] == [11.0, 34.0]
+
+
+def test_calibration_images_are_of_all_classes(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 80)  # class after class, as CIFAR-10 is read
+    images = np.zeros((len(labels), 2, 2, 3), np.uint8) + labels[:, None, None, None].astype("u1")
+    np.savez(Data(tmp_path).split(0), x=images, y=labels)
+    taken = referee.calibration_images(Data(tmp_path), 0)[:, 0, 0, 0]
+    assert np.bincount(taken).tolist() == [20] * 10
+
+
+def test_what_was_converted_is_judged_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = bench_stages.draw(RandomChoices(0), CONTEXT)
+    trial = {"candidate": to_plain(candidate)}
+    monkeypatch.setattr(referee, "_is_over", lambda model: model == b"too large")
+    assert not referee.over_limit(tmp_path, Data(tmp_path), 0, trial), "by the cost model"
+    made = tmp_path / "home" / "runs" / RUN / "candidates" / candidate.id / "rung0"
+    made.mkdir(parents=True)
+    (made / "int8.tflite").write_bytes(b"too large")
+    assert referee.over_limit(tmp_path, Data(tmp_path), 0, trial)
 
 
 def _record(tool: str, seed: int, *curve: tuple[float, float | None]) -> report.Record:
@@ -225,3 +249,5 @@ def test_a_run_leaves_its_json(tmp_path: Path) -> None:
     run_tool("optuna", 0, 40.0, tmp_path, data)
     assert (tmp_path / "optuna-0.json").stat().st_mtime_ns == before
     report.report(report.load(tmp_path))
+    score_again(tmp_path / "optuna-0.json", data)
+    assert json.loads((tmp_path / "optuna-0.json").read_text()) == record

@@ -4,8 +4,8 @@ Both train the same nets from the same weights on the same images with AdamW at 
 without augmentation and with the same one (mirrored, shifted by up to 6 %, reflected at the
 border): for `fit` it is Keras' RandomFlip and RandomTranslation before the net. Rates are medians
 over the epochs after the first, of processor seconds, which equal the clock's on a machine with
-nothing else to do. Each setting has a process of its own. The losses of the last epoch stand
-beside them.
+nothing else to do. The loop and `fit` have a process of their own for each setting. The losses of
+the last epoch stand beside them.
 
 Prints a line a setting, then JSON with the medians:
     .venv/bin/python tests/benchmarks/train_loop.py [--seeds 3] [--core 0]
@@ -149,8 +149,8 @@ def with_fit(candidate: Candidate, model: Any, data: LabelledImages) -> tuple[An
     return IMAGES / statistics.median(seconds[1:]), seconds[0], history.history["loss"][-1]
 
 
-def measure(name: str, batch: int, augmented: bool, seeds: int) -> Any:
-    """One net at one batch size."""
+def measure(name: str, batch: int, augmented: bool, by_loop: bool, seeds: int) -> Any:
+    """One net at one batch size: parameters, and what each seed gave."""
     architecture = nets()[name]
     side = architecture.input.height
     candidate = Candidate(
@@ -165,22 +165,28 @@ def measure(name: str, batch: int, augmented: bool, seeds: int) -> Any:
         ),
     )
     data = pictures(side)
-    loops, fits = [], []
+    outcomes = []
     for seed in range(seeds):
-        for outcomes, function in ((loops, with_loop), (fits, with_fit)):
-            keras.backend.clear_session()
-            keras.utils.set_random_seed(seed)
-            model = build_keras(architecture)
-            # With a seed of TensorFlow, fit goes through the images in one order in all epochs.
-            tf.random.set_seed(None)
-            arguments = (seed,) if function is with_loop else ()
-            outcomes.append(function(candidate, model, data, *arguments))
-    rows = [np.array(outcomes) for outcomes in (loops, fits)]
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(seed)
+        model = build_keras(architecture)
+        # With a seed of TensorFlow, fit goes through the images in one order in all epochs.
+        tf.random.set_seed(None)
+        if by_loop:
+            outcomes.append(with_loop(candidate, model, data, seed))
+        else:
+            outcomes.append(with_fit(candidate, model, data))
+    return model.count_params(), np.array(outcomes)
+
+
+def row_of(name: str, batch: int, augmented: bool, sides: tuple[Any, Any]) -> dict[str, Any]:
+    """What both gave, by the loop first."""
+    (parameters, _), _ = sides
+    rows = [outcomes for _, outcomes in sides]
     ours, theirs = (np.median(row[:, 0]) for row in rows)
     return {
         "net": name,
-        "parameters": model.count_params(),
-        "side": side,
+        "parameters": parameters,
         "batch": batch,
         "augmented": augmented,
         "loop_images_per_second": round(float(ours)),
@@ -206,7 +212,11 @@ def main() -> None:
     # Each in a process of its own: what earlier trainings leave in memory slows `fit` down.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
         for name, batch, augmented in settings:
-            row = processes.submit(measure, name, batch, augmented, options.seeds).result()
+            sides = tuple(
+                processes.submit(measure, name, batch, augmented, by_loop, options.seeds).result()
+                for by_loop in (True, False)
+            )
+            row = row_of(name, batch, augmented, sides)
             print(json.dumps(row), file=sys.stderr, flush=True)
             rows.append(row)
     medians = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from time import monotonic
 
 from benchmarks.side_by_side.protocol import CORES, RUN, SPACE, TARGET, Data
 from benchmarks.side_by_side.tools import VARIANTS, arguments
@@ -26,6 +27,7 @@ class Quiet:
 
 def main() -> None:
     """Search."""
+    started = monotonic()  # as of `tune`: opening the data counts
     given = arguments()
     variant = VARIANTS[given.tool]
     folder = prepare_run(
@@ -52,7 +54,7 @@ def main() -> None:
     def plan_of(spec: RunSpec) -> Plan:
         return Plan(spec, rungs=variant.rungs)
 
-    run_search(folder, Quiet(), proposer_of, plan_of)
+    run_search(folder, Quiet(), proposer_of, plan_of, started)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,12 +20,16 @@ from benchmarks.side_by_side.protocol import (
     CONTEXT,
     CORES,
     FILE_LIMIT_BYTES,
+    RUN,
     TRIALS,
     Data,
     read_lines,
 )
 from tuner.errors import TuneError
 from tuner.spec import Candidate, from_plain
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CALIBRATION_IMAGES = 200
 SHORTEST_SHARE = 0.01
@@ -70,8 +74,7 @@ def _tflite(folder: Path, data: Data, seed: int, pick: dict[str, Any]) -> tuple[
     from tuner.data.preprocess import scale
     from tuner.train.convert import INPUT_RANGES, convert_tflite
 
-    with np.load(data.split(seed)) as arrays:
-        x = arrays["x"][:CALIBRATION_IMAGES]
+    x = calibration_images(data, seed)
     if path.suffix == ".keras":
         import autokeras  # noqa: F401 - registers the layers that its files name
         import keras
@@ -89,6 +92,16 @@ def _tflite(folder: Path, data: Data, seed: int, pick: dict[str, Any]) -> tuple[
     return model, net.side, "signed"
 
 
+def calibration_images(data: Data, seed: int) -> NDArray[np.uint8]:
+    """Training images of all classes; the split holds them class after class."""
+    from tuner.data.stratify import stratified_rows
+
+    with np.load(data.split(seed)) as arrays:
+        (rows,) = stratified_rows(arrays["y"], (CALIBRATION_IMAGES,))
+        images: NDArray[np.uint8] = arrays["x"][rows]
+    return images
+
+
 def _accuracy(model: bytes, data: Data, side: int, scaling: str) -> float:
     from benchmarks.side_by_side.nets import resize
     from tuner.data.preprocess import scale
@@ -104,18 +117,17 @@ def _accuracy(model: bytes, data: Data, side: int, scaling: str) -> float:
 def over_limit(folder: Path, data: Data, seed: int, trial: dict[str, Any]) -> bool:
     """Whether a net that was trained exceeds a limit.
 
-    Nets of the shared space are judged by the cost model, which tests hold to the referee's
-    figures; others by their own file.
+    Nets are judged by their own file. Of the shared space, where there is none, as of nets that
+    were given up before they were converted, the cost model judges, which tests hold to the
+    referee's figures.
     """
     if "file" in trial:
-        from tuner.runtimes.recorder import measure_arena
-
-        model, _, _ = _tflite(folder, data, seed, trial)
-        try:
-            arena = sum(measure_arena(model))
-        except TuneError:
-            return True  # it cannot run there at all
-        return arena > ARENA_LIMIT_BYTES or len(model) > FILE_LIMIT_BYTES
+        return _is_over(_tflite(folder, data, seed, trial)[0])
+    if "candidate" in trial:
+        candidate = from_plain(Candidate, trial["candidate"], TRIALS)
+        made = folder / "home" / "runs" / RUN / "candidates" / candidate.id
+        if files := list(made.rglob("int8.tflite")):
+            return any(_is_over(file.read_bytes()) for file in files)
     from benchmarks.side_by_side.search_spaces import bench_stages
     from tuner.cost.arena import HOST_64, plan_arena
     from tuner.cost.flash import model_file_bytes
@@ -123,7 +135,7 @@ def over_limit(folder: Path, data: Data, seed: int, trial: dict[str, Any]) -> bo
     from tuner.propose.choices import TableChoices
 
     if "candidate" in trial:
-        architecture = from_plain(Candidate, trial["candidate"], TRIALS).architecture
+        architecture = candidate.architecture
     else:
         architecture = bench_stages.draw(TableChoices(trial["choices"]), CONTEXT).architecture
     graph = lower(architecture)
@@ -131,6 +143,16 @@ def over_limit(folder: Path, data: Data, seed: int, trial: dict[str, Any]) -> bo
         plan_arena(graph, structs=HOST_64).total_bytes > ARENA_LIMIT_BYTES
         or model_file_bytes(graph).value > FILE_LIMIT_BYTES
     )
+
+
+def _is_over(model: bytes) -> bool:
+    from tuner.runtimes.recorder import measure_arena
+
+    try:
+        arena = sum(measure_arena(model))
+    except TuneError:
+        return True  # it cannot run there at all
+    return arena > ARENA_LIMIT_BYTES or len(model) > FILE_LIMIT_BYTES
 
 
 def main() -> None:

@@ -60,7 +60,6 @@ def run_tool(tool: str, seed: int, seconds: float, out: Path, prepared: Path) ->
     picks = [pick for pick in picks if pick["seconds"] <= seconds]
     (folder / "picks.json").write_text(json.dumps(picks), encoding="utf-8")
     _run_referee(folder, data, seed, seconds)
-    scored = json.loads((folder / "scored.json").read_text(encoding="utf-8"))
     trials = [
         trial for trial in read_lines(folder / TRIALS) if trial["at"] - timing["started"] <= seconds
     ]
@@ -79,10 +78,39 @@ def run_tool(tool: str, seed: int, seconds: float, out: Path, prepared: Path) ->
         **timing,
         "trained": sum(not trial["refused"] for trial in trials),
         "refused": sum(trial["refused"] for trial in trials),
-        "trained_over_limit": scored["trained_over_limit"],
-        "curve": scored["curve"],
-        "final": scored["curve"][-1] if scored["curve"] else None,
+        **_scored(folder),
     }
+    _write(result, record)
+
+
+def score_again(result: Path, prepared: Path) -> None:
+    """Let the referee score what a tool has picked again, and judge its trials.
+
+    Args:
+        result: the JSON of a run that `run_tool` has measured, beside the folder of its picks.
+        prepared: for the data.
+    """
+    record = json.loads(result.read_text(encoding="utf-8"))
+    data = Data(prepared)
+    data.prepare(record["seed"])
+    folder = result.with_suffix("")
+    print(f"{record['tool']}, seed {record['seed']}", file=sys.stderr)
+    _run_referee(folder, data, record["seed"], record["settings"]["seconds"])
+    _write(result, {**record, **_scored(folder)})
+
+
+def _scored(folder: Path) -> dict[str, Any]:
+    """What the referee found."""
+    scored = json.loads((folder / "scored.json").read_text(encoding="utf-8"))
+    curve = scored["curve"]
+    return {
+        "trained_over_limit": scored["trained_over_limit"],
+        "curve": curve,
+        "final": curve[-1] if curve else None,
+    }
+
+
+def _write(result: Path, record: dict[str, Any]) -> None:
     partial = result.with_suffix(".partial")
     partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     partial.replace(result)
