@@ -64,6 +64,7 @@ def test_every_command_is_there_with_its_options(written: dict[str, str]) -> Non
         "complete",
         "epochs",
         "given",
+        "output",
         "show",
         "run",
         "search",

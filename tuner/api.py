@@ -568,7 +568,11 @@ def retrain(
 
 @_names_options
 def export(
-    model: Model | str, to: str | Sequence[str], *, output: str | Path | None = None
+    model: Model | str,
+    to: str | Sequence[str],
+    *,
+    output: str | Path | None = None,
+    data: str | Path | None = None,
 ) -> Path:
     """Write files for the device, each run against the model first, as `tune export`.
 
@@ -576,6 +580,7 @@ def export(
         model: the model, or `NAME`, `NAME@VERSION`, `latest`.
         to: formats, such as `tflite`.
         output: folder to write, new or empty; None for `exports/NAME-VERSION` in the current one.
+        data: where the data of the model lies now; None for where it was trained on.
 
     Returns:
         The folder, with `export_report.json`.
@@ -592,7 +597,12 @@ def export(
     found: ModelFolder = (Model(model) if isinstance(model, str) else model)._files
     import_tensorflow()
     formats = [to] if isinstance(to, str) else list(to)
-    folder = export_model(found, formats, None if output is None else Path(output))
+    folder = export_model(
+        found,
+        formats,
+        None if output is None else Path(output),
+        None if data is None else str(data),
+    )
     version = found.read()
     for warning in (int8_warning(version), *export_warnings(version, folder)):
         if warning:

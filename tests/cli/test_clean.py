@@ -141,6 +141,23 @@ def test_images_that_are_being_prepared_are_left_alone(cli, full: Path):
     assert not lock.exists()
 
 
+def test_unpacked_arrays_stay_while_a_search_goes_on_or_they_are_made(cli, full: Path):
+    array = full / "runs" / ".cache" / "arrays" / "key-x.npy"
+    array.parent.mkdir()
+    array.write_bytes(b"unpacked")
+    with locked(full / "runs" / "done" / "run.lock", "done"):
+        cli("clean", "--cache")
+        assert array.exists()
+    lock = array.parent / ".key-x.lock"
+    lock.touch()
+    with open(lock, "rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        cli("clean")
+        assert array.exists()
+    cli("clean")
+    assert not array.parent.exists()
+
+
 def test_whole_runs_go_when_named_or_old(cli, full: Path):
     week_ago = time.time() - 7 * 86400
     os.utime(full / "runs" / "stopped" / "events.jsonl", (week_ago, week_ago))
@@ -154,6 +171,20 @@ def test_whole_runs_go_when_named_or_old(cli, full: Path):
     assert {path.name for path in (full / "runs").iterdir()} == {".cache"}
     assert (full / "models" / "m" / "1" / "weights.npz").exists()
     assert (full / "template.toml").exists()
+
+
+def test_a_removal_that_was_interrupted_can_be_repeated(
+    cli, full: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(folder: Path) -> None:
+        (folder / "run.json").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tuner.store.clean.shutil.rmtree", interrupted)
+        assert cli("clean", "--remove", "done")[0] == 130
+    assert cli("clean", "--remove", "done")[0] == 0
+    assert not (full / "runs" / "done").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runs_support import make_run
 from tuner.store.lock import locked
+from tuner.store.models import ModelFolder
 from tuner.store.work import BACKGROUND_LOG
 
 
@@ -99,6 +101,76 @@ def test_logs_of_a_run_in_the_background_say_why_it_ended(cli, runs: Path):
     (runs / "runs" / "first" / BACKGROUND_LOG).write_text("searching ...\nThe disk is full.\n")
     out = cli("logs", "first", "--lines", "1")[1].splitlines()
     assert out[-2:] == ["== first, background.log, the last 1 of 2 lines", "The disk is full."]
+
+
+@pytest.fixture
+def model(runs: Path, small_model: ModelFolder) -> Path:
+    """Version 1 of a model that has the name of a run."""
+    folder = Path(shutil.copytree(small_model.path, runs / "models" / "first" / "1"))
+    plain = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**plain, "name": "first"}))
+    return folder
+
+
+@pytest.mark.usefixtures("model")
+def test_logs_of_a_run_and_of_a_model_of_its_name(cli):
+    assert cli("logs", "first@1")[1].startswith("== first@1")
+    assert "events.jsonl" not in cli("logs", "first@1")[1]
+    both = cli("logs", "first")[1]
+    assert both.startswith("== first, events.jsonl")
+    assert "\n== first@1" in both
+
+
+def test_a_model_that_cannot_be_read_does_not_hide_the_others(cli, model: Path):
+    shutil.copytree(model, model.parent / "2")
+    (model.parent / "2" / "model.json").write_text("{")
+    code, out, _ = cli("models")
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert ["first@2", "unreadable"] in lines
+    assert any(line[0] == "first@1" and len(line) > 2 for line in lines)
+    assert "first@2: " in out
+    rows = {row["version"]: row for row in json.loads(cli("models", "--format", "json")[1])}
+    assert rows[2]["state"] == "unreadable"
+    assert "model.json cannot be read as JSON" in rows[2]["reason"]
+    assert rows[1]["accuracy"]
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with a run."""
+    with subprocess.Popen(["sleep", "60"]) as started:
+        yield started
+        started.kill()
+
+
+def test_a_process_of_another_container_is_not_ended(
+    cli, runs: Path, process: subprocess.Popen[bytes]
+):
+    lock = runs / "runs" / "first" / "run.lock"
+    with locked(lock, "first"):
+        lock.write_text(f"{process.pid}\nanother 1\n")
+        code, _, err = cli("stop", "first")
+    assert code != 0
+    assert f"Stop process {process.pid}, which works on 'first', where it runs" in err
+    assert process.poll() is None
+
+
+def test_a_process_of_another_user_is_named(
+    cli, runs: Path, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    lock = runs / "runs" / "first" / "run.lock"
+    with locked(lock, "first"):
+        place = lock.read_text().partition("\n")[2]
+        lock.write_text(f"{process.pid}\n{place}")
+        with monkeypatch.context() as patch:
+            patch.setattr("tuner.store.work.os.kill", refuse)
+            code, _, err = cli("stop", "first")
+    assert code != 0
+    assert "as its user: it belongs to another one" in err
 
 
 def test_logs_of_a_candidate(cli, runs: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import subprocess
 import sys
 import time
@@ -103,6 +105,9 @@ def test_npz_errors(tmp_path: Path) -> None:
     named = saved(tmp_path, train_images=X, train_labels=Y, test_images=X, test_labels=Y)
     refused(named, "x=d['train_images'], y=d['train_labels']", "x_test=d['test_images']")
     refused(saved(tmp_path, x=X), "Expected an array y beside x")
+    refused(saved(tmp_path, x=X, y=np.array(["z\n", "a\n"])[Y]), "one line of text", "'a\\n'")
+    named = saved(tmp_path, x=X, y=Y, classes=np.array(["z", " "]))
+    refused(named, "one line of text", "[' ']")
     refused(saved(tmp_path, x=X, y=Y[:7]), "40 images in x and 7 labels in y")
     refused(saved(tmp_path, x=X, y=np.eye(40)), "one-hot", "argmax")
     refused(saved(tmp_path, x=X[0, 0], y=Y), "Expected x", "shape (5, 3)")
@@ -149,8 +154,28 @@ def test_large_arrays_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         large = open_dataset(tmp_path / "i.npz", split_seed=0, cache=tmp_path / "cache")
         assert large.spec == small.spec
         assert np.array_equal(large.image("test", 3), small.image("test", 3))
-        kept = sorted(path.name for path in (tmp_path / "cache" / "arrays").iterdir())
+        kept = sorted(path.name for path in (tmp_path / "cache" / "arrays").glob("*.npy"))
         assert [name.partition("-")[2] for name in kept] == ["x.npy", "x_test.npy"]
+
+
+def test_arrays_that_are_being_unpacked_are_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "i.npz", x=X, y=Y)
+    monkeypatch.setattr(archive, "MAPPED_FROM_BYTES", 100)
+    copy = shutil.copyfileobj
+    looked = []
+
+    def look(*arguments: Any) -> None:
+        (lock,) = (tmp_path / "cache" / "arrays").glob(".*.lock")
+        with lock.open("rb+") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        looked.append(lock)
+        copy(*arguments)
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", look)
+    open_dataset(tmp_path / "i.npz", split_seed=0, cache=tmp_path / "cache")
+    assert looked
 
 
 def test_large_arrays_that_cannot_be_mapped(

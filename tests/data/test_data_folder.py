@@ -225,6 +225,23 @@ def test_file_names_that_are_no_utf8(make_folder: MakeFolder) -> None:
     dataset.arrays(SMALL, "training", root / "cache")
 
 
+def test_folders_whose_names_are_no_utf8(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 5, "b": 5, "c": 5})
+    try:
+        for name, other in (("b", b"\xb9\xb7"), ("c", b"\xc4\xf1")):
+            os.rename(root / name, os.path.join(os.fsencode(root), other))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    dataset = open_dataset(root, split_seed=0)
+    assert dataset.spec.classes == ("\\xb9\\xb7", "\\xc4\\xf1", "a"), "not one class"
+    dataset.arrays(SMALL, "training", root / "cache")
+
+    above = os.path.join(os.fsencode(root.parent), b"caf\xe9")
+    os.rename(root, above)
+    with pytest.raises(DataError, match=r"Expected a path of UTF-8.*caf\\xe9. Rename it"):
+        open_dataset(Path(os.fsdecode(above)), split_seed=0)
+
+
 def test_a_file_that_changes_later_is_one_line(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"a": 5, "b": 5})
     dataset = open_dataset(root, split_seed=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runs_support import make_run
+from tuner.engine import search
 from tuner.engine.search import SearchRequest, extend_run, prepare_run
 from tuner.errors import DataError, InputError, LockedError
 from tuner.spec import Extension
@@ -67,3 +68,26 @@ def test_what_cannot_be_extended_stays_as_it_is(home: Path):
     with pytest.raises(DataError, match="changed since this run began"):
         extend_run(other, 60.0, None)
     assert other.spec().extended == ()
+
+
+def test_a_search_goes_on_while_its_data_is_read(home: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = prepared("r", max_candidates=1)
+
+    def look(_: RunFolder) -> None:
+        assert folder.state() == "running"
+        raise DataError("looked")
+
+    monkeypatch.setattr(search, "_open_data_of", look)
+    with pytest.raises(DataError, match="looked"):
+        search.run_search(folder, observer=None)
+    assert folder.state() == "interrupted"
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "keep_with_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepared("r", max_candidates=1)
+    assert not (home / "runs" / "r").exists()

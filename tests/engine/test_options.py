@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,22 @@ def test_other_versions_are_said(home: Path):
     assert len(notes) == 1
     assert notes[0].startswith("old was made with numpy 0.1 (here ")
     assert "results may differ" in notes[0]
+
+
+def test_a_search_space_file_that_is_named_again_is_read_again(home: Path):
+    space = home / "vision.json"
+    block = {
+        "inputBlocks": [{"type": "image", "dimension": [[32, 32]]}],
+        "dspBlocks": [{"type": "image", "channels": ["RGB"]}],
+        "learnBlocks": [[{"type": "keras-transfer-image", "model": "transfer_mobilenetv2_a1"}]],
+    }
+    space.write_text(json.dumps([block]))
+    first = prepare_run(
+        ask(target="k230", data="sample:digits", space=(str(space),), max_candidates=2, name="a")
+    )
+    changed = [{**block, "inputBlocks": [{"type": "image", "dimension": [[32, 32], [48, 48]]}]}]
+    space.write_text(json.dumps(changed))
+    config = first.path / "run.json"
+    assert prepare_run(ask(config, name="b")).spec().space_files == {"vision.json": [block]}
+    again = prepare_run(ask(config, space=("vision.json",), name="c"))
+    assert again.spec().space_files == {"vision.json": changed}

@@ -73,3 +73,12 @@ def test_mistakes_are_sorted_by_confidence_and_then_by_place():
 def test_a_damaged_file_counts_as_none(tmp_path: Path, content: bytes):
     (tmp_path / "predictions-test.npz").write_bytes(content)
     assert read_predictions(tmp_path, "test") is None
+
+
+def test_a_damaged_array_counts_as_none(tmp_path: Path):
+    path = tmp_path / "predictions-test.npz"
+    np.savez_compressed(path, labels=np.random.default_rng(0).integers(0, 9, 5000))
+    content = bytearray(path.read_bytes())
+    content[300:900] = bytes(600)
+    path.write_bytes(content)
+    assert read_predictions(tmp_path, "test") is None

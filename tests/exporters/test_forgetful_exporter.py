@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,23 @@ def write_exporter(home: Path, imports: str, run: str) -> Path:
         f"    {run}\n"
     )
     return path.resolve()
+
+
+def test_a_folder_that_is_there_may_be_a_file_system_of_its_own(
+    small_model: ModelFolder, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = home / "card"
+    card.mkdir()
+    rename = os.replace
+
+    def rename_within(source: str | Path, target: str | Path) -> None:
+        if (card in Path(source).parents) != (card in Path(target).parents):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", rename_within)
+    (card / ".card-1").mkdir()  # of an export that was killed
+    export(small_model, ["tflite"], card)
+    names = {path.name for path in card.iterdir()}
+    assert "export_report.json" in names
+    assert not [name for name in names if name.startswith(".")]

@@ -11,7 +11,7 @@ import pytest
 from tuner.errors import InputError, TuneError
 from tuner.models.publish import CHECKSUMS, get, publish
 from tuner.models.retrain import retrain
-from tuner.store.models import find_model
+from tuner.store.models import ModelFolder, find_model, learned_from
 from tuner.testing.models import trained
 from tuner.testing.specs import small_candidate
 from walk_support import tune
@@ -44,6 +44,24 @@ def test_a_version_arrives_whole_and_exports(home: Path, elsewhere: Path):
         path.name for path in shelf.iterdir()
     }
     tune(home, "export", "digit", "--to", "tflite", "-o", "out")
+
+
+def test_a_version_whose_data_lies_elsewhere(home: Path, place: Path, elsewhere: Path):
+    made = get(str(elsewhere), "digit")
+    content = (made.path / "model.json").read_text()
+    (made.path / "model.json").write_text(
+        content.replace(str(place / "digits.npz"), str(home / "gone.npz"))
+    )
+    export = ("export", "digit", "--to", "tflite")
+    told = tune(home, *export, code=2).stderr
+    assert f"the data that digit@1 was trained on at {home / 'gone.npz'}" in told
+    assert "Say where it lies now: --data PATH" in told
+    other = tune(home, *export, "--data", "sample:digits", code=2).stderr
+    assert "sample:digits is not, or no longer, what digit@1 was trained on" in other
+    assert not (home / "exports").exists()
+    tune(home, *export, "--data", place / "digits.npz")
+    compared = tune(home, "compare", "digit@1", "digit", code=2).stderr
+    assert "Name images with --input PATH" in compared
 
 
 def test_it_becomes_the_next_version_under_any_name(home: Path, elsewhere: Path):
@@ -128,3 +146,10 @@ def test_an_address_of_a_file_system(home: Path, elsewhere: Path):
 def test_an_address_of_an_unknown_kind(home: Path, place: Path):
     with pytest.raises(InputError, match=r"whose kind fsspec knows\. Received: nowhere://models"):
         get("nowhere://models", "digit")
+
+
+def test_versions_that_name_each_other_as_parents(home: Path, small_model: ModelFolder):
+    for name, parent in (("a", "b@1"), ("b", "a@1")):
+        file = Path(shutil.copytree(small_model.path, home / "models" / name / "1")) / "model.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "parent": parent}))
+    assert len(list(learned_from(find_model("a")))) == 2

@@ -101,6 +101,7 @@ def test_second_holder_is_refused_and_told_who_holds(tmp_path: Path):
 def test_run_names(home: Path):
     assert new_run(None, "k230", "2026-11-21T05:00:00+00:00").name == "k230-20261121050000"
     (home / "runs" / "mine").mkdir(parents=True)
+    (home / "runs" / "mine" / "run.json").touch()
     with pytest.raises(InputError, match="tune resume mine"):
         new_run("mine", "k230", "x")
     for bad in ("../x", "", "a/b", "latest", ".hidden"):
@@ -137,3 +138,14 @@ def test_what_was_measured_stands_beside_the_estimate_and_can_exceed_a_limit():
     assert not after.costs["board"].fits
     assert after.costs["board"].ram_bytes == before.costs["board"].ram_bytes
     assert after.measured["board"]["ram_bytes"].value == 3000.0
+
+
+def test_an_event_without_its_proposal_is_named():
+    with pytest.raises(SpecError, match="the proposal of candidate 3 before the event 'finished'"):
+        fold_results([{"event": "finished", "index": 3, "status": "failed", "reason": "none"}])
+
+
+def test_a_folder_that_is_no_run_is_not_said_to_be_one(home: Path):
+    (home / "runs" / "big").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"big exists and is no run.* or remove that folder"):
+        new_run("big", "nano33ble", "2026-01-02T03:04:05.000+00:00")

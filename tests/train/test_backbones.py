@@ -184,6 +184,14 @@ def test_files_that_are_no_weights(home: Path, stored: dict[str, Path], tmp_path
     broken.write_bytes(b"PK nothing")
     text = tmp_path / "notes.txt"
     text.write_text("weights")
+    single = tmp_path / "single.npz"
+    with single.open("wb") as file:
+        np.save(file, np.zeros(3))
+    zeroed = tmp_path / "zeroed.npz"
+    np.savez_compressed(zeroed, np.random.default_rng(0).normal(size=5000))
+    content = bytearray(zeroed.read_bytes())
+    content[300:900] = bytes(600)
+    zeroed.write_bytes(content)
     lost = tmp_path / "lost.npz"
     with np.load(stored["npz"]) as arrays:
         np.savez(lost, *(np.full_like(array, np.nan) for array in arrays.values()))
@@ -192,6 +200,8 @@ def test_files_that_are_no_weights(home: Path, stored: dict[str, Path], tmp_path
          r"Received: weights of other shapes\. For a model of your own give MODEL@N\."),
         (damaged, r"damaged\.h5 cannot be read as weights: "),
         (broken, r"broken\.keras cannot be read as weights: "),
+        (single, r"single\.npz cannot be read as weights: it holds one array"),
+        (zeroed, r"zeroed\.npz cannot be read as weights: "),
         (text, r"\.weights\.h5 or \.npz for --weights\. Received: .*notes\.txt, this\."),
         (tmp_path / "none.h5", r"Received: .*none\.h5, no file there\."),
         (tmp_path, r"Received: .*, a folder\."),

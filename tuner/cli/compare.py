@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tuner.cli.output import write_output
+
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@VERSION or latest.")],
@@ -26,7 +28,10 @@ def compare(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="The page to write instead of FIRST-SECOND.html."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The page to write instead of FIRST-SECOND.html; - is stdout.",
         ),
     ] = None,
 ) -> None:
@@ -52,11 +57,9 @@ def compare(
     told = taken.comparison
     if format == "html":
         from tuner.dashboard.compare_page import compare_page
-        from tuner.store.files import write_atomic
 
         path = output or Path("-".join(told.models).replace("@", "-") + ".html")
-        write_atomic(path, compare_page(taken))
-        print(f"Written: {path}")
+        write_output(path, compare_page(taken))
         return
     if format == "json":
         print(json.dumps(to_plain(told), indent=2, ensure_ascii=False))

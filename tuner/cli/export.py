@@ -36,6 +36,13 @@ def export(
             help="Folder to write, new or empty; exports/NAME-VERSION, here, by default.",
         ),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where the data of the model lies now, if no longer where it was trained on.",
+        ),
+    ] = None,
 ) -> None:
     """Export a model version; every file is run against the model before it is handed over."""
     import sys
@@ -52,7 +59,7 @@ def export(
     if warning := int8_warning(version):
         print(f"Warning: {warning}", file=sys.stderr)
     import_tensorflow()
-    folder = export_model(found, to, output)
+    folder = export_model(found, to, output, data)
     report = read_json(folder / "export_report.json")
     for row in report["artifacts"]:
         print(

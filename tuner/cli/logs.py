@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,18 +43,16 @@ def logs(
     from tuner.store.models import models_folder
     from tuner.store.runs import find_run, known_runs
 
-    name = run.partition("@")[0]
-    if (
-        candidate is None
-        and (models_folder() / name).is_dir()
-        and name not in (folder.name for folder in known_runs())
-    ):
-        for line in _of_model(run, lines):
-            print(line)
-        return
-    folder = find_run(run)
-    shown = _of_run(folder, lines) if candidate is None else _of_candidate(folder, candidate)
-    for line in shown:
+    name, at, _ = run.partition("@")
+    of_model = candidate is None and (models_folder() / name).is_dir()
+    shown: list[Iterator[str]] = []
+    if candidate is not None:
+        shown.append(_of_candidate(find_run(run), candidate))
+    elif not of_model or (not at and name in (folder.name for folder in known_runs())):
+        shown.append(_of_run(find_run(run), lines))
+    if of_model:
+        shown.append(_beside(_of_model(run, lines)) if shown else _of_model(run, lines))
+    for line in chain.from_iterable(shown):
         print(line)
 
 
@@ -97,6 +96,17 @@ def _of_model(reference: str, lines: int) -> Iterator[str]:
     made = max(logs.glob("*/"), key=lambda folder: folder.stat().st_mtime, default=None)
     newest = [] if made is None else sorted(made.glob("*.log"))
     yield from _files(name, [*sorted(logs.glob("*.log")), *newest], lines)
+
+
+def _beside(shown: Iterator[str]) -> Iterator[str]:
+    """What is shown of a model beside a run; a damaged version is a line."""
+    from tuner.errors import TuneError
+
+    yield ""
+    try:
+        yield from shown
+    except TuneError as error:
+        yield str(error)
 
 
 def _files(name: str, paths: Iterable[Path], lines: int) -> Iterator[str]:

@@ -59,10 +59,10 @@ def models(
         return
     import json
 
-    from tuner.dashboard.listing import model_row
+    from tuner.dashboard.listing import version_row
     from tuner.store.models import known_models
 
-    rows = [model_row(folder.read()) for folder in known_models()]
+    rows = [version_row(folder) for folder in known_models()]
     if format == "json":
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -75,10 +75,16 @@ def models(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("model", "target", "int8 test %", "float32 test %", "epochs", "created"):
         table.add_column(name, no_wrap=True)
+    unreadable = []
     for row in rows:
+        reference = f"{row['name']}@{row['version']}"
+        if "reason" in row:
+            table.add_row(reference, "unreadable")
+            unreadable.append(f"{reference}: {row['reason']}")
+            continue
         test = row["accuracy"]["test"] or row["accuracy"]["validation"]
         table.add_row(
-            f"{row['name']}@{row['version']}",
+            reference,
             row["target"],
             f"{100 * test['int8']:.1f}",
             f"{100 * test['float32']:.1f}",
@@ -86,3 +92,5 @@ def models(
             row["created"][:16].replace("T", " "),
         )
     Console(highlight=False).print(table)
+    for reason in unreadable:
+        print(reason)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tuner.cli.complete import run_names, target_names
+from tuner.cli.output import STDOUT, write_output
 
 
 def report(
@@ -39,7 +40,10 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="File to write instead of stdout or RUN.html."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="File to write instead of stdout or RUN.html; - is stdout.",
         ),
     ] = None,
 ) -> None:
@@ -52,7 +56,6 @@ def report(
     from tuner.dashboard.rows import csv_rows, report_rows
     from tuner.engine.board import board, trained_within
     from tuner.errors import InputError
-    from tuner.store.files import write_atomic
     from tuner.store.runs import find_run
 
     if output is not None and output.is_dir():
@@ -74,17 +77,13 @@ def report(
         from tuner.dashboard.report_page import report_page
 
         path = output or Path(f"{folder.name}.html")
-        write_atomic(path, report_page(folder, ranked))
-        print(f"Written: {path}")
+        write_output(path, report_page(folder, ranked))
         return
     if format == "json":
         text = json.dumps(report_rows(ranked), indent=2, ensure_ascii=False) + "\n"
     else:
         text = _csv(csv_rows(ranked))
-    if output is None:
-        print(text, end="")
-    else:
-        write_atomic(output, text)
+    write_output(output or STDOUT, text)
 
 
 def _csv(rows: list[dict[str, object]]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from pathlib import Path
 
 from tuner.store.runs import RunFolder
 
@@ -59,9 +61,16 @@ def run_and_show(folder: RunFolder, started: float | None = None) -> None:
         print_board(boards[0])
     best = best_board(folder, boards)
     which = f" --target {best.target.name}" if several else ""
+    template = _free_template(folder.name)
     print(
-        f"\nNext: tune select {folder.name} 1{which} -o template.toml"
-        f"\n      tune retrain template.toml"
+        f"\nNext: tune select {folder.name} 1{which} -o {template} &&"
+        f"\n      tune retrain {template}"
         f"\nRank 1: {best.rows[0].result.candidate.id}"
         f"\nAll figures: tune report {folder.name} --format json"
     )
+
+
+def _free_template(run: str) -> str:
+    """A file to select into; one that is there may be of another run."""
+    names = (run if number == 1 else f"{run}-{number}" for number in itertools.count(1))
+    return next(f"{name}.toml" for name in names if not Path(f"{name}.toml").exists())

@@ -9,6 +9,7 @@ from tuner.dashboard.rows import report_rows
 from tuner.engine.board import Board, board
 from tuner.errors import TuneError
 from tuner.spec import ModelVersion, to_plain
+from tuner.store.models import ModelFolder
 from tuner.store.runs import RunFolder
 
 
@@ -51,6 +52,20 @@ def _best(ranked: Board) -> dict[str, Any] | None:
         "rank_by": by,
         "accuracy": accuracy.get(by, accuracy["int8"]),
     }
+
+
+def version_row(folder: ModelFolder) -> dict[str, Any]:
+    """`model_row`; of a version that cannot be read its name, `state` and `reason`."""
+    try:
+        return model_row(folder.read())
+    except TuneError as error:
+        name, _, number = folder.reference.partition("@")
+        return {
+            "name": name,
+            "version": int(number),
+            "state": "unreadable",
+            "reason": str(error),
+        }
 
 
 def model_row(version: ModelVersion) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -16,10 +17,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from tuner.data.dataset import Dataset, assemble
+from tuner.data.dataset import Dataset, assemble, file_locked
 from tuner.data.preprocess import flatten_image
 from tuner.data.scan import is_grey
-from tuner.data.tree import SPLIT_FOLDERS
+from tuner.data.tree import SPLIT_FOLDERS, readable
 from tuner.errors import DataError
 from tuner.spec import Split
 
@@ -234,9 +235,11 @@ def _unpack(packed: IO[bytes], place: Path) -> None:
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            shutil.copyfileobj(packed, file, COPIED_BYTES)
-        os.replace(temporary, place)
+        # `tune clean` leaves alone what is locked.
+        with file_locked(place.with_name(f".{place.stem}.lock"), fcntl.LOCK_SH):
+            with open(temporary, "wb") as file:
+                shutil.copyfileobj(packed, file, COPIED_BYTES)
+            os.replace(temporary, place)
     except OSError as error:
         raise DataError(
             f"Expected to unpack an array to {place}. Received: {error.strerror or error}. Free "
@@ -373,9 +376,11 @@ def _all_labels(
         names = [_text(name) for name in classes]
         if len(set(names)) < len(names):
             raise DataError(f"Expected different names in classes of {path}. Received: {names}.")
+        _check_names(path, names)
     if y.dtype.kind in "US":
         texts = [_text(label) for label in y]
         names = names or sorted(set(texts))
+        _check_names(path, names)
         unknown = sorted(set(texts) - set(names))
         if unknown:
             raise DataError(
@@ -395,6 +400,20 @@ def _all_labels(
             f"values from {int(y.min())} to {int(y.max())}. Number the classes from 0 without gaps."
         )
     return y.astype(np.int64), names or [str(number) for number in range(last + 1)]
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """A class is a line of labels.txt.
+
+    Raises:
+        DataError: the name of one is none.
+    """
+    wrong = [name for name in names if readable(name) != name or not name.strip()]
+    if wrong:
+        raise DataError(
+            f"Expected the names of the classes of {path} to be one line of text each. Received: "
+            f"{wrong[:5]}. Strip them before saving."
+        )
 
 
 def _text(value: Any) -> str:

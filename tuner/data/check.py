@@ -31,7 +31,7 @@ from tuner.data.problems import (
 from tuner.data.sample import open_sample
 from tuner.data.scan import ImageFacts, check_images, facts_of_pixels
 from tuner.data.source import SAMPLE_PREFIX, absolute, tree_at
-from tuner.data.tree import Tree, utf8
+from tuner.data.tree import Tree
 from tuner.errors import DataError
 from tuner.spec import SPLITS, Split
 from tuner.store.files import cache_folder
@@ -138,7 +138,7 @@ def check_data(
     if tree is None:
         no_groups(group_by, text)
         return _of_dataset(open_archive(path, split_seed=split_seed, cache=cache))
-    return _of_tree(tree, utf8(str(path)), split_seed, group_by, cache, on_progress)
+    return _of_tree(tree, str(path), split_seed, group_by, cache, on_progress)
 
 
 def _of_dataset(dataset: Dataset) -> DataReport:

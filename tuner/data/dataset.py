@@ -182,7 +182,7 @@ def _prepare(
     lock = path.with_name(f".{path.stem}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with _locked(lock, fcntl.LOCK_SH):
+        with file_locked(lock, fcntl.LOCK_SH):
             if _map(path, shape) is not None:
                 return
             parts.mkdir(exist_ok=True)
@@ -190,7 +190,7 @@ def _prepare(
                 warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
                 for part, places in _parts(parts, shape):
                     _make_part(part, places, shape, image_at)
-        with _locked(lock, fcntl.LOCK_EX):
+        with file_locked(lock, fcntl.LOCK_EX):
             if _map(path, shape) is not None or _join(parts, path, shape):
                 return
 
@@ -214,7 +214,7 @@ def _make_part(
 ) -> None:
     """Write the pixels of some images unless it was done, or another process is at it."""
     try:
-        with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as descriptor:
+        with file_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as descriptor:
             if os.fstat(descriptor).st_size == _part_bytes(places, shape):
                 return
             os.ftruncate(descriptor, 0)
@@ -242,7 +242,7 @@ def _join(parts: Path, path: Path, shape: tuple[int, ...]) -> bool:
 
 
 @contextmanager
-def _locked(path: Path, operation: int) -> Iterator[int]:
+def file_locked(path: Path, operation: int) -> Iterator[int]:
     """Hold a lock on a file, which is made if there is none; gives its descriptor."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

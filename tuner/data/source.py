@@ -81,7 +81,7 @@ def open_dataset(
                 found,
                 facts,
                 left_out,
-                source=utf8(str(path)),
+                source=str(path),
                 split_seed=split_seed,
                 group_by=group_by,
             )
@@ -113,6 +113,11 @@ def open_again(spec: DatasetSpec) -> Dataset:
     return open_dataset(spec.source, split_seed=spec.split_seed, group_by=spec.group_by)
 
 
+def is_gone(spec: DatasetSpec) -> bool:
+    """Whether nothing lies any more where the data of a spec was."""
+    return not spec.source.startswith(SAMPLE_PREFIX) and not Path(spec.source).exists()
+
+
 def absolute(source: str | Path) -> Path:
     """The path that a source names."""
     return Path(os.path.abspath(os.path.expanduser(source)))
@@ -132,11 +137,15 @@ def tree_at(path: Path) -> Tree | None:
     Raises:
         DataError: there is nothing, or something else.
     """
+    shown = readable(str(path))
+    if utf8(str(path)) != str(path):  # it could not be written into a run, and opened again
+        raise DataError(
+            f"Expected a path of UTF-8. Received: {shown}. Rename it, or what it lies in."
+        )
     if path.is_dir():
         tree = FolderTree(path)
         tree.top = inside_wrappers(tree)
         return tree
-    shown = readable(str(path))
     if not path.exists():
         raise DataError(f"{EXPECTED} Received: {shown}, which does not exist. Check the path.")
     if path.suffix.lower() == ".npz":

@@ -141,8 +141,8 @@ def is_hidden(name: str) -> bool:
 
 
 def utf8(name: str) -> str:
-    """A file name as text that can be written as UTF-8, whatever its bytes are."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A file name as text that can be written as UTF-8: other bytes as \\xb9, so none are alike."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def readable(name: str) -> str:

@@ -87,6 +87,8 @@ def read_request(
             fields["fingerprint"] = None
         if "weights" in fields:
             fields["backbones"] = ()
+        if "spaces" in fields:  # files among them are read as they are now
+            fields["space_files"] = {}
         return replace(again, **fields), notes
     if "targets" not in fields:
         names = ", ".join(sorted(catalog.names("targets")))

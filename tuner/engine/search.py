@@ -211,7 +211,7 @@ def prepare_run(request: SearchRequest) -> RunFolder:
     try:
         keep_with_run(folder, spec)
         folder.write_spec(spec)
-    except OSError:  # of a full disk, for example; without its spec it is no run
+    except BaseException:  # of a full disk, for example; without its spec it is no run
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
     return folder
@@ -236,9 +236,10 @@ def run_search(
         on_event: see `Supervisor`.
 
     Raises:
-        DataError: the data changed since the run began.
+        DataError: the data changed since the run began, or is gone.
     """
-    _open_data_of(folder)
+    with locked(folder.lock, f"The run '{folder.name}'"):  # it goes on while its data is read
+        _open_data_of(folder)
     make = proposer_of or make_proposer
     return Supervisor(folder, make, observer, plan_of, started, on_event).run()
 
@@ -250,7 +251,14 @@ def _open_data_of(folder: RunFolder) -> None:
         DataError: the data changed since the run began, or is gone.
         InputError: so did its weights.
     """
+    from tuner.data import is_gone
+
     spec = folder.spec()
+    if is_gone(spec.dataset):
+        raise DataError(
+            f"Expected the data of the run '{folder.name}' at {spec.dataset.source}. There is "
+            "nothing. Put it back, or a link to where it lies now."
+        )
     open_data(spec.dataset)
     restore(folder, spec)
 

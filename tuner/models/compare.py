@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tuner import catalog
 from tuner.engine.builds import PRECISIONS
-from tuner.errors import InputError
+from tuner.errors import DataError, InputError
 from tuner.spec import SPLITS, ModelVersion, Precision, Split
 from tuner.store.files import cache_folder
 from tuner.store.models import ModelFolder, learned_from
@@ -205,11 +205,16 @@ def _images(
     """The images, the splits that hold them, and their labels; see `compare`."""
     import numpy as np
 
-    from tuner.data import open_again, open_dataset
+    from tuner.data import is_gone, open_again, open_dataset
     from tuner.data.unsplit import UNKNOWN, open_unsplit
 
     own = version.dataset
     if source is None:
+        if is_gone(own):
+            raise DataError(
+                f"Expected the data of {version.name}@{version.version} at {own.source}, to "
+                "compare on its images. There is nothing. Name images with --input PATH."
+            )
         dataset = open_again(own)
         splits: tuple[Split, ...] = ("test",) if dataset.spec.counts["test"] else ("validation",)
     else:

@@ -7,15 +7,16 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tuner import catalog
 from tuner.catalog import failed_at
-from tuner.errors import InputError, TuneError
+from tuner.errors import DataError, InputError, TuneError
 from tuner.exporters import Artifact, Check, Shown
-from tuner.spec import ModelVersion, Paired, Split, to_plain
+from tuner.spec import DatasetSpec, ModelVersion, Paired, Split, to_plain
 from tuner.store.events import now
 from tuner.store.files import cache_folder, read_json, write_json
 from tuner.store.models import ModelFolder
@@ -34,7 +35,9 @@ ALLOWED_DROP = 0.02
 pairs that differ."""
 
 
-def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> Path:
+def export(
+    model: ModelFolder, formats: Sequence[str], output: Path | None, data: str | None = None
+) -> Path:
     """Export a model version and write `export_report.json` beside the files.
 
     Args:
@@ -42,23 +45,32 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
         formats: names of exporters.
         output: a folder that does not exist yet or is empty; None for
             `exports/NAME-VERSION` in the current folder.
+        data: where the data that it was trained on lies now; None for where it was.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: the folder holds something, or a format is unknown.
+        InputError: the folder holds something, a format is unknown, or the data is another.
+        DataError: the data is gone.
         TuneError: an exporter raises; names it and the line of its file.
     """
     version = model.read()
     exporters = {name: catalog.load_exporter(name) for name in dict.fromkeys(formats)}
     folder = output or Path("exports") / f"{version.name}-{version.version}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    left = f".{folder.resolve().name}-"  # an export that was killed leaves it
+    if folder.exists() and not (
+        folder.is_dir() and all(path.name.startswith(left) for path in folder.iterdir())
+    ):
         raise InputError(f"{folder} is not empty; choose another folder with -o, or remove it.")
+    if data is not None:
+        version = replace(version, dataset=_at(version.dataset, data))
     held_out = _HeldOut(model, version)
     whole = folder.resolve()
-    temporary = whole.parent / f".{whole.name}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    # A folder that is there may be a file system of its own, into which nothing can be renamed.
+    temporary = (whole if whole.exists() else whole.parent) / f"{left}{os.getpid()}"
+    for old in (temporary, *(whole.iterdir() if whole.exists() else ())):
+        shutil.rmtree(old, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         checks = []
@@ -89,6 +101,13 @@ def export(model: ModelFolder, formats: Sequence[str], output: Path | None) -> P
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _at(spec: DatasetSpec, data: str) -> DatasetSpec:
+    """The same data in another place."""
+    from tuner.data.source import SAMPLE_PREFIX, absolute
+
+    return replace(spec, source=data if data.startswith(SAMPLE_PREFIX) else str(absolute(data)))
 
 
 def check_passed(folder: Path) -> None:
@@ -126,15 +145,21 @@ class _HeldOut:
     """Held-out images and what the model says of them."""
 
     def __init__(self, model: ModelFolder, version: ModelVersion) -> None:
-        from tuner.data import open_again
+        from tuner.data import is_gone, open_again
         from tuner.train.build import load_keras
 
+        source = version.dataset.source
+        if is_gone(version.dataset):
+            raise DataError(
+                f"Expected the data that {model.reference} was trained on at {source}, to check "
+                "the export on its images. There is nothing. Say where it lies now: --data PATH."
+            )
         dataset = open_again(version.dataset)
         if dataset.spec.fingerprint != version.dataset.fingerprint:
             raise InputError(
-                f"The data at {version.dataset.source} changed since {version.name}@"
-                f"{version.version} was trained, so its export cannot be checked. "
-                "Retrain on the new data, or put the old data back."
+                f"The data at {source} is not, or no longer, what {model.reference} was trained "
+                "on, so its export cannot be checked. Retrain on the new data, put the old data "
+                "back, or say where it lies: --data PATH."
             )
         self._split: Split = "test" if dataset.spec.counts["test"] else "validation"
         pixels = version.template.preprocessing

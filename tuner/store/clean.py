@@ -16,11 +16,16 @@ from tuner.errors import LockedError, SpecError
 from tuner.store.files import cache_folder, home, read_json
 from tuner.store.lock import is_locked, locked
 from tuner.store.runs import RunFolder, known_runs
+from tuner.store.work import going_on as going_on_now
 
 Kind = Literal["weights", "remains", "run", "images"]
 
 KEPT_IN_CACHE = ("index", "samples", "weights")
 """What the cache holds beside a folder of prepared images for each dataset's fingerprint."""
+
+
+ARRAYS = "arrays"
+"""Folder of the cache with arrays that were unpacked, of all datasets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,8 @@ def clean(
         for run in known_runs()
         if run.name not in gone and (not all_images or is_locked(run.lock))
     }
+    if going_on_now():  # workers that start later would unpack them again
+        used.add(ARRAYS)
     for folder in _image_folders():
         if folder.name not in used:
             with ExitStack() as held:
@@ -164,10 +171,22 @@ def _remove(found: list[Removable], dry_run: bool) -> list[Removable]:
         for item in found:
             for path in item.paths:
                 if path.is_dir():
-                    shutil.rmtree(path)
+                    _remove_folder(path)
                 else:
                     path.unlink(missing_ok=True)
     return found
+
+
+def _remove_folder(folder: Path) -> None:
+    """Of a run, `run.json` and the lock last: what is interrupted can be named again till then."""
+    if not folder.is_symlink():  # which rmtree refuses
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in ("run.json", "run.lock"):
+                path.unlink(missing_ok=True)
+        (folder / "run.json").unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def relative_to_home(path: Path) -> str:

@@ -29,9 +29,27 @@ def holder(path: Path) -> int | None:
     if not is_locked(path):
         return None
     try:
-        return int(path.read_text(encoding="utf-8"))
+        return int(path.read_text(encoding="utf-8").partition("\n")[0])
     except (OSError, ValueError):  # it is just taken or left
         return None
+
+
+def is_held_elsewhere(path: Path) -> bool:
+    """Whether the number in a lock file is of a process of another machine or container."""
+    try:
+        place = path.read_text(encoding="utf-8").partition("\n")[2].strip()
+    except OSError:
+        return False
+    return place not in ("", _place())
+
+
+def _place() -> str:
+    """This machine, and the container within which a process's number counts; empty if unknown."""
+    try:
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{machine} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # no Linux
+        return ""
 
 
 ASKED_SECONDS = 0.2
@@ -49,7 +67,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     try:
         os.ftruncate(descriptor, 0)
         with suppress(OSError):  # of a full disk, which 'tune clean' is to help with
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+            os.write(descriptor, f"{os.getpid()}\n{_place()}\n".encode())
         yield
     finally:
         os.close(descriptor)
@@ -64,7 +82,7 @@ def _take(path: Path, what: str) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.read(descriptor, 32).decode(errors="replace").strip()
+            pid = os.read(descriptor, 32).decode(errors="replace").partition("\n")[0]
             os.close(descriptor)
             if time.monotonic() >= end:
                 raise LockedError(

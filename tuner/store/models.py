@@ -76,7 +76,9 @@ def _versions(name: str) -> list[int]:
 
 def learned_from(model: ModelFolder) -> Iterator[DatasetSpec]:
     """The data of a version and of those that it was trained on from, as far as they are here."""
-    while True:
+    seen = set()
+    while model.reference not in seen:  # a number is used again once a model's folder is removed
+        seen.add(model.reference)
         version = model.read()
         yield version.dataset
         if version.parent is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tuner.errors import InputError, UnknownNameError
+from tuner.errors import InputError, SpecError, UnknownNameError
 from tuner.spec import (
     Accuracy,
     Build,
@@ -79,11 +79,25 @@ class RunFolder:
         return fold_results(self.events())
 
 
+AFTER_PROPOSAL = ("rung", "finished", "repeated", "measured", "tested")
+"""Events that change the result of a candidate."""
+
+
 def fold_results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
-    """Fold events into one Result a candidate, in the order of proposals."""
+    """Fold events into one Result a candidate, in the order of proposals.
+
+    Raises:
+        SpecError: an event is of a candidate that was not proposed.
+    """
     results: dict[int, Result] = {}
     for event in events:
         kind = event["event"]
+        if kind in AFTER_PROPOSAL and event["index"] not in results:
+            raise SpecError(
+                f"events.jsonl: expected the proposal of candidate {event['index']} before the "
+                f"event '{kind}'. There is none. Put the line that was removed back, or start a "
+                "new run."
+            )
         if kind == "proposed":
             results[event["index"]] = Result(
                 index=event["index"],
@@ -206,10 +220,15 @@ def new_run(name: str | None, target: str, created: str) -> RunFolder:
     """
     if name is not None:
         folder = RunFolder(runs_folder() / check_name("run", name))
-        if folder.path.exists():
+        if (folder.path / "run.json").exists():
             raise InputError(
                 f"A run named '{name}' exists in {runs_folder()}. Continue it with "
                 f"'tune resume {name}', or choose another --name."
+            )
+        if folder.path.exists():
+            raise InputError(
+                f"{folder.path} exists and is no run: it has no run.json. Choose another --name, "
+                "or remove that folder, if no search is just starting in it."
             )
         return folder
     stem = f"{target}-{re.sub(r'[^0-9]', '', created)[:14]}"

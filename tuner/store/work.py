@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tuner.errors import UnknownNameError
-from tuner.store.lock import holder, is_locked
+from tuner.errors import TuneError, UnknownNameError
+from tuner.store.lock import holder, is_held_elsewhere, is_locked
 from tuner.store.models import models_folder
 from tuner.store.runs import known_runs
 
@@ -109,15 +109,31 @@ def stop(works: Sequence[Work], seconds: float) -> list[Work]:
 
     Returns:
         Those that have not ended in this time.
+
+    Raises:
+        TuneError: a process is of another machine, container or user; the others have been asked.
     """
-    for work in works:
-        with suppress(ProcessLookupError):  # it has just ended
-            os.kill(work.pid, signal.SIGTERM)  # a shell's background ignores SIGINT
+    refused = ""
     going = list(works)
+    for work in works:
+        process = f"process {work.pid}, which works on '{work.name}'"
+        if is_held_elsewhere(work.lock):
+            refused = f"Stop {process}, where it runs: in another container or machine."
+            going.remove(work)
+            continue
+        try:
+            os.kill(work.pid, signal.SIGTERM)  # a shell's background ignores SIGINT
+        except ProcessLookupError:  # it has just ended
+            continue
+        except PermissionError:
+            refused = f"Stop {process}, as its user: it belongs to another one."
+            going.remove(work)
     for _ in _until(time.monotonic() + seconds):
         going = [work for work in going if holder(work.lock) == work.pid]
         if not going:
             break
+    if refused:
+        raise TuneError(refused)
     return going
 
 

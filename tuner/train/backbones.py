@@ -11,6 +11,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -50,6 +51,9 @@ SMALLEST_SIDE = 32
 
 STATISTICS_IMAGES, STATISTICS_BATCH = 1000, 50
 """Images that normalization statistics are taken over, and those taken at a time."""
+
+DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged file raises."""
 
 _ARCHITECTURE = "backbone"
 _CLASSES = {Conv2D: "conv2d", DepthwiseConv2D: "depthwise_conv2d"}
@@ -97,6 +101,13 @@ def keep(backbone: Backbone, arrays: Arrays, where: str) -> Backbone:
     return backbone
 
 
+def _open_arrays(path: Path) -> np.lib.npyio.NpzFile:
+    stored = np.load(path)
+    if not isinstance(stored, np.lib.npyio.NpzFile):
+        raise ValueError("it holds one array, not arrays by name")
+    return stored
+
+
 def read_kept(path: Path) -> tuple[Backbone, Arrays]:
     """Read what `keep` wrote.
 
@@ -104,12 +115,12 @@ def read_kept(path: Path) -> tuple[Backbone, Arrays]:
         InputError: it is not there, damaged, or something else.
     """
     try:
-        with np.load(path) as stored:
+        with _open_arrays(path) as stored:
             plain = json.loads(str(stored[_ARCHITECTURE]))
             arrays = {name: stored[name] for name in stored.files if name != _ARCHITECTURE}
     except FileNotFoundError:
         raise InputError(f"Expected a weights file at {path}; there is none.") from None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} cannot be read as a weights file: {error}.") from None
     return from_plain(Backbone, plain, str(path)), arrays
 
@@ -146,7 +157,7 @@ def read_file(path: Path) -> Backbone:
         )
     try:
         if path.suffix == ".npz":
-            with np.load(path) as stored:
+            with _open_arrays(path) as stored:
                 if _ARCHITECTURE in stored.files:
                     backbone, arrays = read_kept(path)
                     side = backbone.files[0].side
@@ -156,7 +167,7 @@ def read_file(path: Path) -> Backbone:
                 found = match([stored[name] for name in order])
         else:
             found = _match_h5(path)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} cannot be read as weights: {error}.") from None
     if found is None:
         names = ", ".join(dict.fromkeys(net.kind for net in MOBILENETS))

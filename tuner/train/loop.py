@@ -141,9 +141,9 @@ def train(
         loss: of (labels, logits), the mean over a batch; see `tuner.tasks.Task.loss`.
         most_epochs: that may come of `seconds`; None for the candidate's own, or `epochs` if
             those are more.
-        seconds: time that the training may take. From two epochs to half of all the plan is
-            set anew to what fits; later it is only cut. None for no clock, which makes the
-            outcome depend on the seed alone.
+        seconds: time that the training may take. From two epochs (one, where one is planned) to
+            half of all the plan is set anew to what fits; later it is only cut. None for no
+            clock, which makes the outcome depend on the seed alone.
         patience_share: stop when this share of the planned epochs, 8 at least, brought nothing
             better by the metric.
         patience_waits: a rate that falls to zero gains most at its end, so then only an accuracy
@@ -369,10 +369,10 @@ class _Clock:
         state, ends = self._state, self._ends
         ends.append(state.seconds)
         last = len(ends) - 1
-        if last == 0:  # a process' first epoch also traces the graph
-            return
+        if last == 0 and not state.done == state.planned == 1:
+            return  # a process' first epoch also traces the graph
         recent = last // 2  # the later half tells the pace: caches fill, other work ends
-        pace = (ends[last] - ends[recent]) / (last - recent)
+        pace = (ends[last] - ends[recent]) / (last - recent) if last else state.seconds
         affordable = state.done + max(0, int((seconds - state.seconds) / max(pace, 1e-6)))
         if state.is_frozen(frozen_share):  # the others take longer
             average = frozen_share + (1.0 - frozen_share) * UNFROZEN_PACE
