@@ -95,6 +95,17 @@ def test_a_curve_marks_where_rungs_ended() -> None:
     assert list(figure.data[1].y) == [50, 75]
 
 
+def test_what_the_runtime_refuses_is_not_the_best_so_far(folder: RunFolder, ranked: Board) -> None:
+    builds = next(event["builds"] for event in folder.events() if event.get("builds"))
+    for refused in ([], ["not in nncase: TILE"]):
+        costs = {ranked.target.name: {"over": [], "refused": refused}}
+        events = [
+            {"event": "proposed", "index": 10_000, "id": "in work", "costs": costs},
+            {"event": "rung", "index": 10_000, "elapsed": 1.0, "builds": builds},
+        ]
+        assert len(best_so_far(ranked, events, "int8")) == (0 if refused else 1)
+
+
 def test_nothing_to_draw(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path / "empty", 0)
     ranked = board(folder)

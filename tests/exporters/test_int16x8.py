@@ -21,6 +21,7 @@ from tuner.models.int8_loss import int8_warning
 from tuner.runtimes.interpreter import run_tflite
 from tuner.runtimes.recorder import measure_arena
 from tuner.spec import FilePrecision, Limits, ModelVersion, Paired, Target
+from tuner.spec.target import LATENCY_TERMS, Calibration
 from tuner.store.files import cache_folder
 from tuner.store.models import ModelFolder
 from tuner.testing.models import small_model
@@ -84,6 +85,25 @@ def test_what_no_longer_fits_is_refused(model: ModelFolder, tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"does not fit nano33ble: RAM .* too much.*as int8"):
         tflite_int16x8.export(model.path, tight, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_ram_that_was_measured_on_the_board_counts(model: ModelFolder, tmp_path: Path) -> None:
+    target = model.read().template.target
+    most = target.model_limits.ram_bytes
+    assert most is not None
+    measured = Calibration(
+        cycles=dict.fromkeys(LATENCY_TERMS, 1.0),
+        covariance=tuple((0.0,) * row + (0.01,) for row in range(len(LATENCY_TERMS))),
+        variance=0.01,
+        macs=(1.0, 1e9),
+        depth=(1.0, 1e9),
+        kinds=("CONV_2D",),
+        basis="test",
+        ram_extra_bytes=most,
+    )
+    calibrated = on(model, replace(target, calibration=measured))
+    with pytest.raises(InputError, match=r"does not fit nano33ble: RAM .* too much"):
+        tflite_int16x8.export(model.path, calibrated, tmp_path)
 
 
 def test_a_large_loss_of_int8_points_to_it_where_it_can_run(model: ModelFolder) -> None:

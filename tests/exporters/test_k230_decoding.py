@@ -179,3 +179,10 @@ def test_int16_activations_are_nearer_to_the_float_model(exported: Exported) -> 
     report = json.loads((exported.folder / "export_report.json").read_text())
     assert report["passed"], report
     assert [row["precision"] for row in report["artifacts"]] == ["int8", "int16x8"]
+
+
+def test_a_picture_that_the_scripts_show_no_class_of_is_told_so() -> None:
+    assert k230._expected(["a", "b"], 1, 0.5) == '"b", with a score near 0.50'
+    assert k230._expected(["a", "b", "c"], 1, 0.41) == (
+        'no class: the surest, "b", with a score near 0.41, is not above the threshold'
+    )

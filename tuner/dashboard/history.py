@@ -47,8 +47,8 @@ def best_so_far(board: Board, events: Iterable[Event], precision: Precision) -> 
         if event["event"] == "proposed":
             ids[event["index"]] = event["id"]
             if board.target.name in event["costs"]:
-                over = event["costs"][board.target.name]["over"]
-                fits.setdefault(event["index"], not over)
+                cost = event["costs"][board.target.name]
+                fits.setdefault(event["index"], not cost["over"] and not cost.get("refused"))
         elif event["event"] in ("rung", "finished") and fits.get(event["index"]):
             builds = event.get("builds", {})
             plain = builds.get(builds_key(precision, *run_with), builds.get(precision))

@@ -214,6 +214,10 @@ def _columns(board: Board, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             }
             for split in SPLITS_SHOWN
         }
+        # What the simulator did not run has int8 alone, and so have all others beside it.
+        for split, shares in plain[name].items():
+            if any("target" in row["builds"] and "target" not in row[name][split] for row in rows):
+                shares["target"] = [None] * len(rows)
     return plain
 
 

@@ -183,10 +183,18 @@ def document(folder: Path, version: ModelVersion, check: Check, shown: Shown) ->
     picture = shown.images[row].repeat(factor, axis=0).repeat(factor, axis=1)
     write_atomic(bundle / SOURCE / "test.jpg", to_jpeg(picture))
     size_bytes = (bundle / SOURCE / config["kmodel_path"]).stat().st_size
-    expected = f'"{classes[predicted[row]]}", with a score near {scores[row]:.2f}'
+    expected = _expected(classes, predicted[row], scores[row])
     guide = _guide(config, version, check, size_bytes, expected)
     write_atomic(bundle / "README.md", guide)
     write_atomic(bundle / "README.pdf", _pdf(guide))
+
+
+def _expected(classes: Sequence[str], predicted: int, score: float) -> str:
+    """What the scripts show of the picture."""
+    told = f'"{classes[predicted]}", with a score near {score:.2f}'
+    if len(classes) > 2 and score <= CONFIDENCE_THRESHOLD:
+        return f"no class: the surest, {told}, is not above the threshold"
+    return told
 
 
 def _scores(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner import catalog
-from tuner.cost.fit import check_limits, reasons
+from tuner.cost.fit import reasons
 from tuner.cost.lower import lower
 from tuner.engine.builds import CALIBRATION_IMAGES
+from tuner.engine.costs import cost_on
 from tuner.errors import InputError
 from tuner.exporters import Artifact
 from tuner.runtimes.interpreter import run_tflite
@@ -44,8 +45,7 @@ def export(model: Path, version: ModelVersion, folder: Path) -> Sequence[Artifac
         )
     graph = lower(version.template.architecture)
     wide = tuple(replace(tensor, bytes=2 * tensor.bytes) for tensor in graph.tensors)
-    needed = runtime.cost(replace(graph, tensors=wide), target)
-    cost = check_limits(needed, target.model_limits)
+    cost = cost_on(replace(graph, tensors=wide), target)
     if ram := tuple(excess for excess in cost.over if excess.limit == "ram_bytes"):
         raise InputError(
             f"With activations of 16 bits '{version.name}' does not fit {target.name}: "

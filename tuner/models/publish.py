@@ -108,9 +108,11 @@ def get(place: str, reference: str, name: str | None = None) -> ModelFolder:
         )
     version = from_plain(ModelVersion, json.loads(contents["model.json"]), "model.json")
     before = version.origin.parent if version.origin else None
+    name = name or version.name
     version = replace(
         version,
-        name=name or version.name,
+        name=name,
+        template=replace(version.template, name=name),  # of what is trained on from it
         parent=None,
         origin=Origin(reference=f"{wanted}@{number or known[-1]}", parent=version.parent or before),
     )

@@ -184,7 +184,7 @@ function costs(found) {
       make("th", { scope: "col", class: at ? "number" : null }, label));
     elements.push(
       make("p", { class: cost.fits ? "quiet" : "over" }, `On ${target}: `
-        + (cost.fits ? "fits." : `does not fit: ${cost.over.map(overWords).join("; ")}.`)),
+        + (cost.fits ? "fits." : `does not fit: ${[...cost.refused, ...cost.over.map(overWords)].join("; ")}.`)),
       make("div", { class: "scroll" },
         make("table", { class: "costs" }, make("thead", {}, make("tr", {}, ...head)), body)));
   }
