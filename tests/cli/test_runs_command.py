@@ -136,6 +136,17 @@ def test_a_model_that_cannot_be_read_does_not_hide_the_others(cli, model: Path):
     assert rows[1]["accuracy"]
 
 
+def test_accuracies_of_validation_images_are_marked(cli, model: Path):
+    assert "*" not in cli("models")[1]
+    plain = json.loads((model / "model.json").read_text())
+    for build in plain["builds"].values():
+        del build["accuracy"]["test"]
+    (model / "model.json").write_text(json.dumps(plain))
+    _, row, note = cli("models")[1].splitlines()
+    assert [word[-1] for word in row.split()[2:4]] == ["*", "*"]
+    assert note == "*: of validation images; the data has no test images"
+
+
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """A process that has nothing to do with a run."""

@@ -123,3 +123,17 @@ def test_a_folder_that_is_there_may_be_a_file_system_of_its_own(
     names = {path.name for path in card.iterdir()}
     assert "export_report.json" in names
     assert not [name for name in names if name.startswith(".")]
+
+
+def test_a_precision_that_the_model_has_not_is_named(small_model: ModelFolder, home: Path) -> None:
+    (home / "exporters").mkdir()
+    (home / "exporters" / "wide.py").write_text(
+        "from tuner.exporters import Artifact\n"
+        "def export(model, version, folder):\n"
+        "    (folder / 'net.bin').write_text('net')\n"
+        "    return [Artifact(path='net.bin', precision='int16x8')]\n"
+        "def run(artifact, precision, images, target): ...\n"
+    )
+    with pytest.raises(TuneError, match=r"'wide' .* expected quantized_anew=True of net\.bin"):
+        export(small_model, ["wide"], home / "out")
+    assert not (home / "out").exists()

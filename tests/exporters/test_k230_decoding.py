@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,11 @@ def test_a_picture_that_the_scripts_show_no_class_of_is_told_so() -> None:
     assert k230._expected(["a", "b", "c"], 1, 0.41) == (
         'no class: the surest, "b", with a score near 0.41, is not above the threshold'
     )
+
+
+def test_the_guide_keeps_names_that_look_like_html() -> None:
+    pdf = k230._pdf("| told as |\n|---|\n| <unknown> or <b>no</b> |\n")
+    streams = re.findall(rb"stream\n(.*?)\nendstream", pdf, re.DOTALL)
+    texts = b"".join(zlib.decompress(stream) for stream in streams[:1])
+    assert b"<unknown>" in texts
+    assert b"<b>no</b>" in texts

@@ -75,7 +75,7 @@ def models(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("model", "target", "int8 test %", "float32 test %", "epochs", "created"):
         table.add_column(name, no_wrap=True)
-    unreadable = []
+    unreadable, marked = [], False
     for row in rows:
         reference = f"{row['name']}@{row['version']}"
         if "reason" in row:
@@ -83,14 +83,18 @@ def models(
             unreadable.append(f"{reference}: {row['reason']}")
             continue
         test = row["accuracy"]["test"] or row["accuracy"]["validation"]
+        mark = "" if row["accuracy"]["test"] else "*"
+        marked |= bool(mark)
         table.add_row(
             reference,
             row["target"],
-            f"{100 * test['int8']:.1f}",
-            f"{100 * test['float32']:.1f}",
+            f"{100 * test['int8']:.1f}{mark}",
+            f"{100 * test['float32']:.1f}{mark}",
             str(row["epochs"]),
             row["created"][:16].replace("T", " "),
         )
     Console(highlight=False).print(table)
+    if marked:
+        print("*: of validation images; the data has no test images")
     for reason in unreadable:
         print(reason)

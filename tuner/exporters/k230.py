@@ -270,7 +270,7 @@ def _pdf(guide: str) -> bytes:
     from markdown_it import MarkdownIt
 
     text = guide.encode("latin-1", "replace").decode("latin-1")
-    html = MarkdownIt("commonmark").enable("table").render(text)
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     pdf = FPDF()
     pdf.add_page()
     pdf.set_font("Helvetica", size=11)

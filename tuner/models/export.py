@@ -185,6 +185,12 @@ class _HeldOut:
             )
         target = self._version.template.target
         anew = artifact.quantized_anew
+        if not anew and artifact.precision not in self._version.builds:
+            raise TuneError(
+                f"The exporter '{name}' ({exporter.__file__}): expected quantized_anew=True of "
+                f"{artifact.path}, as {self._version.name} has no build of {artifact.precision}. "
+                "Nothing was written."
+            )
         count = len(self._labels)
         rows = evenly_spaced(count, QUANTIZED_ANEW_IMAGES if anew else count)
         images, labels = self._images[rows], self._labels[rows]

@@ -238,6 +238,7 @@ def simulate_kmodel(
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     parts = max(1, min(processes, len(images) // SIMULATED_AT_LEAST))
     each = -(-at_least // parts)
+    seconds = None if seconds is None else max(0.0, seconds)
 
     def run_part(part: NDArray[np.uint8]) -> NDArray[np.float32]:
         with _job_folder("simulate") as folder:
