@@ -325,6 +325,23 @@ def test_a_slow_folder_is_decoded_once(
     assert open_dataset(root, split_seed=0, cache=cache).spec == changed.spec
 
 
+def test_what_could_not_be_read_is_looked_at_again(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = make_folder({"a": 5, "b": 5}), tmp_path / "cache"
+    monkeypatch.setattr(scan, "INDEX_FROM_SECONDS", 0.0)
+    monkeypatch.setattr(scan, "SETTLED_AFTER_SECONDS", -60.0)
+    check = scan.check_image
+
+    def without_heic(folder: tree.Tree, path: str) -> scan.ImageFacts:
+        return scan.ImageFacts(problem="HEIC") if path == "a/000.png" else check(folder, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "check_image", without_heic)
+        assert open_dataset(root, split_seed=0, cache=cache).spec.left_out == ("a/000.png: HEIC",)
+    assert open_dataset(root, split_seed=0, cache=cache).spec.left_out == ()
+
+
 def test_a_quick_folder_leaves_nothing_behind(make_folder: MakeFolder, tmp_path: Path) -> None:
     open_dataset(make_folder({"a": 5, "b": 5}), split_seed=0)
     assert not (tmp_path / "home").exists()

@@ -22,6 +22,23 @@ def told(root: Path) -> str:
     return open_dataset(root, split_seed=0).spec.doubt
 
 
+@pytest.mark.parametrize("beside", [0, 3])
+def test_a_stray_image_beside_the_training_classes(tmp_path: Path, beside: int) -> None:
+    root = fill(
+        tmp_path / "i",
+        {"train/a": 5, "train/b": 5, "train": 1, "test/a": 5, "test/b": 5, "docs": beside},
+    )
+    spec = open_dataset(root, split_seed=0).spec
+    assert spec.classes == ("a", "b")
+    assert (spec.counts["training"] + spec.counts["validation"], spec.counts["test"]) == (10, 10)
+    assert any(line.startswith("train/000.png: not in the folder") for line in spec.left_out)
+
+
+def test_a_class_may_be_named_train(tmp_path: Path) -> None:
+    root = fill(tmp_path / "i", {"bus": 5, "car": 5, "train": 5, "train/steam": 2})
+    assert open_dataset(root, split_seed=0).spec.classes == ("bus", "car", "train")
+
+
 @pytest.mark.parametrize("splits", [("test", "train"), ("test", "train", "val")])
 def test_splits_below_one_class_only(tmp_path: Path, splits: tuple[str, ...]) -> None:
     below = {f"plate/{split}": 4 for split in splits}

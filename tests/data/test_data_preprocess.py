@@ -20,6 +20,7 @@ from tuner.data.preprocess import (
     resize_image,
     scale,
 )
+from tuner.data.scan import facts_of
 from tuner.spec import Preprocessing
 
 
@@ -34,8 +35,9 @@ def reopened(image: Image.Image, kind: str, **options: object) -> Image.Image:
     return Image.open(file)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_gives_the_upright_image(orientation: int) -> None:
+def test_exif_orientation_gives_the_upright_image(orientation: int, kind: str) -> None:
     upright = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,8 +51,12 @@ def test_exif_orientation_gives_the_upright_image(orientation: int) -> None:
     stored = upright.transpose(undo[orientation]) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    flat = flatten_image(reopened(stored, "PNG", exif=exif))
+    flat = flatten_image(reopened(stored, kind, exif=exif))
     assert np.array_equal(np.asarray(flat), np.asarray(upright))
+    file = io.BytesIO()
+    stored.save(file, kind, exif=exif)
+    facts = facts_of(file.getvalue())
+    assert (facts.height, facts.width, facts.turned) == (2, 3, orientation > 1)
     assert np.array_equal(np.asarray(flatten_image(flat)), np.asarray(upright))
 
 
@@ -199,3 +205,13 @@ def test_the_document_is_plain_and_complete(tmp_path: Path) -> None:
         "int16": "round(32767 * float32)",
     }
     assert [step["step"] for step in document["steps"]] == ["decode", "colour", "crop", "resize"]
+
+
+def test_pgm_of_16_bits_keeps_its_high_byte_whatever_the_image_holds() -> None:
+    def flat(*values: int) -> list[list[int]]:
+        content = b"P5 3 1 65535\n" + np.array(values, ">u2").tobytes()
+        return np.asarray(flatten_image(Image.open(io.BytesIO(content)))).tolist()
+
+    assert flat(0, 200, 255) == [[0, 0, 0]]
+    assert flat(0, 200, 256) == [[0, 0, 1]]
+    assert flat(0, 65535, 4096) == [[0, 255, 16]]

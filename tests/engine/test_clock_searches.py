@@ -176,10 +176,11 @@ def test_a_step_that_hangs_costs_itself_and_some_time(machine: Machine, workers:
     assert bool(lost.builds) == (rung > 0)
     assert "s planned, while the best waited to be finished" in lost.reason
     planned = 75.0 if rung else 18.75
-    given_up = next(
-        event["elapsed"] for event in run.events
-        if event["event"] == "finished" and event["index"] == index
-    )  # fmt: skip
+    end = next(
+        event for event in run.events if event["event"] == "finished" and event["index"] == index
+    )
+    assert end["in_the_way"]
+    given_up = end["elapsed"]
     begun = next(event["elapsed"] for event in started(run, rung) if event["index"] == index)
     assert given_up <= max(300.0, begun + 1.25 * planned + 30.0) + 5.0
     (best, *_) = started(run, LAST)

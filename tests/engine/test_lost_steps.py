@@ -7,7 +7,9 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import wait
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +17,9 @@ import pytest
 import failing_support
 import tuner
 from tuner.engine import deciding, jobs, plan
-from tuner.engine.supervisor import FAILURES_IN_A_ROW
+from tuner.engine.supervisor import FAILURES_IN_A_ROW, Supervisor
 from tuner.engine.workplace import Running, Workplace
-from tuner.errors import MachineError
+from tuner.errors import MachineError, TuneError
 from tuner.spec import Result, RunSpec
 from tuner.store.events import EventLog
 from tuner.store.runs import RunFolder
@@ -222,3 +224,13 @@ def test_a_step_that_hangs_does_not_keep_the_best_from_its_end(
     assert (lost.status, lost.rung, bool(lost.builds)) == ("stopped", 0, True)
     assert "s planned, while the best waited to be finished; it is as it was" in lost.reason
     assert any(item.status == "ok" for item in found.values())
+
+
+def test_steps_in_the_way_of_the_best_are_no_common_cause(home: Path) -> None:
+    supervisor = Supervisor(RunFolder(home / "r"), proposer_of=None, observer=None)
+    end = {"event": "finished", "index": 0, "status": "timed_out", "reason": "not ready"}
+    for given in ({"in_the_way": True}, {}):
+        events = [{**end, **given}] * FAILURES_IN_A_ROW
+        supervisor._record = SimpleNamespace(session_start=0, events=events)
+        with nullcontext() if given else pytest.raises(TuneError, match="with: not ready"):
+            supervisor._stop_if_all_fail()

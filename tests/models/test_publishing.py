@@ -86,7 +86,7 @@ def test_the_parent_of_another_home_is_told_and_is_no_version_here(home: Path, p
     again = get(str(home / "shelf"), "digit").read()
     assert (again.origin.reference, again.origin.parent) == ("digit@1", "digit@1")
     child = retrain(continued="digit@1", epochs=1, quantization_percent=0)
-    assert (child.reference, child.read().parent) == ("digit@2", "digit@1")
+    assert (child.reference, child.read().parent) == ("digit@3", "digit@1")
 
 
 def test_published_versions_are_not_overwritten(home: Path, place: Path, monkeypatch):

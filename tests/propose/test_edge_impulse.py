@@ -168,6 +168,13 @@ def test_starting_points_are_those_of_the_spaces_within_the_file() -> None:
     assert suits(space, context())
 
 
+def test_two_parts_of_a_kind_have_starting_points_of_their_own() -> None:
+    space = make_space(vision(KERAS, KERAS), "mine.json")
+    names = [point.name for point in space.starting_points(context())]
+    assert len(set(names)) == len(names)
+    assert names[0].endswith("(Edge Impulse, part 1)")
+
+
 def test_images_smaller_than_all_dimensions_keep_their_size() -> None:
     space = make_space(vision(TRANSFER), "mine.json")
     candidate = space.draw(RandomChoices(0), context(20, "grey"))

@@ -135,7 +135,7 @@ def dataset_of_files(
         classes=classes,
         labels=np.array([numbers[image.class_name] for image, _ in good], np.int64),
         names=names,
-        digests=[bytes.fromhex(digest) for digest in digests],
+        digests=[fact.content for _, fact in good],
         given=[image.split for image, _ in good],
         heights=[fact.height for _, fact in good],
         widths=[fact.width for _, fact in good],
@@ -260,7 +260,16 @@ def split_folders(tree: Tree) -> dict[Split, str]:
         tops[split] = name
     if "training" in tops:
         top = join(tree.top, tops["training"])
-        holds_classes = bool(tree.subfolders(top)) and not tree.images_in(top)
+        inner = set(tree.subfolders(top))
+        # With a stray image beside them they are the classes if another split has one of them.
+        holds_classes = bool(inner) and (
+            not tree.images_in(top)
+            or any(
+                inner.intersection(tree.subfolders(join(tree.top, name)))
+                for split, name in tops.items()
+                if split != "training"
+            )
+        )
         return tops if holds_classes or len(named) == len(folders) else {}
     if named and len(named) == len(folders):
         raise DataError(

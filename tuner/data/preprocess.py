@@ -48,12 +48,12 @@ def flatten_image(image: Image.Image) -> Image.Image:
     Raises:
         Exception: whatever Pillow raises for a file that it cannot decode.
     """
-    orientation = orientation_of(image)
     image.load()
+    orientation = orientation_of(image)  # Pillow turns a TIFF when it loads it
     mode = image.mode
     if mode.startswith("I"):
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        if mode != "I" or (values.size and values.max() > 255):
+        if is_deep(image) or (values.size and values.max() > 255):
             values = values >> 8
         flat = Image.fromarray(values.astype(np.uint8))
     elif mode == "F":
@@ -71,6 +71,11 @@ def flatten_image(image: Image.Image) -> Image.Image:
         flat = flat.transpose(_UPRIGHT[orientation])
     flat.info = {}  # what was applied must not be applied again by who is handed the result
     return flat
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether values of 16 bits were read, whichever they are; Pillow reads those of PGM as `I`."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
 
 
 def _over_white(image: Image.Image, mode: str) -> Image.Image:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tuner.data.look import look_of
-from tuner.data.preprocess import flatten_image, orientation_of
+from tuner.data.preprocess import flatten_image, is_deep, orientation_of
 from tuner.data.tree import Tree, UnreadableError, readable
 from tuner.store.files import write_atomic
 
@@ -35,7 +35,7 @@ PROGRESS_FILES = 200
 INDEX_FROM_SECONDS = 1.0
 # A file changed this shortly before it was read may change again within the clock's tick.
 SETTLED_AFTER_SECONDS = 2.0
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 LOOKED_AT_SIDE = 64
 REASON_LETTERS = 100
 PIXELS_MAX = 178_956_970
@@ -86,6 +86,14 @@ class ImageFacts:
     size_bytes: int = 0
     look: str = ""
     brightest: int = -1
+
+    @property
+    def content(self) -> bytes:
+        """`digest` as bytes; with another end for files that versions before read otherwise."""
+        read_anew = (self.kind == "TIFF" and self.turned) or (
+            self.kind == "PPM" and self.mode == "I"
+        )
+        return bytes.fromhex(self.digest) + (b"1" if read_anew else b"")
 
 
 def digest_of(content: bytes) -> str:
@@ -150,12 +158,17 @@ def _is_heic(content: bytes) -> bool:
 
 def _decoded(image: Image.Image, content: bytes) -> ImageFacts:
     width, height = image.size
-    mode, orientation = image.mode, orientation_of(image)
-    if orientation >= 5:
-        width, height = height, width
+    mode, tiff = image.mode, image.format == "TIFF"
+    turned = tiff and orientation_of(image) != 1  # Pillow turns it when it loads it
     # Every byte is still parsed, so that a truncated file does not pass.
     image.draft(None, (LOOKED_AT_SIDE, LOOKED_AT_SIDE))
     flat = flatten_image(image)
+    # Of a PNG it is asked for after all is read, or a damaged one would pass with a part.
+    orientation = orientation_of(image)
+    if tiff:
+        width, height = flat.size
+    elif orientation >= 5:
+        width, height = height, width
     return ImageFacts(
         digest=digest_of(content),
         height=height,
@@ -164,10 +177,10 @@ def _decoded(image: Image.Image, content: bytes) -> ImageFacts:
         kind=image.format or "",
         mode=mode,
         animated=_is_animated(image),
-        turned=orientation != 1,
+        turned=turned or orientation != 1,
         size_bytes=len(content),
         look=look_of(flat),
-        brightest=int(np.asarray(flat).max()) if mode.startswith("I;16") else -1,
+        brightest=int(np.asarray(flat).max()) if is_deep(image) else -1,
     )
 
 
@@ -264,18 +277,24 @@ def check_images(
         entries = {
             paths[number]: [stamp, astuple(facts[number])]
             for number, stamp in enumerate(stamps)
-            if stamp and max(stamp[1:3]) < settled
+            # What cannot be used may be mended by what is installed, or by a free disk.
+            if stamp and not facts[number].problem and max(stamp[1:3]) < settled
         }
         with contextlib.suppress(OSError):  # a folder that cannot be written only costs time
-            text = json.dumps({"version": INDEX_VERSION, "entries": entries})
+            text = json.dumps({"version": _index_version(), "entries": entries})
             write_atomic(index_path, text)
     return [facts[number] for number in range(len(paths))]
+
+
+def _index_version() -> list[int | str]:
+    """What is decoded is a part of it: facts of HEIC pictures serve only where they can be read."""
+    return [INDEX_VERSION, *_formats()]
 
 
 def _read_index(path: Path) -> dict[str, tuple[list[int], ImageFacts]]:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        if plain["version"] != INDEX_VERSION:
+        if plain["version"] != _index_version():
             return {}
         return {
             name: (stamp, ImageFacts(*fields)) for name, (stamp, fields) in plain["entries"].items()

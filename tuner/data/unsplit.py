@@ -78,10 +78,11 @@ def open_unsplit(source: str | Path, classes: Sequence[str]) -> Dataset | None:
     }
     names = [readable(item) for item, _ in good]
     digests = [fact.digest for _, fact in good]
+    contents = [fact.content for _, fact in good]
     rows = {split: np.arange(len(good) if split == WHOLE else 0) for split in SPLITS}
     spec = DatasetSpec(
         source=utf8(str(path)),
-        fingerprint=fingerprint(rows, labels, [bytes.fromhex(text) for text in digests], classes),
+        fingerprint=fingerprint(rows, labels, contents, classes),
         classes=(*classes, *sorted(unknown)),
         counts={split: len(rows[split]) for split in SPLITS},
         image_height=int(np.median([fact.height for _, fact in good])),

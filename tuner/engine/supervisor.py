@@ -352,7 +352,9 @@ class Supervisor:
                 folder = self._record.candidate_folder(job.key)
                 write_atomic(folder / "error.log", outcome.traceback)
             status = outcome.status if isinstance(outcome, GivenUp) else "failed"
-            self._lose_step(result, rung, status, outcome.reason)
+            # Not the candidate's fault, and none of a common cause.
+            given = {"in_the_way": True} if outcome is job.given_up else {}
+            self._lose_step(result, rung, status, outcome.reason, given)
         else:
             self._trained(result, outcome)
 
@@ -364,10 +366,12 @@ class Supervisor:
         self._record.refold(result.index)
         jobs.drop_replaced(self._record.candidate_folder(result.index), result.rung, outcome)
 
-    def _lose_step(self, result: Result, rung: int, status: str, reason: str) -> None:
+    def _lose_step(
+        self, result: Result, rung: int, status: str, reason: str, given: Mapping[str, Any]
+    ) -> None:
         """A step gave nothing: its candidate ends, with what an earlier rung left it, if any."""
         if result.rung < 0:
-            self._finish(result.index, {"status": status, "reason": reason})
+            self._finish(result.index, {"status": status, "reason": reason, **given})
             return
         first, *more = (target.name for target in self._record.spec.targets)
         fits = (name for name in more if name in result.costs and result.costs[name].fits)
@@ -385,6 +389,7 @@ class Supervisor:
                 "rung": result.rung,
                 "step_status": status,
                 "step_reason": reason,
+                **given,
             },
         )
 
@@ -414,7 +419,11 @@ class Supervisor:
 
     def _stop_if_all_fail(self) -> None:
         session = self._record.events[self._record.session_start :]
-        ends = [event for event in session if event["event"] in ("rung", "finished")]
+        ends = [
+            event
+            for event in session
+            if event["event"] in ("rung", "finished") and not event.get("in_the_way")
+        ]
         last = ends[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all(
             event["event"] == "finished"

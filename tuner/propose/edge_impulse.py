@@ -162,7 +162,7 @@ class EdgeImpulseSpace:
         """Those of the spaces; sizes that are not offered become the next smaller ones."""
         return [
             StartingPoint(
-                name=f"{point.name} (Edge Impulse)",
+                name=f"{point.name} ({self._origin(number)})",
                 sizes=tuple(
                     {"part": number, f"{number}/{_POLICY}": "all"}
                     | {f"{number}/{name}": value for name, value in table.items()}
@@ -173,6 +173,12 @@ class EdgeImpulseSpace:
             for point in space.starting_points(context)
             if part.point in ("", point.name)
         ]
+
+    def _origin(self, number: int) -> str:
+        """Points of two parts of one kind have different names, or one would replace the other."""
+        kinds = [(part.space, part.point) for part, _ in self._parts]
+        alike = kinds.count(kinds[number]) > 1
+        return f"Edge Impulse, part {number + 1}" if alike else "Edge Impulse"
 
 
 def _fixed(part: Part, space: SearchSpace, context: Context) -> TableChoices | None:
